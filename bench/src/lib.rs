@@ -1,0 +1,1 @@
+//! The farm, the sink and the rivals

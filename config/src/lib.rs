@@ -1,0 +1,1 @@
+//! Reads Prometheus configuration into typed options, with errors that say where

@@ -1,0 +1,1 @@
+//! Service discovery as a stream of target-group changes

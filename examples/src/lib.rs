@@ -1,0 +1,1 @@
+//! Each crate alone in a small program

@@ -1,0 +1,1 @@
+//! Prometheus' http_config as one HTTP client: authentication, TLS, proxies, redirects

@@ -1,0 +1,1 @@
+//! The vocabulary of a metrics pipeline: labels, samples, histograms, target groups and the traits between its parts

@@ -1,0 +1,1 @@
+//! Prometheus relabelling with Go's regular-expression meaning

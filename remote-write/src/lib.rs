@@ -1,0 +1,1 @@
+//! A durable Prometheus remote-write sender: spool, encoding, delivery and an exact ledger

@@ -1,0 +1,1 @@
+//! Scrape loops with a positional series cache, limits, staleness and report series
