@@ -1,1 +1,9 @@
-//! A durable Prometheus remote-write sender: spool, encoding, delivery and an exact ledger
+//! A durable Prometheus remote-write sender: give it samples, it delivers them.
+
+pub mod delivery;
+pub mod encode;
+mod fragment;
+pub mod spool;
+pub mod wire;
+
+pub use fragment::{Compression, Counts, Fragment, Lane, LaneSet, Protocol};

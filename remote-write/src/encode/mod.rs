@@ -1,0 +1,1 @@
+//! Turns admitted series and their samples into fragments, and fragments into requests.
