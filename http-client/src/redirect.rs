@@ -1,0 +1,138 @@
+//! Redirects, as Go's `net/http` follows them.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use url::Url;
+
+use crate::dial::Destination;
+use crate::{Body, Error, Http};
+
+/// As in Go: the eleventh request is not made.
+const MAX_REDIRECTS: usize = 10;
+/// Bodies of redirects up to this size are read so that the connection can be used again (as in Go).
+const MAX_DRAINED_BYTES: usize = 2 << 10;
+
+/// A request and where it has been sent on to.
+pub(crate) struct Journey {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    first_host: String,
+    redirects: usize,
+    /// It has been sent to another host. That stays so even if a later redirect leads back, as in Go.
+    estranged: bool,
+}
+
+impl Journey {
+    pub(crate) fn new(request: Request<Bytes>) -> Result<(Self, Destination), Error> {
+        let (parts, body) = request.into_parts();
+        let destination = Destination::of(&parts.uri)?;
+        let journey = Self {
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            body,
+            first_host: destination.host.to_lowercase(),
+            redirects: 0,
+            estranged: false,
+        };
+        Ok((journey, destination))
+    }
+
+    pub(crate) fn is_redirected(&self) -> bool {
+        self.redirects > 0
+    }
+
+    /// The request to make now.
+    pub(crate) async fn request(&self, http: &Http, to: &Destination) -> Result<Request<Full<Bytes>>, Error> {
+        let mut request = Request::new(self.body.clone());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        http.dress(request, to, self.estranged).await
+    }
+
+    /// Looks at the answer of `from`: either it is the final one, or the journey goes on to another destination.
+    pub(crate) async fn arrived(
+        &mut self,
+        response: Response<Incoming>,
+        http: &Http,
+        from: &Destination,
+    ) -> Result<Arrival, Error> {
+        let keep_method = match response.status() {
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+            _ => return Ok(Arrival::Final(response.map(|body| Body::new(body, &from.host)))),
+        };
+        let location = response.headers().get(header::LOCATION).filter(|location| !location.is_empty());
+        let (true, Some(location)) = (http.follows_redirects(), location) else {
+            return Ok(Arrival::Final(response.map(|body| Body::new(body, &from.host))));
+        };
+        let fail = |reason: String| Error::Redirect { host: from.host.clone(), reason };
+        if self.redirects == MAX_REDIRECTS {
+            return Err(fail(format!(
+                "it is the one after {MAX_REDIRECTS} others, probably they go round in circles"
+            )));
+        }
+        let invalid = || fail("its Location is not a URL".to_owned());
+        let base = Url::parse(&self.uri.to_string()).map_err(|_| invalid())?;
+        let target =
+            location.to_str().ok().and_then(|location| base.join(location).ok()).ok_or_else(invalid)?;
+        let uri: Uri = target.as_str().parse().map_err(|_| invalid())?;
+        let to =
+            Destination::of(&uri).map_err(|_| fail("its Location is neither http nor https".to_owned()))?;
+        if !keep_method {
+            if self.method != Method::HEAD {
+                self.method = Method::GET;
+            }
+            self.body = Bytes::new();
+            for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH] {
+                self.headers.remove(name);
+            }
+        }
+        self.headers.remove(header::HOST);
+        self.estranged |= !is_domain_or_subdomain(&to.host.to_lowercase(), &self.first_host);
+        self.uri = uri;
+        self.redirects += 1;
+        // Whatever happens to the rest of this body, the answer is known.
+        let _ = Body::new(response.into_body(), &from.host).read_to_end(MAX_DRAINED_BYTES).await;
+        Ok(Arrival::GoOn(to))
+    }
+}
+
+pub(crate) enum Arrival {
+    Final(Response<Body>),
+    GoOn(Destination),
+}
+
+/// Whether credentials for `parent` may be shown to `host`.
+fn is_domain_or_subdomain(host: &str, parent: &str) -> bool {
+    if host == parent {
+        return true;
+    }
+    let is_address =
+        |host: &str| host.contains([':', '%', '[']) || host.parse::<std::net::Ipv4Addr>().is_ok();
+    !is_address(host) && host.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_domain_or_subdomain;
+
+    #[test]
+    fn credentials_stay_in_the_domain() {
+        for (host, parent, stays) in [
+            ("example.com", "example.com", true),
+            ("a.example.com", "example.com", true),
+            ("badexample.com", "example.com", false),
+            ("example.com", "a.example.com", false),
+            ("[::1%.example.com]", "example.com", false),
+            ("1.2.3.4", "3.4", false),
+        ] {
+            assert_eq!(is_domain_or_subdomain(host, parent), stays, "{host} below {parent}");
+        }
+    }
+}
