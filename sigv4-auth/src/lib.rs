@@ -1,1 +1,66 @@
-//! A tower layer that signs HTTP requests with AWS SigV4, and credentials that refresh themselves
+//! Signs HTTP requests for AWS (Signature Version 4) as a [`tower::Layer`], and keeps the credentials for it
+//! fresh, so that a request is never lost to an expired key.
+//!
+//! What it is:
+//! - [`SigV4Layer`]: a layer over any `http::Request<B>` whose body is bytes; [`sign`] for those without tower.
+//! - [`CredentialChain`]: credentials the way a pod on EKS has them — environment, web identity (IRSA), shared
+//!   profile, container (ECS, EKS Pod Identity), IMDSv2 — and any number of roles assumed on top, by AWS' own
+//!   SDK. [`CachedCredentials`] refreshes them in the background and goes on with valid ones while STS is away.
+//! - [`explain_denial`]: what a 403 of Amazon Managed Service for Prometheus means, in plain words.
+//! - `verify` (feature): the receiving side, which checks signatures as AWS does, for tests and stand-ins.
+//!
+//! What it is not: an HTTP client, a retry policy, or a signer for streamed bodies, query strings (presigned
+//! URLs) or S3.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use promferry_sigv4_auth::{CachedCredentials, Clock, Credentials, Scope, SigV4Layer};
+//! use tower::{Layer, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let endpoint = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write";
+//! let scope = Scope::of_host("aps-workspaces.eu-west-1.amazonaws.com").expect("AMP's own name");
+//! let keys = Credentials::new("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", None);
+//! let layer = SigV4Layer::new(scope, CachedCredentials::new(keys, Clock::system()));
+//!
+//! // Stands in for an HTTP client.
+//! let client = tower::service_fn(|request: http::Request<Bytes>| async move {
+//!     assert!(request.headers().contains_key("authorization"));
+//!     Ok::<_, std::io::Error>(http::Response::new(()))
+//! });
+//! let response = layer.layer(client).oneshot(http::Request::post(endpoint).body(Bytes::new())?).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod chain;
+mod clock;
+mod config;
+mod credentials;
+mod denial;
+mod environment;
+mod layer;
+mod payload_hash;
+mod report;
+mod scope;
+mod sdk;
+mod secret;
+mod sign;
+mod sts;
+
+pub use cache::{CacheStatus, CachedCredentials};
+pub use chain::CredentialChain;
+pub use clock::Clock;
+pub use config::{BaseCredentials, ConfigError, CredentialsConfig, RoleStep, SigV4Config};
+pub use credentials::{CredentialError, CredentialFuture, CredentialSource, Credentials};
+pub use denial::{Denial, Explanation, explain_denial};
+pub use environment::Environment;
+pub use layer::{Error, SetupError, SigV4, SigV4Layer};
+pub use payload_hash::PayloadHash;
+pub use report::{Finding, LookedAt, ProviderReport};
+pub use scope::{Scope, ScopeKeys};
+pub use secret::Secret;
+pub use sign::{SignError, SigningParams, sign};

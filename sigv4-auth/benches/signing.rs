@@ -1,0 +1,5 @@
+//! What signing costs beside the hash of the body.
+
+fn main() {
+    divan::main();
+}

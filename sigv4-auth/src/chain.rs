@@ -1,0 +1,360 @@
+//! From options to credentials: a base, then roles assumed one with the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+
+use crate::report::Finding;
+use crate::sdk::{Aws, error_text, provider_error};
+use crate::sts::Sts;
+use crate::{
+    BaseCredentials, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
+    CredentialsConfig, Environment, ProviderReport, RoleStep,
+};
+
+/// Gets credentials as options say: from a base, then through any number of roles.
+///
+/// The default chain has the order of AWS' SDK for Go v2: environment variables, web identity (IRSA), shared
+/// profile, container (ECS, EKS Pod Identity), IMDSv2. The first that is configured is the one. Should it
+/// fail, no other is tried: a pod whose own role is refused must not go on as its node. IMDS is left out
+/// where it cannot be (Fargate, or `AWS_EC2_METADATA_DISABLED`).
+///
+/// A role that the credentials before already have is not assumed again: most trust policies do not let a
+/// role assume itself.
+///
+/// It keeps no credentials: wrap it in [`CachedCredentials`](crate::CachedCredentials). Token files are read
+/// for each call.
+#[derive(Debug)]
+pub struct CredentialChain {
+    config: CredentialsConfig,
+    environment: Environment,
+    region: String,
+    report: Mutex<ProviderReport>,
+}
+
+impl CredentialChain {
+    /// A chain that calls nothing yet. `region` is the region whose STS is called where neither the step, nor
+    /// the options, nor the environment name one: usually that of the endpoint.
+    ///
+    /// # Errors
+    /// Options that cannot be right.
+    pub fn new(
+        config: &CredentialsConfig,
+        environment: Environment,
+        region: &str,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self { config: config.clone(), environment, region: region.to_owned(), report: Mutex::default() })
+    }
+
+    /// What the last attempt looked at; empty before the first.
+    pub fn report(&self) -> ProviderReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The region whose STS `step` is assumed at; of the base without one.
+    fn sts_region(&self, step: Option<&RoleStep>) -> String {
+        step.and_then(|step| step.sts_region.clone())
+            .or_else(|| self.config.sts_region.clone())
+            .or_else(|| self.environment.region())
+            .unwrap_or_else(|| self.region.clone())
+    }
+
+    async fn load(&self) -> Result<Credentials, CredentialError> {
+        let mut report = ProviderReport::default();
+        let result = self.load_reporting(&mut report).await;
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+        result
+    }
+
+    async fn load_reporting(&self, report: &mut ProviderReport) -> Result<Credentials, CredentialError> {
+        let aws = Aws::new(self.environment.clone())?;
+        let first_with_token =
+            self.config.roles.first().filter(|step| step.web_identity_token_file.is_some());
+        let mut roles = self.config.roles.iter();
+        let Assumed { mut credentials, mut role_arn } = match first_with_token {
+            Some(step) => {
+                roles.next();
+                let token_file = step.web_identity_token_file.clone().unwrap_or_default();
+                let result = self.web_identity(&aws, &token_file, step).await;
+                noted(report, "web identity", result)?
+            }
+            None => self.base(&aws, report).await?,
+        };
+        for step in roles {
+            if role_arn.as_deref() == Some(step.role_arn.as_str()) {
+                let why = "the credentials before already have this role; it is not assumed by itself";
+                report.add_role(&step.role_arn, Finding::Skipped(why.to_owned()));
+                continue;
+            }
+            let region = self.sts_region(Some(step));
+            let sts = Sts { aws: &aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
+            match sts.assume_role(&credentials, step, &self.session_name(step)).await {
+                Ok(assumed) => {
+                    report.add_role(&step.role_arn, Finding::Used);
+                    // The shorter life of the two would be wrong: assumed credentials outlive their base's.
+                    credentials = assumed;
+                    role_arn = Some(step.role_arn.clone());
+                }
+                Err(error) => {
+                    report.add_role(&step.role_arn, Finding::Failed(error.to_string()));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(credentials)
+    }
+
+    async fn base(&self, aws: &Aws, report: &mut ProviderReport) -> Result<Assumed, CredentialError> {
+        match &self.config.base {
+            BaseCredentials::Static { access_key, secret_key, session_token } => {
+                report.add("static keys", Finding::Used);
+                let token = session_token.as_ref().map(|token| token.expose());
+                Ok(Credentials::new(access_key, secret_key.expose(), token).provided_by("static keys").into())
+            }
+            BaseCredentials::Profile(profile) => {
+                let provider = format!("profile {profile}");
+                let result = self.profile(aws, Some(profile)).await;
+                let result = result.map_err(|error| provider_error(&provider, &error));
+                noted(report, &provider, result.map(|credentials| from_sdk(&credentials, &provider).into()))
+            }
+            BaseCredentials::DefaultChain => self.default_chain(aws, report).await,
+        }
+    }
+
+    async fn default_chain(
+        &self,
+        aws: &Aws,
+        report: &mut ProviderReport,
+    ) -> Result<Assumed, CredentialError> {
+        match self.environment_keys() {
+            Ok(credentials) => {
+                report.add("environment", Finding::Used);
+                return Ok(credentials.into());
+            }
+            Err(missing) => report.add("environment", Finding::NotConfigured(missing)),
+        }
+        match self.web_identity_from_environment() {
+            Ok((token_file, step)) => {
+                let result = self.web_identity(aws, &token_file, &step).await;
+                return noted(report, "web identity", result);
+            }
+            Err(missing) => report.add("web identity", Finding::NotConfigured(missing)),
+        }
+        let named =
+            self.environment.var("AWS_PROFILE").or_else(|| self.environment.var("AWS_DEFAULT_PROFILE"));
+        let provider = format!("profile {}", named.as_deref().unwrap_or("default"));
+        if named.is_none() && !self.environment.is_process() && self.profile_files().is_none() {
+            report.add(&provider, Finding::NotConfigured("AWS_PROFILE is not set".to_owned()));
+        } else {
+            match self.profile(aws, named.as_deref()).await {
+                Ok(credentials) => {
+                    report.add(&provider, Finding::Used);
+                    return Ok(from_sdk(&credentials, &provider).into());
+                }
+                Err(error @ CredentialsError::CredentialsNotLoaded(_)) if named.is_none() => {
+                    report.add(&provider, Finding::NotConfigured(error_text(&error)));
+                }
+                Err(error) => return noted(report, &provider, Err(provider_error(&provider, &error))),
+            }
+        }
+        const CONTAINER: &str = "container";
+        let region = self.sts_region(None);
+        if self.environment.var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
+            || self.environment.var("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some()
+        {
+            let container =
+                EcsCredentialsProvider::builder().configure(&aws.provider_config(&region, true)).build();
+            let result = container.provide_credentials().await;
+            let result = result.map_err(|error| provider_error(CONTAINER, &error));
+            return noted(
+                report,
+                CONTAINER,
+                result.map(|credentials| from_sdk(&credentials, CONTAINER).into()),
+            );
+        }
+        let missing = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI are not set";
+        report.add(CONTAINER, Finding::NotConfigured(missing.to_owned()));
+
+        const IMDS: &str = "IMDS";
+        if let Some(why) = self.imds_impossible() {
+            report.add(IMDS, Finding::Skipped(why));
+            return Err(CredentialError::NotFound { looked_at: report.to_string() });
+        }
+        match imds_provider(aws, &region).provide_credentials().await {
+            Ok(credentials) => {
+                report.add(IMDS, Finding::Used);
+                Ok(from_sdk(&credentials, IMDS).into())
+            }
+            Err(error) => {
+                report.add(IMDS, Finding::Failed(error_text(&error)));
+                Err(CredentialError::NotFound { looked_at: report.to_string() })
+            }
+        }
+    }
+
+    fn environment_keys(&self) -> Result<Credentials, String> {
+        let Some(access_key) = self.environment.var("AWS_ACCESS_KEY_ID") else {
+            return Err(String::from("AWS_ACCESS_KEY_ID is not set"));
+        };
+        let Some(secret_key) = self.environment.var("AWS_SECRET_ACCESS_KEY") else {
+            return Err(String::from("AWS_SECRET_ACCESS_KEY is not set"));
+        };
+        let token = self.environment.var("AWS_SESSION_TOKEN");
+        Ok(Credentials::new(&access_key, &secret_key, token.as_deref()).provided_by("environment"))
+    }
+
+    fn web_identity_from_environment(&self) -> Result<(PathBuf, RoleStep), String> {
+        let Some(token_file) = self.environment.var("AWS_WEB_IDENTITY_TOKEN_FILE") else {
+            return Err(String::from("AWS_WEB_IDENTITY_TOKEN_FILE is not set"));
+        };
+        let Some(role_arn) = self.environment.var("AWS_ROLE_ARN") else {
+            return Err(String::from("AWS_WEB_IDENTITY_TOKEN_FILE is set, AWS_ROLE_ARN is not"));
+        };
+        Ok((PathBuf::from(token_file), RoleStep::new(role_arn)))
+    }
+
+    async fn web_identity(
+        &self,
+        aws: &Aws,
+        token_file: &Path,
+        step: &RoleStep,
+    ) -> Result<Assumed, CredentialError> {
+        let region = self.sts_region(Some(step));
+        let sts = Sts { aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
+        let credentials =
+            sts.assume_role_with_web_identity(token_file, step, &self.session_name(step)).await?;
+        Ok(Assumed { credentials, role_arn: Some(step.role_arn.clone()) })
+    }
+
+    async fn profile(
+        &self,
+        aws: &Aws,
+        name: Option<&str>,
+    ) -> Result<aws_credential_types::Credentials, CredentialsError> {
+        let region = self.sts_region(None);
+        let mut builder =
+            ProfileFileCredentialsProvider::builder().configure(&aws.provider_config(&region, false));
+        if let Some(name) = name {
+            builder = builder.profile_name(name);
+        }
+        if let Some(files) = self.profile_files() {
+            builder = builder.profile_files(files);
+        }
+        builder.build().provide_credentials().await
+    }
+
+    fn session_name(&self, step: &RoleStep) -> String {
+        step.session_name.clone().or_else(|| self.environment.var("AWS_ROLE_SESSION_NAME")).unwrap_or_else(
+            || {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                format!("promferry-{}", now.as_secs())
+            },
+        )
+    }
+
+    /// The shared files, where given variables name them. The SDK finds the process's own.
+    fn profile_files(&self) -> Option<EnvConfigFiles> {
+        if self.environment.is_process() {
+            return None;
+        }
+        let mut files = EnvConfigFiles::builder();
+        let config = self.environment.var("AWS_CONFIG_FILE");
+        let credentials = self.environment.var("AWS_SHARED_CREDENTIALS_FILE");
+        if config.is_none() && credentials.is_none() {
+            return None;
+        }
+        if let Some(path) = config {
+            files = files.with_file(EnvConfigFileKind::Config, path);
+        }
+        if let Some(path) = credentials {
+            files = files.with_file(EnvConfigFileKind::Credentials, path);
+        }
+        Some(files.build())
+    }
+
+    /// Why there is no IMDS to ask here, where that can be told: asking one that is not there costs seconds.
+    fn imds_impossible(&self) -> Option<String> {
+        if self.environment.flag("AWS_EC2_METADATA_DISABLED") {
+            return Some(String::from("AWS_EC2_METADATA_DISABLED is true"));
+        }
+        if self.environment.var("AWS_EXECUTION_ENV").is_some_and(|name| name.contains("FARGATE")) {
+            return Some(String::from("there is none on Fargate (AWS_EXECUTION_ENV)"));
+        }
+        // EKS names Fargate nodes so; pods get the name through the downward API, under one of these names in
+        // AWS' own manifests and charts.
+        const NODE_NAMES: [&str; 4] = ["K8S_NODE_NAME", "NODE_NAME", "KUBE_NODE_NAME", "HOST_NAME"];
+        let variable = NODE_NAMES
+            .iter()
+            .find(|name| self.environment.var(name).is_some_and(|node| node.starts_with("fargate-")))?;
+        Some(format!("there is none on Fargate ({variable})"))
+    }
+}
+
+impl CredentialSource for CredentialChain {
+    fn credentials(&self) -> CredentialFuture<'_> {
+        Box::pin(self.load())
+    }
+}
+
+impl CredentialSource for std::sync::Arc<CredentialChain> {
+    fn credentials(&self) -> CredentialFuture<'_> {
+        Box::pin(self.load())
+    }
+}
+
+/// Credentials and the role they are known to have.
+struct Assumed {
+    credentials: Credentials,
+    role_arn: Option<String>,
+}
+
+impl From<Credentials> for Assumed {
+    fn from(credentials: Credentials) -> Self {
+        Self { credentials, role_arn: None }
+    }
+}
+
+fn noted(
+    report: &mut ProviderReport,
+    provider: &str,
+    result: Result<Assumed, CredentialError>,
+) -> Result<Assumed, CredentialError> {
+    report.add(
+        provider,
+        match &result {
+            Ok(_) => Finding::Used,
+            Err(error) => Finding::Failed(error.to_string()),
+        },
+    );
+    result
+}
+
+fn from_sdk(credentials: &aws_credential_types::Credentials, provider: &str) -> Credentials {
+    Credentials::new(
+        credentials.access_key_id(),
+        credentials.secret_access_key(),
+        credentials.session_token(),
+    )
+    .expiring(credentials.expiry())
+    .provided_by(provider)
+}
+
+fn imds_provider(aws: &Aws, region: &str) -> ImdsCredentialsProvider {
+    let config = aws.provider_config(region, true);
+    let client = imds::Client::builder()
+        .configure(&config)
+        .max_attempts(2)
+        .connect_timeout(Duration::from_secs(1))
+        .read_timeout(Duration::from_secs(2))
+        .build();
+    ImdsCredentialsProvider::builder().configure(&config).imds_client(client).build()
+}

@@ -1,0 +1,309 @@
+//! What a 401 or 403 means to somebody who writes to AMP.
+
+use http::{HeaderMap, StatusCode, Uri};
+use serde::Deserialize;
+
+use crate::sdk::shown;
+
+/// Why AWS refused a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// The path is none of the API's, or the request was not signed ("Missing Authentication Token").
+    MissingAuthenticationToken,
+    /// The signature is not the one AWS computes: the secret is wrong, or something changed the request.
+    SignatureMismatch,
+    /// The access key id is unknown.
+    UnknownKey,
+    /// The session token has expired or is refused. New credentials help.
+    ExpiredToken,
+    /// Our clock and AWS' are more than five minutes apart.
+    ClockSkew,
+    /// The signature is for another region or service.
+    WrongScope,
+    /// The identity is known, but no policy allows the action, or one denies it.
+    NotAuthorized,
+    /// Anything else.
+    Other,
+}
+
+/// A denial in plain words, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Which it is.
+    pub denial: Denial,
+    /// What happened and what to do, one sentence or two, no line breaks.
+    pub message: String,
+    /// AWS' id of the request, for its support.
+    pub request_id: Option<String>,
+}
+
+impl Explanation {
+    /// Whether fresh credentials may help: get them
+    /// ([`invalidate`](crate::CachedCredentials::invalidate)) and send once more.
+    pub fn wants_new_credentials(&self) -> bool {
+        matches!(self.denial, Denial::ExpiredToken | Denial::UnknownKey)
+    }
+}
+
+/// Explains a 401 or 403 of AMP or another AWS endpoint. `None` for any other status.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use promferry_sigv4_auth::{Denial, explain_denial};
+///
+/// let endpoint = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write/".parse()?;
+/// let body = br#"{"message":"Missing Authentication Token"}"#;
+/// let why = explain_denial(StatusCode::FORBIDDEN, body, &HeaderMap::new(), &endpoint).expect("a denial");
+/// assert_eq!(why.denial, Denial::MissingAuthenticationToken);
+/// assert!(why.message.contains("slash"));
+/// # Ok::<(), http::uri::InvalidUri>(())
+/// ```
+pub fn explain_denial(
+    status: StatusCode,
+    body: &[u8],
+    headers: &HeaderMap,
+    endpoint: &Uri,
+) -> Option<Explanation> {
+    if status != StatusCode::FORBIDDEN && status != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let text = message_of(body);
+    let error_type = header(headers, "x-amzn-errortype").unwrap_or_default();
+    let denial = classify(&text, error_type);
+    let message = match denial {
+        Denial::MissingAuthenticationToken => missing_token_message(endpoint),
+        Denial::SignatureMismatch => String::from(
+            "AWS computed another signature than ours: the secret key does not belong to the access key, or a \
+             proxy on the way changed the request (path, host or a signed header)",
+        ),
+        Denial::UnknownKey => String::from(
+            "AWS does not know this access key, or its session token: the key was deleted or belongs to another \
+             partition (China, GovCloud), or temporary keys are used without their session token",
+        ),
+        Denial::ExpiredToken => String::from(
+            "the session token has expired; new credentials are fetched, and if this stays, the source of \
+             credentials gives old ones",
+        ),
+        Denial::ClockSkew => format!(
+            "the clock of this machine and that of AWS are more than five minutes apart: set it right (AWS says: {})",
+            shown(&text)
+        ),
+        Denial::WrongScope => format!(
+            "the signature is for another region or service than this endpoint's: check region and service of \
+             sigv4 (AWS says: {})",
+            shown(&text)
+        ),
+        Denial::NotAuthorized => not_authorized_message(&text, endpoint),
+        Denial::Other if text.is_empty() => {
+            format!("{status} without a reason; is this an AMP endpoint, and is a proxy in between?")
+        }
+        Denial::Other => format!("{status}: {}", shown(&text)),
+    };
+    let request_id = header(headers, "x-amzn-requestid").or_else(|| header(headers, "x-amz-request-id"));
+    Some(Explanation { denial, message, request_id: request_id.map(shown) })
+}
+
+fn classify(text: &str, error_type: &str) -> Denial {
+    let text = text.to_ascii_lowercase();
+    let error_type = error_type.to_ascii_lowercase();
+    let says = |needle: &str| text.contains(needle);
+    if says("missing authentication token") || error_type.starts_with("missingauthenticationtoken") {
+        Denial::MissingAuthenticationToken
+    } else if says("signature expired") || says("signature not yet current") {
+        Denial::ClockSkew
+    } else if says("credential should be scoped") || says("date in credential scope") {
+        Denial::WrongScope
+    } else if says("token included in the request is expired") || error_type.starts_with("expiredtoken") {
+        Denial::ExpiredToken
+    } else if says("token included in the request is invalid") || error_type.starts_with("unrecognizedclient")
+    {
+        Denial::UnknownKey
+    } else if says("signature we calculated") || error_type.starts_with("invalidsignature") {
+        Denial::SignatureMismatch
+    } else if says("not authorized to perform") || error_type.starts_with("accessdenied") {
+        Denial::NotAuthorized
+    } else {
+        Denial::Other
+    }
+}
+
+fn missing_token_message(endpoint: &Uri) -> String {
+    let path = endpoint.path();
+    if path.ends_with('/') && path.len() > 1 {
+        return format!(
+            "AMP knows no path {path:?}: remove the slash at the end of the URL (AWS says: Missing Authentication Token)"
+        );
+    }
+    if !path.ends_with("/api/v1/remote_write") || !path.starts_with("/workspaces/") {
+        return format!(
+            "AMP knows no path {path:?}: the URL of remote write ends in \
+             /workspaces/WORKSPACE-ID/api/v1/remote_write (AWS says: Missing Authentication Token)"
+        );
+    }
+    String::from(
+        "the request reached AWS without a signature: is sigv4 configured for this URL, and does a proxy remove \
+         the authorization header? (AWS says: Missing Authentication Token)",
+    )
+}
+
+fn not_authorized_message(text: &str, endpoint: &Uri) -> String {
+    let principal = text.split_once("User: ").map_or("this identity", |(_, rest)| first_word(rest));
+    let action = text.split_once("to perform: ").map_or("aps:RemoteWrite", |(_, rest)| first_word(rest));
+    let resource = text.split_once("on resource: ").map(|(_, rest)| first_word(rest).to_owned());
+    let resource =
+        resource.or_else(|| workspace_arn(endpoint)).unwrap_or_else(|| String::from("the workspace"));
+    let why = if text.contains("explicit deny") {
+        "a policy denies it explicitly: look for a Deny (also in the organisation's and the endpoint's policies)"
+    } else if text.contains("VPC endpoint policy") {
+        "the policy of the interface endpoint does not allow it"
+    } else if text.contains("resource-based policy") {
+        "add it to the resource policy of the workspace, or write through a role of the workspace's account"
+    } else {
+        "add it to a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it); after a change it takes \
+         IAM up to some minutes"
+    };
+    format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(&resource))
+}
+
+/// The ARN as far as the URL tells it.
+fn workspace_arn(endpoint: &Uri) -> Option<String> {
+    let workspace = endpoint.path().strip_prefix("/workspaces/")?.split('/').next()?;
+    let region = crate::Scope::of_host(endpoint.host()?)?.region;
+    Some(format!("arn:aws:aps:{region}:ACCOUNT:workspace/{workspace}"))
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default().trim_end_matches([',', '.', ';', '"'])
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// AWS' JSON services say it as `message` or `Message`; anything else is taken as it is.
+fn message_of(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(alias = "Message")]
+        message: String,
+    }
+    match serde_json::from_slice::<Body>(body) {
+        Ok(body) => body.message,
+        Err(_) => String::from_utf8_lossy(&body[..body.len().min(4096)]).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITE: &str = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write";
+
+    fn explain(body: &str, endpoint: &str) -> Explanation {
+        let endpoint = endpoint.parse().expect("a URI");
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amzn-requestid", http::HeaderValue::from_static("id-1"));
+        explain_denial(StatusCode::FORBIDDEN, body.as_bytes(), &headers, &endpoint).expect("a denial")
+    }
+
+    #[test]
+    fn each_denial_has_its_sentence() {
+        let secret = "session-token-in-canonical-string";
+        let mismatch = format!(
+            r#"{{"message":"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should have been\n'POST\n{secret}'"}}"#
+        );
+        let cases: [(&str, &str, Denial, &[&str]); 13] = [
+            (
+                r#"{"message":"Missing Authentication Token"}"#,
+                &format!("{WRITE}/"),
+                Denial::MissingAuthenticationToken,
+                &["slash at the end"],
+            ),
+            (
+                r#"{"message":"Missing Authentication Token"}"#,
+                "https://h/api/v1/write",
+                Denial::MissingAuthenticationToken,
+                &["/workspaces/WORKSPACE-ID/api/v1/remote_write"],
+            ),
+            (
+                r#"{"message":"Missing Authentication Token"}"#,
+                WRITE,
+                Denial::MissingAuthenticationToken,
+                &["without a signature"],
+            ),
+            (&mismatch, WRITE, Denial::SignatureMismatch, &["secret key", "proxy"]),
+            (
+                r#"{"message":"The security token included in the request is invalid."}"#,
+                WRITE,
+                Denial::UnknownKey,
+                &["does not know this access key"],
+            ),
+            (
+                r#"{"message":"The security token included in the request is expired"}"#,
+                WRITE,
+                Denial::ExpiredToken,
+                &["expired"],
+            ),
+            (
+                r#"{"message":"Signature expired: 20261122T000000Z is now earlier than 20261122T001000Z (20261122T001500Z - 5 min.)"}"#,
+                WRITE,
+                Denial::ClockSkew,
+                &["clock", "20261122T001500Z"],
+            ),
+            (
+                r#"{"message":"Signature not yet current: 20261122T010000Z is still later than 20261122T000500Z"}"#,
+                WRITE,
+                Denial::ClockSkew,
+                &["clock"],
+            ),
+            (
+                r#"{"message":"Credential should be scoped to a valid region, not 'us-east-1'. "}"#,
+                WRITE,
+                Denial::WrongScope,
+                &["region", "us-east-1"],
+            ),
+            (
+                r#"{"Message":"User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: aps:RemoteWrite on resource: arn:aws:aps:eu-west-1:2:workspace/ws-1 because no identity-based policy allows the aps:RemoteWrite action"}"#,
+                WRITE,
+                Denial::NotAuthorized,
+                &[
+                    "arn:aws:sts::1:assumed-role/r/s is not allowed aps:RemoteWrite on arn:aws:aps:eu-west-1:2:workspace/ws-1",
+                    "AmazonPrometheusRemoteWriteAccess",
+                ],
+            ),
+            (
+                r#"{"message":"User: arn:aws:iam::1:user/u is not authorized to perform: aps:RemoteWrite with an explicit deny in a service control policy"}"#,
+                WRITE,
+                Denial::NotAuthorized,
+                &["arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "explicitly"],
+            ),
+            ("<html>403 Forbidden</html>", WRITE, Denial::Other, &["403", "html"]),
+            ("", WRITE, Denial::Other, &["without a reason"]),
+        ];
+        for (body, endpoint, denial, needles) in cases {
+            let explanation = explain(body, endpoint);
+            assert_eq!(explanation.denial, denial, "{body}");
+            for needle in needles {
+                assert!(explanation.message.contains(needle), "{needle:?} in {:?}", explanation.message);
+            }
+            assert!(!explanation.message.contains(secret) && !explanation.message.contains('\n'));
+            assert_eq!(explanation.request_id.as_deref(), Some("id-1"));
+            assert_eq!(
+                explanation.wants_new_credentials(),
+                matches!(denial, Denial::ExpiredToken | Denial::UnknownKey)
+            );
+        }
+    }
+
+    #[test]
+    fn other_statuses_are_no_denials() {
+        let endpoint = WRITE.parse().expect("a URI");
+        for status in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_REQUEST] {
+            assert_eq!(
+                explain_denial(status, b"Missing Authentication Token", &HeaderMap::new(), &endpoint),
+                None
+            );
+        }
+    }
+}

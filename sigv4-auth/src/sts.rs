@@ -1,0 +1,273 @@
+//! The calls to STS, and what its refusals mean to the user.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::time::SystemTime;
+
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use crate::sdk::{Aws, error_text, shown};
+use crate::{CredentialError, Credentials, RoleStep};
+
+/// STS at one region.
+pub(crate) struct Sts<'a> {
+    pub(crate) aws: &'a Aws,
+    pub(crate) region: &'a str,
+    pub(crate) use_fips: bool,
+}
+
+impl Sts<'_> {
+    pub(crate) async fn assume_role_with_web_identity(
+        &self,
+        token_file: &Path,
+        step: &RoleStep,
+        session_name: &str,
+    ) -> Result<Credentials, CredentialError> {
+        const PROVIDER: &str = "web identity";
+        let token = read_token(token_file)?;
+        let result = self
+            .aws
+            .sts(self.region, self.use_fips, None)
+            .assume_role_with_web_identity()
+            .role_arn(&step.role_arn)
+            .role_session_name(session_name)
+            .web_identity_token(&token)
+            .send()
+            .await;
+        match result {
+            Ok(output) => from_sts(output.credentials(), PROVIDER, &step.role_arn),
+            Err(error) => Err(self.refused(&error, PROVIDER.to_owned(), &[&token], |code| {
+                web_identity_advice(code, &step.role_arn, &token, token_file)
+            })),
+        }
+    }
+
+    pub(crate) async fn assume_role(
+        &self,
+        with: &Credentials,
+        step: &RoleStep,
+        session_name: &str,
+    ) -> Result<Credentials, CredentialError> {
+        let result = self
+            .aws
+            .sts(self.region, self.use_fips, Some(with))
+            .assume_role()
+            .role_arn(&step.role_arn)
+            .role_session_name(session_name)
+            .set_external_id(step.external_id.clone())
+            .send()
+            .await;
+        let provider = format!("assume role {}", step.role_arn);
+        match result {
+            Ok(output) => from_sts(output.credentials(), &provider, &step.role_arn),
+            Err(error) => {
+                let secrets =
+                    [with.secret_key().expose(), with.session_token().map_or("", |token| token.expose())];
+                Err(self.refused(&error, provider, &secrets, |code| assume_role_advice(code, with, step)))
+            }
+        }
+    }
+
+    fn refused<E, R>(
+        &self,
+        error: &SdkError<E, R>,
+        provider: String,
+        secrets: &[&str],
+        advice: impl FnOnce(&str) -> Option<String>,
+    ) -> CredentialError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: Debug + 'static,
+    {
+        if let SdkError::ServiceError(answer) = error {
+            let code = answer.err().meta().code().unwrap_or("no error code");
+            let message = answer.err().meta().message().unwrap_or("no message");
+            return CredentialError::Refused {
+                provider,
+                advice: advice(code),
+                code: without(secrets, code),
+                message: without(secrets, message),
+            };
+        }
+        let what = match error {
+            SdkError::TimeoutError(_) => "it did not answer in time",
+            SdkError::DispatchFailure(_) => "no connection",
+            _ => "its answer is not one of STS",
+        };
+        let detail = without(secrets, &error_text(error));
+        CredentialError::Unreachable {
+            provider,
+            endpoint: self.aws.sts_endpoint(self.region, self.use_fips),
+            reason: format!(
+                "{what} ({detail}); a private subnet needs a route to it or an interface endpoint for \
+                 com.amazonaws.{}.sts",
+                self.region
+            ),
+        }
+    }
+}
+
+fn read_token(token_file: &Path) -> Result<String, CredentialError> {
+    let invalid =
+        |reason: String| CredentialError::Invalid { provider: String::from("web identity"), reason };
+    let shown_path = token_file.display();
+    let token = std::fs::read_to_string(token_file).map_err(|error| {
+        invalid(format!(
+            "cannot read the token file {shown_path}: {error}; is the service account annotated with \
+             eks.amazonaws.com/role-arn, and may this user read the projected volume (fsGroup)?"
+        ))
+    })?;
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(invalid(format!("the token file {shown_path} is empty")));
+    }
+    Ok(token.to_owned())
+}
+
+fn from_sts(
+    credentials: Option<&aws_sdk_sts::types::Credentials>,
+    provider: &str,
+    role_arn: &str,
+) -> Result<Credentials, CredentialError> {
+    let invalid = |reason: &str| CredentialError::Invalid {
+        provider: provider.to_owned(),
+        reason: format!("STS answered for {role_arn} {reason}"),
+    };
+    let given = credentials.ok_or_else(|| invalid("without credentials"))?;
+    let expires_at =
+        SystemTime::try_from(*given.expiration()).map_err(|_| invalid("with an expiry that is no time"))?;
+    Ok(Credentials::new(given.access_key_id(), given.secret_access_key(), Some(given.session_token()))
+        .expiring(Some(expires_at))
+        .provided_by(format!("{} {role_arn}", provider.split(" arn:").next().unwrap_or(provider))))
+}
+
+/// What of a web identity token its trust policy looks at. It is signed, not secret in these parts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audience,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Claims {
+    fn of(token: &str) -> Option<Self> {
+        let payload = token.split('.').nth(1)?;
+        let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    fn audience(&self) -> String {
+        match &self.aud {
+            Audience::One(audience) => audience.clone(),
+            Audience::Many(audiences) => audiences.join(", "),
+        }
+    }
+}
+
+fn web_identity_advice(code: &str, role_arn: &str, token: &str, token_file: &Path) -> Option<String> {
+    let claims = Claims::of(token).unwrap_or_default();
+    let issuer = claims.iss.trim_start_matches("https://");
+    let token_file = token_file.display();
+    match code {
+        "AccessDenied" | "AccessDeniedException" => Some(format!(
+            "the trust policy of {role_arn} does not let this service account in, or the role does not exist: it \
+             has to allow sts:AssumeRoleWithWebIdentity to the identity provider {issuer:?} with the conditions \
+             {issuer}:sub = {:?} and {issuer}:aud = {:?}",
+            shown(&claims.sub),
+            shown(&claims.audience()),
+        )),
+        "InvalidIdentityToken" => Some(format!(
+            "IAM in the role's account needs an OIDC identity provider for {issuer:?} with the audience {:?}",
+            shown(&claims.audience()),
+        )),
+        "ExpiredTokenException" | "ExpiredToken" => Some(format!(
+            "the token in {token_file} has expired: the kubelet renews it there, a copy of it is not renewed"
+        )),
+        "IDPCommunicationError" => Some(format!(
+            "AWS could not reach the identity provider {issuer:?}; this passes by itself mostly"
+        )),
+        "RegionDisabledException" => {
+            Some(String::from("switch STS on for this region in IAM's account settings"))
+        }
+        _ => None,
+    }
+}
+
+fn assume_role_advice(code: &str, with: &Credentials, step: &RoleStep) -> Option<String> {
+    match code {
+        "AccessDenied" | "AccessDeniedException" => Some(format!(
+            "two policies have to agree: the one of the caller ({}) has to allow sts:AssumeRole on {}, and the \
+             trust policy of that role has to name the caller{}",
+            with.provider(),
+            step.role_arn,
+            match &step.external_id {
+                Some(id) => format!(" with the condition sts:ExternalId = {id:?}"),
+                None => String::from("; should it ask for an sts:ExternalId, set external_id"),
+            },
+        )),
+        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {
+            Some(format!("the keys from {} are not right", with.provider()))
+        }
+        "ExpiredToken" | "ExpiredTokenException" => {
+            Some(format!("the keys from {} have expired", with.provider()))
+        }
+        "RegionDisabledException" => {
+            Some(String::from("switch STS on for this region in IAM's account settings"))
+        }
+        _ => None,
+    }
+}
+
+/// A text fit to be shown, with none of these secrets in it.
+fn without(secrets: &[&str], text: &str) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "<secret>");
+    }
+    shown(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_read_from_a_token() {
+        let encode = |json: &str| URL_SAFE_NO_PAD.encode(json);
+        let token = |json: &str| format!("{}.{}.signature", encode("{}"), encode(json));
+        let claims = Claims::of(&token(
+            r#"{"iss":"https://oidc.example","sub":"system:serviceaccount:a:b","aud":["sts.amazonaws.com"],"x":1}"#,
+        ))
+        .expect("claims");
+        assert_eq!(claims.sub, "system:serviceaccount:a:b");
+        assert_eq!(claims.audience(), "sts.amazonaws.com");
+        let one = Claims::of(&token(r#"{"aud":"one"}"#)).expect("claims");
+        assert_eq!(one.audience(), "one");
+        for broken in ["", "a", "a.b.c", "..", &token("[1]")] {
+            assert!(Claims::of(broken).is_none_or(|claims| claims.sub.is_empty()), "{broken}");
+        }
+    }
+
+    #[test]
+    fn secrets_and_canonical_strings_are_cut() {
+        let text = "refused Token-123 here\nThe Canonical String for this request should have been x-amz-security-token";
+        assert_eq!(without(&["Token-123", ""], text), "refused <secret> here");
+    }
+}
