@@ -1,0 +1,295 @@
+//! The command line of the benchmark: `bench farm`, `bench sink`, `bench run`, `bench kill`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its findings")]
+
+use clap::{Args, Parser, Subcommand};
+use http::{Method, StatusCode};
+use promferry_bench::{
+    collector::Collector,
+    control::{Control, json},
+    farm::Farm,
+    ledger::Judgement,
+    runner::{FarmAddresses, Load, RunError, SinkAddresses, Torment, measure, torment},
+    sink::Sink,
+    table,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Measures metrics collectors beside each other, on loopback.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Targets that listen on 127.0.0.1 and record the scrapes they answered (GET /record).
+    Farm {
+        /// How many targets.
+        #[arg(long, default_value_t = 200)]
+        targets: usize,
+        /// Series on each page.
+        #[arg(long, default_value_t = 1000)]
+        series: usize,
+        /// Ends after this time.
+        #[arg(long = "for", value_parser = duration, default_value = "1h")]
+        lifetime: Duration,
+    },
+    /// A remote-write receiver that records (GET /stats, /received) and fails on demand (PUT /fault, DELETE /fault).
+    Sink {
+        /// Count samples without following each series: the least work.
+        #[arg(long)]
+        count_only: bool,
+        /// Ends after this time.
+        #[arg(long = "for", value_parser = duration, default_value = "1h")]
+        lifetime: Duration,
+    },
+    /// Measures CPU, memory, bytes and losses of collectors at steady work.
+    Run {
+        #[command(flatten)]
+        collectors: Collectors,
+        /// How many targets.
+        #[arg(long, default_value_t = 200)]
+        targets: usize,
+        /// Series on each page.
+        #[arg(long, default_value_t = 1000)]
+        series: usize,
+        /// Time between scrapes.
+        #[arg(long, value_parser = duration, default_value = "15s")]
+        interval: Duration,
+        /// Time before measuring begins.
+        #[arg(long, value_parser = duration, default_value = "45s")]
+        warmup: Duration,
+        /// Time measured; a multiple of the interval.
+        #[arg(long, value_parser = duration, default_value = "60s")]
+        window: Duration,
+    },
+    /// Kills collectors with signal 9 at random moments, the receiver being down part of the time, and counts losses.
+    Kill {
+        #[command(flatten)]
+        collectors: Collectors,
+        /// How many targets.
+        #[arg(long, default_value_t = 20)]
+        targets: usize,
+        /// Series on each page.
+        #[arg(long, default_value_t = 500)]
+        series: usize,
+        /// Time between scrapes.
+        #[arg(long, value_parser = duration, default_value = "1s")]
+        interval: Duration,
+        /// How many kills.
+        #[arg(long, default_value_t = 10)]
+        kills: u32,
+        /// Shortest time from a start to a kill.
+        #[arg(long, value_parser = duration, default_value = "8s")]
+        shortest: Duration,
+        /// Longest time from a start to a kill.
+        #[arg(long, value_parser = duration, default_value = "16s")]
+        longest: Duration,
+        /// Chooses the moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+#[derive(Args)]
+struct Collectors {
+    /// Which collectors, one after another; one that is missing is skipped aloud.
+    #[arg(long = "collector", value_delimiter = ',', default_value = "promferry,prometheus,vmagent")]
+    collectors: Vec<Collector>,
+    /// Our executable.
+    #[arg(long, default_value = "target/release/promferry")]
+    binary: PathBuf,
+    /// Remote write 2.0 for collectors that speak it.
+    #[arg(long)]
+    remote_write_2: bool,
+    /// Writes all figures to this file, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Keeps configurations, data and logs in this folder.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread is enough for all of it, and leaves the other core to the collector.
+#[tokio::main(flavor = "current_thread")]
+async fn run(command: Command) -> Result<ExitCode, RunError> {
+    tokio::select! {
+        done = execute(command) => done,
+        // Dropping the future ends every program that was started.
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+    }
+}
+
+async fn execute(command: Command) -> Result<ExitCode, RunError> {
+    match command {
+        Command::Farm { targets, series, lifetime } => farm(targets, series, lifetime).await?,
+        Command::Sink { count_only, lifetime } => {
+            let judgement = if count_only { Judgement::CountOnly } else { Judgement::EachSeries };
+            sink(judgement, lifetime).await?;
+        }
+        Command::Run { collectors, targets, series, interval, warmup, window } => {
+            let load = Load {
+                targets,
+                series,
+                interval_ms: interval.as_millis() as u64,
+                warmup_ms: warmup.as_millis() as u64,
+                window_ms: window.as_millis() as u64,
+                remote_write_2: collectors.remote_write_2,
+            };
+            let mut measurements = Vec::new();
+            for (collector, program, folder) in collectors.present()? {
+                eprintln!("bench: {} for {:?}", collector.name(), warmup + window);
+                match measure(collector, &program, &load, folder.path()).await {
+                    Ok(measurement) => measurements.push(measurement),
+                    Err(error) => eprintln!("bench: {error}"),
+                }
+            }
+            print!("{}", table::steady(&load, &measurements));
+            collectors.write_json(&(&load, table::machine(), &measurements))?;
+            return Ok(if measurements.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+        Command::Kill { collectors, targets, series, interval, kills, shortest, longest, seed } => {
+            let plan = Torment {
+                targets,
+                series,
+                interval_ms: interval.as_millis() as u64,
+                kills,
+                life_ms: (shortest.as_millis() as u64, longest.max(shortest).as_millis() as u64),
+                seed,
+                remote_write_2: collectors.remote_write_2,
+            };
+            let mut survivals = Vec::new();
+            for (collector, program, folder) in collectors.present()? {
+                eprintln!("bench: {} and {kills} kills", collector.name());
+                match torment(collector, &program, &plan, folder.path()).await {
+                    Ok(survival) => survivals.push(survival),
+                    Err(error) => eprintln!("bench: {error}"),
+                }
+            }
+            print!("{}", table::survival(&plan, &survivals));
+            collectors.write_json(&(&plan, table::machine(), &survivals))?;
+            return Ok(if survivals.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn farm(targets: usize, series: usize, lifetime: Duration) -> Result<(), RunError> {
+    let farm = Arc::new(Farm::start(targets, series).await?);
+    let answering = Arc::clone(&farm);
+    let control = Control::start(move |method, path, _| match (method, path) {
+        (&Method::GET, "/record") => json(&answering.record()),
+        _ => (StatusCode::NOT_FOUND, b"GET /record".to_vec()),
+    })
+    .await?;
+    let addresses = FarmAddresses { control: control.address(), targets: farm.addresses().to_vec() };
+    println!("{}", serde_json::to_string(&addresses)?);
+    tokio::time::sleep(lifetime).await;
+    Ok(())
+}
+
+async fn sink(judgement: Judgement, lifetime: Duration) -> Result<(), RunError> {
+    let sink = Arc::new(Sink::start(judgement).await?);
+    let answering = Arc::clone(&sink);
+    let control = Control::start(move |method, path, body| match (method, path) {
+        (&Method::GET, "/stats") => json(&answering.stats()),
+        (&Method::GET, "/received") => json(&answering.received()),
+        (&Method::PUT, "/fault") => match serde_json::from_slice(body) {
+            Ok(fault) => {
+                answering.set_fault(Some(fault));
+                (StatusCode::OK, Vec::new())
+            }
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string().into_bytes()),
+        },
+        (&Method::DELETE, "/fault") => {
+            answering.set_fault(None);
+            (StatusCode::OK, Vec::new())
+        }
+        _ => (StatusCode::NOT_FOUND, b"GET /stats, GET /received, PUT /fault, DELETE /fault".to_vec()),
+    })
+    .await?;
+    println!("{}", serde_json::to_string(&SinkAddresses { control: control.address(), url: sink.url() })?);
+    tokio::time::sleep(lifetime).await;
+    Ok(())
+}
+
+/// Where one collector keeps its files.
+enum Folder {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+impl Collectors {
+    /// Those that are there, each with an empty folder.
+    fn present(&self) -> io::Result<Vec<(Collector, PathBuf, Folder)>> {
+        let mut present = Vec::new();
+        for &collector in &self.collectors {
+            let Some(program) = collector.program(Some(&self.binary)) else {
+                let from = if collector == Collector::Promferry { "--binary" } else { "scripts/peers" };
+                eprintln!("bench: SKIPPED {}: its executable is missing ({from})", collector.name());
+                continue;
+            };
+            let folder = match &self.keep {
+                Some(keep) => {
+                    let path = keep.join(collector.name().split(' ').next().unwrap_or("collector"));
+                    fs::create_dir_all(&path)?;
+                    Folder::Kept(path)
+                }
+                None => Folder::Temporary(tempfile::tempdir()?),
+            };
+            present.push((collector, program, folder));
+        }
+        Ok(present)
+    }
+
+    fn write_json(&self, figures: &impl serde::Serialize) -> Result<(), RunError> {
+        if let Some(path) = &self.json {
+            fs::write(path, serde_json::to_vec_pretty(figures)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Durations as Prometheus writes them, one unit: 500ms, 15s, 5m, 1h.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|character: char| character.is_ascii_digit());
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a number with ms, s, m or h, such as 15s".to_owned()),
+    };
+    let number: u64 = text[..text.len() - unit.len()]
+        .parse()
+        .map_err(|_| "the number is missing or too large".to_owned())?;
+    Ok(Duration::from_millis(number * factor))
+}

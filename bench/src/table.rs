@@ -1,0 +1,101 @@
+//! Measurements as Markdown.
+
+use crate::{
+    collector::Collector,
+    runner::{Load, Measurement, Survival, Torment},
+};
+use std::fs;
+
+/// The machine, in one line.
+pub fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{cores} cores ({}), Linux {}",
+        model.map_or("unknown processor", |(_, name)| name),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}
+
+/// The table of a steady run, with the ratio of each to ours when ours is there.
+pub fn steady(load: &Load, measurements: &[Measurement]) -> String {
+    let mut text = format!(
+        "{} targets × {} series, every {} s, {} s measured after {} s; {}.\n\n\
+         | collector | CPU s per million samples | × | RSS mean | RSS peak | anonymous | × RSS | bytes/sample | samples/request \
+         | first sample | all targets | scrapes answered | lost | stop |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        load.targets,
+        load.series,
+        load.interval_ms as f64 / 1000.0,
+        load.window_ms / 1000,
+        load.warmup_ms / 1000,
+        machine(),
+    );
+    let ours = measurements.iter().find(|measurement| measurement.collector == Collector::Promferry);
+    let ratio = |of: &dyn Fn(&Measurement) -> f64, theirs: &Measurement| match ours {
+        Some(ours) if theirs.collector != Collector::Promferry => format!("{:.1}", of(theirs) / of(ours)),
+        _ => String::new(),
+    };
+    let seconds =
+        |ms: Option<i64>| ms.map_or_else(|| "never".to_owned(), |ms| format!("{:.1} s", ms as f64 / 1000.0));
+    for one in measurements {
+        text.push_str(&format!(
+            "| {} | {:.2} | {} | {:.1} MiB | {:.1} MiB | {:.1} MiB | {} | {:.1} | {:.0} | {} | {} | {} | {} | {:.1} s{} |\n",
+            one.collector.name(),
+            one.cpu_seconds_per_million_samples,
+            ratio(&|one| one.cpu_seconds_per_million_samples, one),
+            mebibytes(one.rss_mean),
+            mebibytes(one.rss_peak as f64),
+            mebibytes(one.anonymous_mean),
+            ratio(&|one| one.rss_mean, one),
+            one.bytes_per_sample,
+            one.samples as f64 / one.requests as f64,
+            seconds(one.first_sample_ms),
+            seconds(one.all_targets_ms),
+            one.account.answered,
+            one.account.lost,
+            one.stop_ms as f64 / 1000.0,
+            if one.stopped_cleanly { "" } else { ", not cleanly" },
+        ));
+    }
+    text
+}
+
+/// The table of runs with kills.
+pub fn survival(torment: &Torment, survivals: &[Survival]) -> String {
+    let mut text = format!(
+        "{} targets × {} series, every {} s; {} kills with signal 9, each {} to {} s after a start (seed {}); {}.\n\n\
+         | collector | kills (receiver down) | scrapes answered | delivered | lost | samples lost | within 1 s of a kill | out of order | repeated |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        torment.targets,
+        torment.series,
+        torment.interval_ms as f64 / 1000.0,
+        torment.kills,
+        torment.life_ms.0 / 1000,
+        torment.life_ms.1 / 1000,
+        torment.seed,
+        machine(),
+    );
+    for one in survivals {
+        text.push_str(&format!(
+            "| {} | {} ({}) | {} | {} | {} | {} | {} | {} | {} |\n",
+            one.collector.name(),
+            one.kills,
+            one.kills_with_receiver_down,
+            one.account.answered,
+            one.account.delivered,
+            one.account.lost,
+            one.account.samples_lost,
+            one.account.in_flight_at_a_kill,
+            one.sink.out_of_order,
+            one.sink.duplicates,
+        ));
+    }
+    text
+}
+
+fn mebibytes(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
+}
