@@ -1,7 +1,7 @@
 //! From options to credentials: a base, then roles assumed one with the other.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -11,6 +11,8 @@ use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use crate::report::Finding;
 use crate::sdk::{Aws, error_text, provider_error};
@@ -153,7 +155,10 @@ impl CredentialChain {
             self.environment.var("AWS_PROFILE").or_else(|| self.environment.var("AWS_DEFAULT_PROFILE"));
         let provider = format!("profile {}", named.as_deref().unwrap_or("default"));
         if named.is_none() && !self.environment.is_process() && self.profile_files().is_none() {
-            report.add(&provider, Finding::NotConfigured("AWS_PROFILE is not set".to_owned()));
+            report.add(
+                &provider,
+                Finding::NotConfigured("AWS_PROFILE is not set, and there is no shared file".to_owned()),
+            );
         } else {
             match self.profile(aws, named.as_deref()).await {
                 Ok(credentials) => {
@@ -266,19 +271,19 @@ impl CredentialChain {
         if self.environment.is_process() {
             return None;
         }
-        let mut files = EnvConfigFiles::builder();
-        let config = self.environment.var("AWS_CONFIG_FILE");
-        let credentials = self.environment.var("AWS_SHARED_CREDENTIALS_FILE");
-        if config.is_none() && credentials.is_none() {
-            return None;
+        // The SDK takes a file that is given to it and missing for an error, one that it finds itself not.
+        let named = [
+            (EnvConfigFileKind::Config, self.environment.var("AWS_CONFIG_FILE")),
+            (EnvConfigFileKind::Credentials, self.environment.var("AWS_SHARED_CREDENTIALS_FILE")),
+        ];
+        let there = named
+            .into_iter()
+            .filter_map(|(kind, path)| Some((kind, path.filter(|path| Path::new(path).exists())?)));
+        let mut files = None;
+        for (kind, path) in there {
+            files = Some(files.unwrap_or_else(EnvConfigFiles::builder).with_file(kind, path));
         }
-        if let Some(path) = config {
-            files = files.with_file(EnvConfigFileKind::Config, path);
-        }
-        if let Some(path) = credentials {
-            files = files.with_file(EnvConfigFileKind::Credentials, path);
-        }
-        Some(files.build())
+        files.map(|files| files.build())
     }
 
     /// Why there is no IMDS to ask here, where that can be told: asking one that is not there costs seconds.
@@ -301,13 +306,15 @@ impl CredentialChain {
 
 impl CredentialSource for CredentialChain {
     fn credentials(&self) -> CredentialFuture<'_> {
-        Box::pin(self.load())
+        // At its finest level the SDK logs whole requests and answers, tokens and keys in them. What a user needs
+        // to know of them is in our errors.
+        Box::pin(self.load().with_subscriber(NoSubscriber::new()))
     }
 }
 
-impl CredentialSource for std::sync::Arc<CredentialChain> {
+impl CredentialSource for Arc<CredentialChain> {
     fn credentials(&self) -> CredentialFuture<'_> {
-        Box::pin(self.load())
+        self.as_ref().credentials()
     }
 }
 

@@ -50,6 +50,8 @@ mod sdk;
 mod secret;
 mod sign;
 mod sts;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 pub use cache::{CacheStatus, CachedCredentials};
 pub use chain::CredentialChain;
