@@ -1,1 +1,48 @@
-//! Turns admitted series and their samples into fragments, and fragments into requests.
+//! From a scrape's samples to fragments, and from fragments to requests. Pure and synchronous.
+//!
+//! [`TargetEncoder`] writes one target's samples as wire bytes, without building messages, into
+//! [`Fragment`](crate::Fragment)s: one for each [`Profile`] and lane, more when they get large.
+//! [`RequestBuilder`] joins fragments into what is sent at once.
+
+mod arena;
+mod assembler;
+mod context;
+mod fingerprints;
+mod message;
+mod profile;
+mod proto;
+mod request;
+mod rewrite;
+mod scratch;
+mod shape;
+mod target;
+mod writer;
+
+pub use context::EncodingContext;
+pub use message::FragmentError;
+pub use profile::{Profile, Profiles};
+pub use request::{Pushed, Request, RequestBuilder, RequestLimits, join, metadata_requests};
+pub use rewrite::{SeriesInFragment, divide, for_each_series, split, transcode, without};
+pub use target::TargetEncoder;
+
+use promferry_model::Reservation;
+
+use crate::Fragment;
+
+/// A scrape in the bytes that leave.
+#[derive(Debug)]
+pub struct EncodedScrape {
+    /// For each profile, in the order of the [`Profiles`], what it sends.
+    pub profiles: Vec<EncodedProfile>,
+    /// The memory that the fragments' bodies take; to be held until they are stored.
+    pub reservation: Reservation,
+}
+
+/// What one profile sends of a scrape.
+#[derive(Debug, Default)]
+pub struct EncodedProfile {
+    /// Its fragments, those of a lane in order. None when the profile sends nothing of the scrape.
+    pub fragments: Vec<Fragment>,
+    /// Native histograms with custom buckets that remote write 1.0 can't carry: they were left out.
+    pub nhcb_in_rw1_not_supported: u64,
+}

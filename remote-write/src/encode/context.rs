@@ -1,0 +1,115 @@
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use promferry_model::{MemoryBudget, Metadata, MetadataView};
+use smol_str::SmolStr;
+
+use super::fingerprints::Fingerprints;
+use super::scratch::Scratch;
+
+/// What the targets of one sink share: which series are active and whose they are, texts of metadata, working
+/// memory, and the budget that all of it counts against.
+#[derive(Debug)]
+pub struct EncodingContext {
+    pub(super) budget: MemoryBudget,
+    pub(super) seed: u64,
+    pub(super) fingerprints: Arc<Fingerprints>,
+    pub(super) metadata: MetadataPool,
+    scratch: Mutex<Vec<Box<Scratch>>>,
+}
+
+impl EncodingContext {
+    /// A context without targets. `seed` keeps targets from choosing labels whose hashes collide: let it
+    /// differ from process to process.
+    pub fn new(budget: MemoryBudget, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            seed,
+            fingerprints: Arc::new(Fingerprints::new()),
+            metadata: MetadataPool::default(),
+            scratch: Mutex::default(),
+        })
+    }
+
+    /// How many series are active now, over all targets; exact.
+    pub fn active_series(&self) -> usize {
+        self.fingerprints.len()
+    }
+
+    /// How many series are active now in each job, the most first.
+    pub fn active_series_by_job(&self) -> Vec<(SmolStr, usize)> {
+        self.fingerprints.by_job()
+    }
+
+    /// What the targets now say about their metric families, each once.
+    pub fn metadata(&self) -> Vec<Arc<Metadata>> {
+        self.metadata.live()
+    }
+
+    /// Bytes of memory that the set of active series takes.
+    pub fn active_series_bytes(&self) -> usize {
+        self.fingerprints.memory_bytes()
+    }
+
+    /// As many of these exist as there ever were scrapes being encoded at once.
+    pub(super) fn take_scratch(&self) -> Box<Scratch> {
+        let idle = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| Box::new(Scratch::new()))
+    }
+
+    pub(super) fn give_scratch(&self, scratch: Box<Scratch>) {
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    }
+}
+
+/// Each distinct metadata once: the targets of a job say the same about the same families.
+#[derive(Debug, Default)]
+pub(super) struct MetadataPool(Mutex<Pool>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    table: HashTable<Arc<Metadata>>,
+    hasher: DefaultHashBuilder,
+    sweep_at: usize,
+}
+
+impl MetadataPool {
+    pub(super) fn intern(&self, view: &MetadataView<'_>) -> Arc<Metadata> {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pool { table, hasher, sweep_at } = &mut *guard;
+        let hash = hash(hasher, view);
+        if let Some(known) = table.find(hash, |known| self::view(known) == *view) {
+            return Arc::clone(known);
+        }
+        if table.len() >= *sweep_at {
+            table.retain(|known| Arc::strong_count(known) > 1);
+            *sweep_at = 2 * table.len() + 64;
+            table.shrink_to(table.len(), |known| self::hash(hasher, &self::view(known)));
+        }
+        let metadata = Arc::new(Metadata::from(*view));
+        table.insert_unique(hash, Arc::clone(&metadata), |known| self::hash(hasher, &self::view(known)));
+        metadata
+    }
+
+    fn live(&self) -> Vec<Arc<Metadata>> {
+        let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.table.iter().filter(|known| Arc::strong_count(known) > 1).cloned().collect()
+    }
+}
+
+/// A borrowed view of owned metadata.
+pub(super) fn view(metadata: &Metadata) -> MetadataView<'_> {
+    MetadataView {
+        family: &metadata.family,
+        metric_type: metadata.metric_type,
+        unit: &metadata.unit,
+        help: &metadata.help,
+    }
+}
+
+fn hash(hasher: &DefaultHashBuilder, view: &MetadataView<'_>) -> u64 {
+    let mut state = hasher.build_hasher();
+    view.hash(&mut state);
+    std::hash::Hasher::finish(&state)
+}

@@ -1,0 +1,208 @@
+use std::fmt;
+
+use bytes::Bytes;
+use promferry_model::{MemoryBudget, OverBudget, Purpose, Reservation, Timestamp};
+
+use super::writer::Writer;
+use super::{EncodedProfile, EncodedScrape, Profiles};
+use crate::{Compression, Fragment, Lane};
+
+/// From this many bytes on a fragment is compressed when it closes. Smaller ones are compressed together
+/// when they are sent: alone they would take twice the bytes.
+pub(super) const MIN_COMPRESSED_BYTES: usize = 16 * 1024;
+
+/// The memory in which one scrape is encoded; scrapes use it one after the other.
+pub(super) struct Scratch {
+    /// Of each profile one writer a lane.
+    writers: Vec<Writer>,
+    lanes: usize,
+    profiles: Vec<OpenProfile>,
+    snappy: snap::raw::Encoder,
+    compressed: Vec<u8>,
+    message: Vec<u8>,
+    reservation: Option<Reservation>,
+    over_budget: Option<OverBudget>,
+}
+
+#[derive(Debug, Default)]
+struct OpenProfile {
+    closed: Vec<Fragment>,
+    /// The writer in which a time series is open.
+    open: Option<usize>,
+    unsupported_histograms: u64,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self {
+            writers: Vec::new(),
+            lanes: 0,
+            profiles: Vec::new(),
+            snappy: snap::raw::Encoder::new(),
+            compressed: Vec::new(),
+            message: Vec::new(),
+            reservation: None,
+            over_budget: None,
+        }
+    }
+
+    /// Starts a scrape that goes into `lanes` lanes, of which `lane` says which they are.
+    pub(super) fn begin(&mut self, profiles: &Profiles, lanes: usize, lane: impl Fn(usize) -> Lane) {
+        self.lanes = lanes;
+        let writers = profiles.len() * lanes;
+        while self.writers.len() < writers {
+            self.writers.push(Writer::new());
+        }
+        for (at, writer) in self.writers[..writers].iter_mut().enumerate() {
+            writer.reset(profiles[at / lanes].protocol, lane(at % lanes));
+        }
+        self.profiles.resize_with(profiles.len(), OpenProfile::default);
+        for profile in &mut self.profiles {
+            profile.closed.clear();
+            profile.open = None;
+            profile.unsupported_histograms = 0;
+        }
+        self.reservation = None;
+        self.over_budget = None;
+    }
+
+    /// The writer in which the next time series of `profile` and `lane` begins; ends the one that is open.
+    pub(super) fn next_series(&mut self, profile: usize, lane: usize, budget: &MemoryBudget) -> &mut Writer {
+        self.end_series(profile);
+        let at = profile * self.lanes + lane;
+        if self.writers[at].is_full() {
+            self.close(profile, at, budget);
+        }
+        self.profiles[profile].open = Some(at);
+        &mut self.writers[at]
+    }
+
+    /// Ends the time series of `profile` that is open: later exemplars are not its.
+    pub(super) fn end_series(&mut self, profile: usize) {
+        if let Some(at) = self.profiles[profile].open.take() {
+            self.writers[at].end_series();
+        }
+    }
+
+    /// The writer in which a time series of `profile` is open.
+    pub(super) fn open_series(&mut self, profile: usize) -> Option<&mut Writer> {
+        self.profiles[profile].open.map(|at| &mut self.writers[at])
+    }
+
+    pub(super) fn count_unsupported_histogram(&mut self, profile: usize) {
+        self.profiles[profile].unsupported_histograms += 1;
+    }
+
+    /// Closes what is open and hands over what was encoded.
+    pub(super) fn finish(&mut self, budget: &MemoryBudget) -> Result<EncodedScrape, OverBudget> {
+        for profile in 0..self.profiles.len() {
+            self.end_series(profile);
+            for at in profile * self.lanes..(profile + 1) * self.lanes {
+                self.close(profile, at, budget);
+            }
+        }
+        if let Some(over) = self.over_budget.take() {
+            self.reservation = None;
+            return Err(over);
+        }
+        let reservation = match self.reservation.take() {
+            Some(reservation) => reservation,
+            None => budget.try_reserve(Purpose::Buffers, 0)?,
+        };
+        let profiles = self.profiles.iter_mut().map(|profile| EncodedProfile {
+            fragments: std::mem::take(&mut profile.closed),
+            nhcb_in_rw1_not_supported: profile.unsupported_histograms,
+        });
+        Ok(EncodedScrape { profiles: profiles.collect(), reservation })
+    }
+
+    /// Forgets the scrape and gives back memory beyond what ordinary targets need.
+    pub(super) fn clear(&mut self) {
+        self.profiles.iter_mut().for_each(|profile| profile.closed.clear());
+        self.reservation = None;
+        self.writers.iter_mut().for_each(Writer::trim);
+    }
+
+    fn close(&mut self, profile: usize, at: usize, budget: &MemoryBudget) {
+        let writer = &mut self.writers[at];
+        let counts = writer.counts();
+        if counts.is_zero() {
+            return;
+        }
+        if self.over_budget.is_none() {
+            let (first, second) = writer.message();
+            let raw_len = first.len() + second.len();
+            let message = if first.is_empty() {
+                second
+            } else {
+                self.message.clear();
+                self.message.extend_from_slice(first);
+                self.message.extend_from_slice(second);
+                &self.message
+            };
+            let (compression, body) = if raw_len < MIN_COMPRESSED_BYTES {
+                (Compression::None, message)
+            } else {
+                match compress(&mut self.snappy, &mut self.compressed, message) {
+                    Ok(compressed) => (Compression::Snappy, compressed),
+                    Err(_) => (Compression::None, message),
+                }
+            };
+            match reserve_more(&mut self.reservation, budget, body.len()) {
+                Ok(()) => {
+                    let (min_timestamp, max_timestamp): (Timestamp, Timestamp) = writer.timestamps();
+                    self.profiles[profile].closed.push(Fragment {
+                        lane: writer.lane(),
+                        protocol: writer.protocol(),
+                        compression,
+                        counts,
+                        raw_len: raw_len as u32,
+                        min_timestamp,
+                        max_timestamp,
+                        body: Bytes::copy_from_slice(body),
+                    });
+                }
+                Err(over) => {
+                    self.over_budget = Some(over);
+                    self.profiles.iter_mut().for_each(|profile| profile.closed.clear());
+                    self.reservation = None;
+                }
+            }
+        }
+        writer.clear();
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").field("writers", &self.writers.len()).finish_non_exhaustive()
+    }
+}
+
+/// `message` in snappy's block format. Only a message beyond 4 GiB is too large for it.
+pub(super) fn compress<'a>(
+    snappy: &mut snap::raw::Encoder,
+    buffer: &'a mut Vec<u8>,
+    message: &[u8],
+) -> Result<&'a [u8], snap::Error> {
+    let bound = snap::raw::max_compress_len(message.len());
+    if buffer.len() < bound {
+        buffer.resize(bound, 0);
+    }
+    let length = snappy.compress(message, buffer)?;
+    Ok(&buffer[..length])
+}
+
+fn reserve_more(
+    reservation: &mut Option<Reservation>,
+    budget: &MemoryBudget,
+    bytes: usize,
+) -> Result<(), OverBudget> {
+    match reservation {
+        Some(reservation) => reservation.resize(reservation.bytes() + bytes),
+        None => {
+            *reservation = Some(budget.try_reserve(Purpose::Buffers, bytes)?);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,378 @@
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use promferry_model::{
+    CUSTOM_BUCKETS_SCHEMA, ExemplarView, Histogram, MetadataView, OverBudget, Purpose, Refused, Reservation,
+    Sample, SeriesId, SeriesView, TargetInfo, Timestamp, hash_labels,
+};
+
+use super::arena::{Arena, Row};
+use super::context::EncodingContext;
+use super::fingerprints::{Claim, Owner};
+use super::scratch::Scratch;
+use super::{EncodedScrape, Profiles};
+use crate::{Lane, Protocol};
+
+/// Encodes one target's scrapes: what a [`TargetSink`](promferry_model::TargetSink) of remote write is made
+/// of. It knows the target's series, and writes their samples as the bytes that leave.
+///
+/// ```
+/// use std::sync::Arc;
+/// use promferry_model::{
+///     Labels, MemoryBudget, MetadataView, Sample, SeriesView, TargetInfo, Timestamp,
+/// };
+/// use promferry_remote_write::{encode, wire};
+///
+/// let profile = Arc::new(encode::Profile::default());
+/// let profiles = Arc::new(encode::Profiles::new(1, vec![profile]));
+/// let context = encode::EncodingContext::new(MemoryBudget::new(1 << 20), 42);
+/// let target = TargetInfo {
+///     job: "api".into(),
+///     labels: Labels::from_pairs([("instance", "10.0.0.7:8080"), ("job", "api")]),
+///     url: "http://10.0.0.7:8080/metrics".into(),
+///     scrape_interval: std::time::Duration::from_secs(15),
+/// };
+/// let mut encoder = encode::TargetEncoder::new(&target, profiles, context);
+///
+/// let labels = Labels::from_pairs([("__name__", "up"), ("instance", "10.0.0.7:8080"), ("job", "api")]);
+/// let up = encoder.admit(&SeriesView { labels: &labels, metadata: MetadataView::default() })?;
+/// encoder.begin();
+/// encoder.sample(up, Sample::new(Timestamp::from_millis(1_700_000_000_000), 1.0));
+/// let scrape = encoder.finish()?;
+///
+/// let request = encode::join(&scrape.profiles[0].fragments)?;
+/// let decoded = wire::decode_v1(&request.body, 1 << 20)?;
+/// assert_eq!(decoded.timeseries[0].samples[0].value, 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TargetEncoder {
+    context: Arc<EncodingContext>,
+    profiles: Arc<Profiles>,
+    /// Taken over before the next scrape.
+    next_profiles: Option<Arc<Profiles>>,
+    arena: Arena,
+    owner: Owner,
+    /// Decides the target's first lane.
+    hash: u64,
+    spread: Spread,
+    /// By series: which of [`SUB_LANES`] it takes; empty for a target that has one lane.
+    sub_lanes: Vec<u8>,
+    /// Series by fingerprint; there while series are admitted that are known already.
+    index: Option<HashTable<SeriesId>>,
+    reservation: Option<Reservation>,
+    open: Option<Box<Scratch>>,
+}
+
+/// Into how many lanes the target's series go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    /// The first page decides. It is written as if there were [`SUB_LANES`].
+    Undecided,
+    One,
+    SubLanes,
+}
+
+/// How many lanes a huge target's series are spread over.
+const SUB_LANES: usize = 8;
+/// A target whose first page has more series than this is huge.
+const HUGE: usize = 20_000;
+/// What the set of active series takes for each.
+const FINGERPRINT_BYTES: usize = 17;
+/// Reservations grow in steps, so that not every series goes to the shared budget.
+const RESERVE_STEP: usize = 4096;
+
+impl TargetEncoder {
+    /// An encoder without series.
+    pub fn new(target: &TargetInfo, profiles: Arc<Profiles>, context: Arc<EncodingContext>) -> Self {
+        Self {
+            arena: Arena::new(target.labels.to_vec(), &profiles),
+            owner: context.fingerprints.register(&target.job, &target.url),
+            hash: target.labels.stable_hash(),
+            spread: Spread::Undecided,
+            sub_lanes: Vec::new(),
+            index: None,
+            reservation: None,
+            open: None,
+            next_profiles: None,
+            profiles,
+            context,
+        }
+    }
+
+    /// Makes a series known, for every profile. The same labels give the same id; later metadata replaces
+    /// earlier.
+    ///
+    /// # Errors
+    /// [`Refused`] when another target owns the series, memory is short, or numbers run out. Nothing is kept
+    /// of a refused series.
+    pub fn admit(&mut self, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
+        let fingerprint = hash_labels(series.labels, self.context.seed);
+        match self.owner.claim(fingerprint) {
+            Claim::Foreign(owner) => Err(Refused::OwnedByOtherTarget { owner }),
+            Claim::Own => match self.find(fingerprint, series) {
+                Some(id) => {
+                    let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
+                    self.arena.set_family(id, family).map_err(|_| Refused::TooMany)?;
+                    Ok(id)
+                }
+                // Two series of this target with one hash; the set counts them as one.
+                None => self.insert(fingerprint, series),
+            },
+            Claim::New => {
+                let inserted = self.insert(fingerprint, series);
+                if inserted.is_err() {
+                    self.owner.release(fingerprint);
+                }
+                inserted
+            }
+        }
+    }
+
+    /// Lets go of a series; its id may be given out again, and another target may write the series.
+    pub fn release(&mut self, id: SeriesId) {
+        let Some(fingerprint) = self.arena.hash(id, self.context.seed) else { return };
+        self.owner.release(fingerprint);
+        if let Some(index) = &mut self.index
+            && let Ok(entry) = index.find_entry(fingerprint, |&known| known == id)
+        {
+            entry.remove();
+        }
+        self.arena.remove(id);
+        if self.open.is_none() {
+            self.compact();
+        }
+    }
+
+    /// Tells what is known about a metric family from now on.
+    pub fn metadata(&mut self, metadata: &MetadataView<'_>) {
+        self.arena.set_metadata(metadata, &self.context.metadata);
+    }
+
+    /// Takes over other profiles, now or, in the middle of a scrape, before the next one. Series need not be
+    /// admitted again: what a new profile makes of them is derived from their labels.
+    pub fn set_profiles(&mut self, profiles: Arc<Profiles>) {
+        self.next_profiles = Some(profiles);
+        if self.open.is_none() {
+            self.take_next_profiles();
+        }
+    }
+
+    /// The profiles in use.
+    pub fn profiles(&self) -> &Arc<Profiles> {
+        &self.profiles
+    }
+
+    /// Starts a scrape; what was added to one that is open is forgotten.
+    pub fn begin(&mut self) {
+        self.abort();
+        let (hash, lanes) = (self.hash, self.lanes());
+        let mut scratch = self.context.take_scratch();
+        scratch.begin(&self.profiles, lanes, |sub| Lane::of_hash(hash.wrapping_add(sub as u64)));
+        self.open = Some(scratch);
+    }
+
+    /// Adds a value of an admitted series. Nothing happens outside a scrape or for an id that is not in use.
+    pub fn sample(&mut self, id: SeriesId, sample: Sample) {
+        let Some((own, family)) = self.arena.read(id) else { return };
+        let Some(scratch) = &mut self.open else { return };
+        let lane = self.sub_lanes.get(id.index()).map_or(0, |&sub| usize::from(sub));
+        for profile in 0..self.profiles.len() {
+            match self.arena.row(profile, id, own) {
+                Some(row) => {
+                    let writer = scratch.next_series(profile, lane, &self.context.budget);
+                    writer.begin_series(&self.arena, row, family);
+                    writer.sample(sample);
+                }
+                None => scratch.end_series(profile),
+            }
+        }
+    }
+
+    /// Adds a native histogram of an admitted series, to the profiles that send them. Remote write 1.0 has no
+    /// custom buckets; there such a histogram is counted and left out.
+    pub fn histogram(
+        &mut self,
+        id: SeriesId,
+        timestamp: Timestamp,
+        start: Option<Timestamp>,
+        histogram: &Histogram,
+    ) {
+        let Some((own, family)) = self.arena.read(id) else { return };
+        let Some(scratch) = &mut self.open else { return };
+        let lane = self.sub_lanes.get(id.index()).map_or(0, |&sub| usize::from(sub));
+        for (at, profile) in self.profiles.iter().enumerate() {
+            let row: Option<Row> = self.arena.row(at, id, own).filter(|_| profile.send_native_histograms);
+            match row {
+                Some(_) if profile.protocol == Protocol::V1 && histogram.schema == CUSTOM_BUCKETS_SCHEMA => {
+                    scratch.end_series(at);
+                    scratch.count_unsupported_histogram(at);
+                }
+                Some(row) => {
+                    let writer = scratch.next_series(at, lane, &self.context.budget);
+                    writer.begin_series(&self.arena, row, family);
+                    writer.histogram(timestamp, start, histogram);
+                }
+                None => scratch.end_series(at),
+            }
+        }
+    }
+
+    /// Adds an exemplar to what was added last, in the profiles that send exemplars.
+    pub fn exemplar(&mut self, exemplar: &ExemplarView<'_>) {
+        let Some(scratch) = &mut self.open else { return };
+        for (at, profile) in self.profiles.iter().enumerate() {
+            if profile.send_exemplars
+                && let Some(writer) = scratch.open_series(at)
+            {
+                writer.exemplar(self.arena.symbols(), exemplar);
+            }
+        }
+    }
+
+    /// Forgets what was added since [`TargetEncoder::begin`].
+    pub fn abort(&mut self) {
+        if let Some(mut scratch) = self.open.take() {
+            scratch.clear();
+            self.context.give_scratch(scratch);
+        }
+        self.end_scrape();
+    }
+
+    /// Ends the scrape: its fragments, for each profile in the order of [`TargetEncoder::profiles`].
+    ///
+    /// # Errors
+    /// [`OverBudget`] when the memory budget has no room for the fragments; nothing is kept of them.
+    pub fn finish(&mut self) -> Result<EncodedScrape, OverBudget> {
+        let mut scratch = self.open.take().unwrap_or_else(|| self.context.take_scratch());
+        let mut finished = scratch.finish(&self.context.budget);
+        scratch.clear();
+        self.context.give_scratch(scratch);
+        if self.spread == Spread::Undecided && self.arena.len() > 0 {
+            self.decide_spread(&mut finished);
+        }
+        self.end_scrape();
+        finished
+    }
+
+    /// How many series are admitted and not released.
+    pub fn series(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Bytes of memory that the series take, the target's share of the set of active series included.
+    pub fn memory_bytes(&self) -> usize {
+        self.arena.memory_bytes() + self.sub_lanes.capacity() + FINGERPRINT_BYTES * self.arena.len()
+    }
+
+    fn insert(&mut self, fingerprint: u64, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
+        let expected = self.memory_bytes() + self.arena.bytes_for(series.labels);
+        self.reserve(expected).map_err(|_| Refused::OverBudget)?;
+        let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
+        let id = self.arena.insert(series.labels, family).map_err(|_| Refused::TooMany)?;
+        // A table that doubled may have taken more than expected. That is had; the next series is refused
+        // when it was too much.
+        let _ = self.reserve(self.memory_bytes());
+        if self.spread != Spread::One {
+            let sub = (hash_labels(series.labels, 0) % SUB_LANES as u64) as u8;
+            if self.sub_lanes.len() <= id.index() {
+                self.sub_lanes.resize(id.index() + 1, 0);
+            }
+            self.sub_lanes[id.index()] = sub;
+        }
+        if let Some(index) = &mut self.index {
+            let (arena, seed) = (&self.arena, self.context.seed);
+            index.insert_unique(fingerprint, id, |&id| arena.hash(id, seed).unwrap_or_default());
+        }
+        Ok(id)
+    }
+
+    fn find(&mut self, fingerprint: u64, series: &SeriesView<'_>) -> Option<SeriesId> {
+        let (arena, seed) = (&self.arena, self.context.seed);
+        let index = self.index.get_or_insert_with(|| {
+            let mut index = HashTable::with_capacity(arena.len());
+            let hash = |&id: &SeriesId| arena.hash(id, seed).unwrap_or_default();
+            for id in arena.ids() {
+                index.insert_unique(hash(&id), id, hash);
+            }
+            index
+        });
+        index.find(fingerprint, |&id| arena.has_labels(id, series.labels)).copied()
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let bytes = bytes.next_multiple_of(RESERVE_STEP);
+        match &mut self.reservation {
+            Some(reservation) if reservation.bytes() >= bytes => Ok(()),
+            Some(reservation) => reservation.resize(bytes),
+            None => {
+                self.reservation = Some(self.context.budget.try_reserve(Purpose::Series, bytes)?);
+                Ok(())
+            }
+        }
+    }
+
+    const fn lanes(&self) -> usize {
+        match self.spread {
+            Spread::One => 1,
+            Spread::Undecided | Spread::SubLanes => SUB_LANES,
+        }
+    }
+
+    /// The first page is known. A target of ordinary size keeps to one lane: since each series was written to
+    /// one place only, its fragments need no more than that lane's number.
+    fn decide_spread(&mut self, finished: &mut Result<EncodedScrape, OverBudget>) {
+        if self.arena.len() > HUGE {
+            self.spread = Spread::SubLanes;
+            return;
+        }
+        self.spread = Spread::One;
+        self.sub_lanes = Vec::new();
+        if let Ok(scrape) = finished {
+            let lane = Lane::of_hash(self.hash);
+            let fragments = scrape.profiles.iter_mut().flat_map(|profile| &mut profile.fragments);
+            fragments.for_each(|fragment| fragment.lane = lane);
+        }
+    }
+
+    fn end_scrape(&mut self) {
+        self.index = None;
+        self.compact();
+        self.take_next_profiles();
+    }
+
+    fn take_next_profiles(&mut self) {
+        if let Some(profiles) = self.next_profiles.take() {
+            self.arena.set_profiles(&profiles);
+            self.profiles = profiles;
+            let _ = self.reserve(self.memory_bytes());
+        }
+    }
+
+    fn compact(&mut self) {
+        if !self.arena.wants_compaction() {
+            return;
+        }
+        self.arena.compact();
+        let bytes = self.memory_bytes().next_multiple_of(RESERVE_STEP);
+        if let Some(reservation) = self.reservation.as_mut().filter(|held| held.bytes() > bytes) {
+            // Giving back always succeeds.
+            let _ = reservation.resize(bytes);
+        }
+    }
+}
+
+impl Drop for TargetEncoder {
+    fn drop(&mut self) {
+        let seed = self.context.seed;
+        for id in self.arena.ids() {
+            if let Some(fingerprint) = self.arena.hash(id, seed) {
+                self.owner.release(fingerprint);
+            }
+        }
+        if let Some(mut scratch) = self.open.take() {
+            scratch.clear();
+            self.context.give_scratch(scratch);
+        }
+    }
+}
