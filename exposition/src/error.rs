@@ -1,0 +1,130 @@
+use std::fmt;
+
+/// How much of an offending text an error repeats.
+const EXCERPT_BYTES: usize = 80;
+
+/// Why a page was refused, and where.
+///
+/// For the text formats the place is a line and a column; for protobuf, which has no lines, it is the byte
+/// offset and, where known, the metric family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError(Box<Details>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Details {
+    place: Place,
+    offset: usize,
+    problem: String,
+    excerpt: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Line { line: usize, column: usize, column_chars: usize },
+    Family(String),
+}
+
+impl ParseError {
+    pub(crate) fn in_text(page: &[u8], offset: usize, problem: impl Into<String>) -> Self {
+        let offset = offset.min(page.len());
+        let before = &page[..offset];
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+        let line_end = memchr::memchr(b'\n', &page[offset..]).map_or(page.len(), |n| offset + n);
+        let column_chars = String::from_utf8_lossy(&page[line_start..offset]).chars().count() + 1;
+        Self(Box::new(Details {
+            place: Place::Line {
+                line: memchr::memchr_iter(b'\n', before).count() + 1,
+                column: offset - line_start + 1,
+                column_chars,
+            },
+            offset,
+            problem: problem.into(),
+            excerpt: excerpt(&page[offset..line_end]),
+        }))
+    }
+
+    pub(crate) fn in_protobuf(family: &[u8], offset: usize, problem: impl Into<String>) -> Self {
+        Self(Box::new(Details {
+            place: Place::Family(excerpt(family)),
+            offset,
+            problem: problem.into(),
+            excerpt: String::new(),
+        }))
+    }
+
+    /// The line of a text page, counted from 1.
+    pub fn line(&self) -> Option<usize> {
+        match self.0.place {
+            Place::Line { line, .. } => Some(line),
+            Place::Family(_) => None,
+        }
+    }
+
+    /// The column in bytes, counted from 1.
+    pub fn column(&self) -> Option<usize> {
+        match self.0.place {
+            Place::Line { column, .. } => Some(column),
+            Place::Family(_) => None,
+        }
+    }
+
+    /// The column in characters, counted from 1; what is not UTF-8 counts as one replacement character each.
+    pub fn column_chars(&self) -> Option<usize> {
+        match self.0.place {
+            Place::Line { column_chars, .. } => Some(column_chars),
+            Place::Family(_) => None,
+        }
+    }
+
+    /// Bytes from the start of the page.
+    pub fn offset(&self) -> usize {
+        self.0.offset
+    }
+
+    /// The metric family of a protobuf page, as far as it was read.
+    pub fn family(&self) -> Option<&str> {
+        match &self.0.place {
+            Place::Family(family) if !family.is_empty() => Some(family),
+            _ => None,
+        }
+    }
+
+    /// What was wrong or what was expected, without the place.
+    pub fn problem(&self) -> &str {
+        &self.0.problem
+    }
+
+    /// The offending text from the place to the end of its line, cut short and with replacement characters
+    /// where it is not UTF-8. Empty for protobuf.
+    pub fn excerpt(&self) -> &str {
+        &self.0.excerpt
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Details { place, offset, problem, excerpt } = &*self.0;
+        match place {
+            Place::Line { line, column, .. } => {
+                write!(f, "line {line}, column {column} (byte {offset}): {problem}")?;
+                if excerpt.is_empty() {
+                    write!(f, ", at the end of the line")
+                } else {
+                    write!(f, ", at {excerpt:?}")
+                }
+            }
+            Place::Family(family) if family.is_empty() => write!(f, "byte {offset}: {problem}"),
+            Place::Family(family) => write!(f, "byte {offset}, family {family:?}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+fn excerpt(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT_BYTES)]).into_owned();
+    if bytes.len() > EXCERPT_BYTES {
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,93 @@
+use std::fmt;
+
+use promferry_model::METRIC_NAME;
+
+/// Where a series' labels are split into: names and values in one reused text.
+///
+/// The metric's name comes first, as `__name__`; the others follow in the order of the page, with empty
+/// values and repeated names as the page has them (a scraper judges those). Refilling allocates only when a
+/// series is longer than every one before.
+#[derive(Clone, Default)]
+pub struct LabelBuffer {
+    text: String,
+    /// Of each label the ends of its name and of its value in `text`.
+    ends: Vec<(usize, usize)>,
+}
+
+impl LabelBuffer {
+    /// A buffer without labels.
+    pub const fn new() -> Self {
+        Self { text: String::new(), ends: Vec::new() }
+    }
+
+    /// How many labels there are, the metric's name included.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none: before the first use.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The metric's name; empty if the page gave an empty one.
+    pub fn metric_name(&self) -> &str {
+        self.get(METRIC_NAME).unwrap_or_default()
+    }
+
+    /// The value of the first label of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> + Clone {
+        let mut start = 0;
+        self.ends.iter().map(move |&(name_end, value_end)| {
+            let pair = (&self.text[start..name_end], &self.text[name_end..value_end]);
+            start = value_end;
+            pair
+        })
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    pub(crate) fn push(&mut self, name: &str, value: &str) {
+        self.push_with(|text| text.push_str(name), |text| text.push_str(value));
+    }
+
+    /// Appends a label whose texts are written in place.
+    pub(crate) fn push_with(&mut self, name: impl FnOnce(&mut String), value: impl FnOnce(&mut String)) {
+        name(&mut self.text);
+        let name_end = self.text.len();
+        value(&mut self.text);
+        self.ends.push((name_end, self.text.len()));
+    }
+
+    /// Lets `written` give new values to the labels of this name.
+    pub(crate) fn rewrite(&mut self, name: &str, written: impl Fn(&str) -> Option<String>) {
+        for at in 0..self.ends.len() {
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+            let (name_end, value_end) = self.ends[at];
+            if &self.text[start..name_end] != name {
+                continue;
+            }
+            let Some(value) = written(&self.text[name_end..value_end]) else { continue };
+            self.text.replace_range(name_end..value_end, &value);
+            let moved = |end: usize| end + name_end + value.len() - value_end;
+            self.ends[at].1 = moved(value_end);
+            for later in &mut self.ends[at + 1..] {
+                *later = (moved(later.0), moved(later.1));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for LabelBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}

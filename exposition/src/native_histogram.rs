@@ -1,0 +1,159 @@
+use std::fmt;
+
+use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span, Timestamp};
+
+use crate::protobuf::ProtobufParser;
+use crate::protobuf_metric::{self as metric, NEGATIVE, POSITIVE, SideFields};
+use crate::{Exemplars, LabelBuffer, ParseError, SeriesKey};
+
+/// One native histogram, valid until the parser goes on.
+#[derive(Clone, Copy)]
+pub struct HistogramEvent<'p> {
+    parser: &'p ProtobufParser<'p>,
+    timestamp: Option<Timestamp>,
+}
+
+impl<'p> HistogramEvent<'p> {
+    pub(crate) const fn new(parser: &'p ProtobufParser<'p>, timestamp: Option<Timestamp>) -> Self {
+        Self { parser, timestamp }
+    }
+
+    /// The time that the page itself gives the histogram.
+    pub const fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
+    /// Since when it has been counted, under [`crate::ParseOptions::parse_start_timestamps`].
+    pub fn start(&self) -> Option<Timestamp> {
+        self.parser.start()
+    }
+
+    /// As [`crate::SeriesEvent::key`].
+    pub fn key(&self, seed: u64) -> SeriesKey {
+        self.parser.key(seed)
+    }
+
+    /// As [`crate::SeriesEvent::labels`].
+    ///
+    /// # Errors
+    /// Says what is wrong with the labels, for which Prometheus would refuse the page.
+    pub fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
+        self.parser.labels(labels)
+    }
+
+    /// The exemplars that have a timestamp: the histogram's own or, if it has none, those of its classic
+    /// buckets. (Prometheus 3.16 forgets them from a family's second metric on; here all are given.)
+    pub fn exemplars(&self) -> Exemplars<'p> {
+        Exemplars::of_protobuf(self.parser)
+    }
+
+    /// The histogram with empty buckets taken out, as Prometheus keeps it. Spans and buckets agree in number;
+    /// whether counts make sense is not judged.
+    pub fn histogram(&self) -> Histogram {
+        let histogram = &self.parser.metric().histogram;
+        let (positive_spans, positive_deltas, positive_counts) = self.side(POSITIVE);
+        let (negative_spans, negative_deltas, negative_counts) = self.side(NEGATIVE);
+        let (counts, positive_spans, negative_spans) = if histogram.is_float() {
+            let (positive_spans, positive) = without_empty(&positive_spans, positive_counts);
+            let (negative_spans, negative) = without_empty(&negative_spans, negative_counts);
+            let zero_count = histogram.zero_count_float;
+            (
+                BucketCounts::Float { count: histogram.count_float, zero_count, positive, negative },
+                positive_spans,
+                negative_spans,
+            )
+        } else {
+            let (positive_spans, positive) = without_empty(&positive_spans, absolute(positive_deltas));
+            let (negative_spans, negative) = without_empty(&negative_spans, absolute(negative_deltas));
+            let (positive, negative) = (deltas(positive), deltas(negative));
+            let zero_count = histogram.zero_count;
+            (
+                BucketCounts::Integer { count: histogram.count, zero_count, positive, negative },
+                positive_spans,
+                negative_spans,
+            )
+        };
+        Histogram {
+            schema: histogram.schema,
+            zero_threshold: histogram.zero_threshold,
+            sum: histogram.sum,
+            counts,
+            positive_spans,
+            negative_spans,
+            custom_values: Vec::new(),
+            reset_hint: match self.parser.metric_type() {
+                MetricType::GaugeHistogram => ResetHint::Gauge,
+                _ => ResetHint::Unknown,
+            },
+        }
+    }
+
+    fn side(&self, fields: SideFields) -> (Vec<Span>, Vec<i64>, Vec<f64>) {
+        let (mut spans, mut deltas, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        // Judged when the metric was read, so an error cannot come.
+        let _ = metric::read_side(
+            self.parser.metric_message(),
+            fields,
+            |offset, length| spans.push(Span { offset, length }),
+            |delta| deltas.push(delta),
+            |count| counts.push(count),
+        );
+        (spans, deltas, counts)
+    }
+}
+
+impl fmt::Debug for HistogramEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut labels = LabelBuffer::new();
+        let judged = self.labels(&mut labels);
+        f.debug_struct("HistogramEvent")
+            .field("labels", &judged.map(|()| labels))
+            .field("histogram", &self.histogram())
+            .field("timestamp", &self.timestamp)
+            .finish()
+    }
+}
+
+/// Leaves out empty buckets and joins what touches (Prometheus' `Compact(0)`).
+fn without_empty<T: Copy + Default + PartialEq>(spans: &[Span], buckets: Vec<T>) -> (Vec<Span>, Vec<T>) {
+    let mut kept_spans: Vec<Span> = Vec::new();
+    let mut kept = Vec::with_capacity(buckets.len());
+    let mut buckets = buckets.into_iter();
+    let mut index: i64 = 0;
+    // The index behind the last kept bucket.
+    let mut end: i64 = 0;
+    for span in spans {
+        index += i64::from(span.offset);
+        for _ in 0..span.length {
+            let Some(bucket) = buckets.next() else { return (kept_spans, kept) };
+            if bucket != T::default() {
+                kept.push(bucket);
+                match kept_spans.last_mut() {
+                    Some(last) if end == index => last.length += 1,
+                    // Offsets that 32 bits cannot hold come from spans that no storage takes either.
+                    _ => kept_spans.push(Span { offset: (index - end) as i32, length: 1 }),
+                }
+                end = index + 1;
+            }
+            index += 1;
+        }
+    }
+    (kept_spans, kept)
+}
+
+fn absolute(mut deltas: Vec<i64>) -> Vec<i64> {
+    let mut count: i64 = 0;
+    for delta in &mut deltas {
+        count = count.wrapping_add(*delta);
+        *delta = count;
+    }
+    deltas
+}
+
+fn deltas(mut counts: Vec<i64>) -> Vec<i64> {
+    let mut before: i64 = 0;
+    for count in &mut counts {
+        (before, *count) = (*count, count.wrapping_sub(before));
+    }
+    counts
+}

@@ -1,0 +1,262 @@
+use std::borrow::Cow;
+
+use promferry_model::{MetricType, Timestamp};
+
+use crate::protobuf::{self, ProtobufParser};
+use crate::text::{self, TextParser};
+use crate::text_series::unescape;
+use crate::{Dialect, Exemplars, Format, HistogramEvent, LabelBuffer, ParseError, SeriesKey};
+
+/// What a scrape configuration says about reading a page. The default is Prometheus' default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseOptions {
+    /// Read native histograms (`scrape_native_histograms`); otherwise their native parts are passed over
+    /// and what is left is a classic histogram.
+    pub native_histograms: bool,
+    /// Give the classic series too where a native histogram has classic buckets
+    /// (`always_scrape_classic_histograms`).
+    pub always_classic_histograms: bool,
+    /// Read start (created) timestamps. In OpenMetrics the `_created` series of counters, histograms and
+    /// summaries are then no series of their own. Off in Prometheus unless a feature flag wants them.
+    pub parse_start_timestamps: bool,
+}
+
+/// A pull parser over one page in memory. It judges as Prometheus 3.16 does.
+///
+/// # What is judged when
+///
+/// [`Parser::next`] judges everything but the bytes of series themselves: whether names and labels obey the
+/// grammar and are UTF-8 is judged by [`SeriesEvent::labels`]. So a page is accepted when `next` has come to
+/// `None` without an error and `labels` has succeeded for every series. As the judgement depends on nothing
+/// but the bytes and the parse context, one success for a [`SeriesEvent::key`] holds for every page: a
+/// scraper that remembers keys calls `labels` for keys that it does not know, and for no others. A key whose
+/// `labels` failed must not be remembered.
+///
+/// Walking a page takes time linear in its length and allocates nothing unless the page is refused.
+pub struct Parser<'a>(Inner<'a>);
+
+enum Inner<'a> {
+    Text(TextParser<'a>),
+    Protobuf(Box<ProtobufParser<'a>>),
+}
+
+impl<'a> Parser<'a> {
+    /// A parser at the start of `page`, which is in `format`.
+    pub fn new(format: Format, page: &'a [u8], options: ParseOptions) -> Self {
+        Self(match format {
+            Format::Text => Inner::Text(TextParser::new(Dialect::Prometheus, page, options)),
+            Format::OpenMetrics => Inner::Text(TextParser::new(Dialect::OpenMetrics, page, options)),
+            Format::Protobuf => Inner::Protobuf(Box::new(ProtobufParser::new(page, options))),
+        })
+    }
+
+    /// The next thing that the page says; `None` at its end.
+    ///
+    /// # Errors
+    /// Says where the page breaks its format. The page is then to be given up: what comes of calling `next`
+    /// again is not said.
+    #[expect(clippy::should_implement_trait, reason = "what it lends is valid until the next call only")]
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
+        match &mut self.0 {
+            Inner::Text(parser) => {
+                let Some(entry) = parser.next()? else { return Ok(None) };
+                let parser = &*parser;
+                Ok(Some(match entry {
+                    text::Entry::Series { value, timestamp } => {
+                        Event::Series(SeriesEvent { value, timestamp, source: Source::Text(parser) })
+                    }
+                    text::Entry::Help { family, help } => Event::Help {
+                        family: lossy(family),
+                        help: HelpText { escaped: lossy(help), format: Some(parser.dialect()) },
+                    },
+                    text::Entry::Type { family, metric_type } => {
+                        Event::Type { family: lossy(family), metric_type }
+                    }
+                    text::Entry::Unit { family, unit } => {
+                        Event::Unit { family: lossy(family), unit: lossy(unit) }
+                    }
+                    text::Entry::Comment(comment) => Event::Comment(comment),
+                }))
+            }
+            Inner::Protobuf(parser) => {
+                let Some(entry) = parser.next()? else { return Ok(None) };
+                let parser = &**parser;
+                let family = || lossy(parser.family());
+                Ok(Some(match entry {
+                    protobuf::Entry::Series { value, timestamp } => {
+                        Event::Series(SeriesEvent { value, timestamp, source: Source::Protobuf(parser) })
+                    }
+                    protobuf::Entry::Histogram { timestamp } => {
+                        Event::Histogram(HistogramEvent::new(parser, timestamp))
+                    }
+                    protobuf::Entry::Help => Event::Help {
+                        family: family(),
+                        help: HelpText { escaped: lossy(parser.help()), format: None },
+                    },
+                    protobuf::Entry::Type => {
+                        Event::Type { family: family(), metric_type: parser.metric_type() }
+                    }
+                    protobuf::Entry::Unit => Event::Unit { family: family(), unit: lossy(parser.unit()) },
+                }))
+            }
+        }
+    }
+}
+
+/// One thing that a page says. Families are named as their metadata names them, which for an OpenMetrics
+/// counter is without `_total`; names that are not UTF-8 come with replacement characters and match no series.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'p> {
+    /// The family's description.
+    Help {
+        /// The family's name.
+        family: Cow<'p, str>,
+        /// The description.
+        help: HelpText<'p>,
+    },
+    /// The family's type.
+    Type {
+        /// The family's name.
+        family: Cow<'p, str>,
+        /// The type.
+        metric_type: MetricType,
+    },
+    /// The family's unit; never empty in protobuf.
+    Unit {
+        /// The family's name.
+        family: Cow<'p, str>,
+        /// The unit.
+        unit: Cow<'p, str>,
+    },
+    /// A comment of the text format, with its '#'.
+    Comment(&'p [u8]),
+    /// One sample of a series.
+    Series(SeriesEvent<'p>),
+    /// One native histogram.
+    Histogram(HistogramEvent<'p>),
+}
+
+/// A help text as the page writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelpText<'p> {
+    escaped: Cow<'p, str>,
+    /// The text format whose escapes are in it; protobuf has none.
+    format: Option<Dialect>,
+}
+
+impl HelpText<'_> {
+    /// The text without escapes; allocates only if there are any.
+    pub fn unescape(&self) -> Cow<'_, str> {
+        match self.format {
+            Some(dialect) if self.escaped.contains('\\') => {
+                let mut text = String::with_capacity(self.escaped.len());
+                unescape(&self.escaped, dialect == Dialect::OpenMetrics, &mut text);
+                Cow::Owned(text)
+            }
+            _ => Cow::Borrowed(&self.escaped),
+        }
+    }
+}
+
+/// One sample of a series, valid until the parser goes on.
+#[derive(Clone, Copy)]
+pub struct SeriesEvent<'p> {
+    value: f64,
+    timestamp: Option<Timestamp>,
+    source: Source<'p>,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'p> {
+    Text(&'p TextParser<'p>),
+    Protobuf(&'p ProtobufParser<'p>),
+}
+
+impl<'p> SeriesEvent<'p> {
+    /// The value, bit for bit as Prometheus reads it: in the text formats every not-a-number has
+    /// [`promferry_model::NORMAL_NAN_BITS`], in protobuf it has the bits that were sent.
+    #[inline]
+    pub const fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// The time that the page itself gives the sample.
+    #[inline]
+    pub const fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
+    /// Since when a cumulative value has been counted, if the page says so and
+    /// [`ParseOptions::parse_start_timestamps`] is set.
+    pub fn start(&self) -> Option<Timestamp> {
+        match self.source {
+            Source::Text(parser) => parser.start(),
+            Source::Protobuf(parser) => parser.start(),
+        }
+    }
+
+    /// The key of the series in its parse context; see [`Parser`] for what may be remembered under it.
+    #[inline]
+    pub fn key(&self, seed: u64) -> SeriesKey {
+        match self.source {
+            Source::Text(parser) => parser.context().key(parser.series(), seed),
+            Source::Protobuf(parser) => parser.key(seed),
+        }
+    }
+
+    /// The series as a text page writes it; `None` for protobuf.
+    pub fn series_bytes(&self) -> Option<&'p [u8]> {
+        match self.source {
+            Source::Text(parser) => Some(parser.series()),
+            Source::Protobuf(_) => None,
+        }
+    }
+
+    /// Splits the series into `labels`, unescaped and with `le` and `quantile` written as Prometheus 3
+    /// writes them, and judges the series' bytes in full.
+    ///
+    /// # Errors
+    /// Says what is wrong with the series, for which Prometheus would refuse the page.
+    pub fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
+        match self.source {
+            Source::Text(parser) => parser.labels(labels),
+            Source::Protobuf(parser) => parser.labels(labels),
+        }
+    }
+
+    /// The type that the page last declared, for whichever family: what decided the meaning of `le` and
+    /// `quantile`.
+    pub fn metric_type(&self) -> MetricType {
+        match self.source {
+            Source::Text(parser) => parser.context().metric_type(),
+            Source::Protobuf(parser) => parser.metric_type(),
+        }
+    }
+
+    /// The sample's exemplars.
+    pub fn exemplars(&self) -> Exemplars<'p> {
+        match self.source {
+            Source::Text(parser) => Exemplars::of_text(parser),
+            Source::Protobuf(parser) => Exemplars::of_protobuf(parser),
+        }
+    }
+}
+
+impl std::fmt::Debug for SeriesEvent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut labels = LabelBuffer::new();
+        let judged = self.labels(&mut labels);
+        f.debug_struct("SeriesEvent")
+            .field("labels", &judged.map(|()| labels))
+            .field("value", &self.value)
+            .field("timestamp", &self.timestamp)
+            .finish()
+    }
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}

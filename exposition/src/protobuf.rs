@@ -1,0 +1,495 @@
+//! The pull parser for delimited `io.prometheus.client.MetricFamily` messages.
+//!
+//! Each message is read once when it is reached, which judges it; buckets, quantiles, labels and exemplars
+//! are walked again in place as they are asked for, so that nothing has to be kept.
+
+use std::cell::Cell;
+
+use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::context::Context;
+use crate::exemplars::ExemplarSample;
+use crate::protobuf_metric::{self as metric, LabelPair, Metric, Within};
+use crate::wire::{Message, WireError};
+use crate::{Format, LabelBuffer, ParseError, ParseOptions, SeriesKey, go_float};
+
+/// More bytes than this does not prefix a family: ten would be a length beyond 4 GiB.
+const MAX_FAMILY_LENGTH_BYTES: usize = 5;
+
+pub(crate) struct ProtobufParser<'a> {
+    page: &'a [u8],
+    options: ParseOptions,
+    /// Where the next family starts.
+    at: usize,
+    state: State,
+    context: Context,
+    family: Family<'a>,
+    /// The family's fields behind the current metric.
+    metrics: Message<'a>,
+    metric: Metric,
+    part: Part,
+    /// What is left of the current metric's buckets or quantiles.
+    items: Within<'a>,
+    metric_key: Cell<Option<(u64, SeriesKey)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    NextFamily,
+    Help,
+    Unit,
+    Type,
+    Metric,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Family<'a> {
+    name: &'a [u8],
+    help: &'a [u8],
+    unit: &'a [u8],
+    metric_type: i32,
+}
+
+/// Which sample of a metric is the current one.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// The only one.
+    Value,
+    Native,
+    Count,
+    Sum,
+    Quantile {
+        quantile: f64,
+        value: f64,
+    },
+    Bucket {
+        upper_bound: f64,
+        value: f64,
+        number: usize,
+    },
+    /// The bucket that a target left out because the count says it.
+    InfinityBucket,
+}
+
+pub(crate) enum Entry {
+    Help,
+    Type,
+    Unit,
+    Series { value: f64, timestamp: Option<Timestamp> },
+    Histogram { timestamp: Option<Timestamp> },
+}
+
+impl<'a> ProtobufParser<'a> {
+    pub(crate) fn new(page: &'a [u8], options: ParseOptions) -> Self {
+        let nothing = Message::new(page, 0, 0);
+        Self {
+            page,
+            options,
+            at: 0,
+            state: State::NextFamily,
+            context: Context::new(Format::Protobuf, &options),
+            family: Family::default(),
+            metrics: nothing,
+            metric: Metric::default(),
+            part: Part::Value,
+            items: Within::new(nothing, 0, 0),
+            metric_key: Cell::new(None),
+        }
+    }
+
+    pub(crate) const fn family(&self) -> &[u8] {
+        self.family.name
+    }
+
+    pub(crate) const fn help(&self) -> &[u8] {
+        self.family.help
+    }
+
+    pub(crate) const fn unit(&self) -> &[u8] {
+        self.family.unit
+    }
+
+    pub(crate) const fn metric_type(&self) -> MetricType {
+        self.context.metric_type()
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, ParseError> {
+        self.step().map_err(|error| ParseError::in_protobuf(self.family.name, error.at, error.problem))
+    }
+
+    fn step(&mut self) -> Result<Option<Entry>, WireError> {
+        match self.state {
+            State::NextFamily => return self.next_family(),
+            State::Help if !self.family.unit.is_empty() => {
+                self.state = State::Unit;
+                return Ok(Some(Entry::Unit));
+            }
+            State::Help | State::Unit => {
+                self.state = State::Type;
+                return Ok(Some(Entry::Type));
+            }
+            State::Type => {
+                self.state = State::Metric;
+                self.first_part()?;
+            }
+            State::Metric => {
+                if !self.next_part() {
+                    if !self.next_metric()? {
+                        return self.next_family();
+                    }
+                    self.first_part()?;
+                }
+            }
+        }
+        let timestamp =
+            (self.metric.timestamp_ms != 0).then(|| Timestamp::from_millis(self.metric.timestamp_ms));
+        Ok(Some(match self.part {
+            Part::Native => Entry::Histogram { timestamp },
+            part => Entry::Series { value: self.value(part), timestamp },
+        }))
+    }
+
+    fn next_family(&mut self) -> Result<Option<Entry>, WireError> {
+        loop {
+            let mut rest = Message::new(self.page, self.at, self.page.len());
+            if rest.bytes().is_empty() {
+                self.state = State::NextFamily;
+                return Ok(None);
+            }
+            self.family = Family::default();
+            let length = rest.varint()?;
+            let start = rest.at();
+            if start - self.at > MAX_FAMILY_LENGTH_BYTES {
+                return Err(WireError {
+                    at: self.at,
+                    problem: "length of the metric family is out of range",
+                });
+            }
+            let left = self.page.len() - start;
+            let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
+                return Err(WireError { at: self.at, problem: "metric family is longer than the page" });
+            };
+            self.at = start + length;
+            self.metrics = Message::new(self.page, start, self.at);
+            self.read_family(self.metrics)?;
+            if !self.next_metric()? {
+                continue;
+            }
+            self.judge_family(start)?;
+            self.state = State::Help;
+            return Ok(Some(Entry::Help));
+        }
+    }
+
+    fn read_family(&mut self, mut message: Message<'a>) -> Result<(), WireError> {
+        let family = &mut self.family;
+        while let Some(field) = message.field()? {
+            match field.number {
+                1 => family.name = message.message(field)?.bytes(),
+                2 => family.help = message.message(field)?.bytes(),
+                3 => family.metric_type = message.integer(field)? as i32,
+                4 => {
+                    message.message(field)?;
+                }
+                5 => family.unit = message.message(field)?.bytes(),
+                _ => message.skip(field)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_family(&mut self, at: usize) -> Result<(), WireError> {
+        if self.family.name.is_empty() || str::from_utf8(self.family.name).is_err() {
+            return Err(WireError { at, problem: "name of the metric family is empty or not valid UTF-8" });
+        }
+        if str::from_utf8(self.family.help).is_err() {
+            return Err(WireError { at, problem: "help text is not valid UTF-8" });
+        }
+        let metric_type = match self.family.metric_type {
+            0 => MetricType::Counter,
+            1 => MetricType::Gauge,
+            2 => MetricType::Summary,
+            3 => MetricType::Unknown,
+            4 => MetricType::Histogram,
+            5 => MetricType::GaugeHistogram,
+            _ => return Err(WireError { at, problem: "unknown metric type" }),
+        };
+        self.context.enter_family(self.family.name);
+        self.context.set_type(metric_type);
+        self.context.set_unit(self.family.unit);
+        Ok(())
+    }
+
+    /// Reads the family's next metric; false if there is none.
+    fn next_metric(&mut self) -> Result<bool, WireError> {
+        let Some(message) = metric::next_of(&mut self.metrics, 4, Message::skip) else { return Ok(false) };
+        self.metric_key.set(None);
+        self.metric = Metric::read(message)?;
+        Ok(true)
+    }
+
+    /// Turns to the first sample of the current metric.
+    fn first_part(&mut self) -> Result<(), WireError> {
+        self.part = match self.metric_type() {
+            MetricType::Histogram | MetricType::GaugeHistogram => {
+                if self.options.native_histograms && self.metric.histogram.is_native() {
+                    self.check_spans()?;
+                    Part::Native
+                } else {
+                    self.items = Within::new(self.metric_message(), metric::HISTOGRAM, metric::BUCKET);
+                    Part::Count
+                }
+            }
+            MetricType::Summary => {
+                self.items = Within::new(self.metric_message(), metric::SUMMARY, metric::QUANTILE);
+                Part::Count
+            }
+            _ => Part::Value,
+        };
+        Ok(())
+    }
+
+    /// Turns to the next sample of the current metric; false if there is none.
+    fn next_part(&mut self) -> bool {
+        let is_summary = self.metric_type() == MetricType::Summary;
+        self.part = match self.part {
+            Part::Value | Part::InfinityBucket => return false,
+            Part::Native => {
+                if !self.options.always_classic_histograms || self.metric.histogram.buckets == 0 {
+                    return false;
+                }
+                self.items = Within::new(self.metric_message(), metric::HISTOGRAM, metric::BUCKET);
+                Part::Count
+            }
+            Part::Count => Part::Sum,
+            Part::Sum | Part::Quantile { .. } if is_summary => match self.next_quantile() {
+                Some(quantile) => quantile,
+                None => return false,
+            },
+            Part::Bucket { upper_bound, .. } if upper_bound == f64::INFINITY => return false,
+            Part::Bucket { number, .. } => self.next_bucket(number + 1),
+            Part::Sum | Part::Quantile { .. } => self.next_bucket(0),
+        };
+        true
+    }
+
+    fn next_quantile(&mut self) -> Option<Part> {
+        let quantile = metric::Quantile::read(self.items.next()?).ok()?;
+        Some(Part::Quantile { quantile: quantile.quantile, value: quantile.value })
+    }
+
+    fn next_bucket(&mut self, number: usize) -> Part {
+        match self.items.next().and_then(|message| metric::Bucket::read(message).ok()) {
+            Some(bucket) => Part::Bucket { upper_bound: bucket.upper_bound, value: bucket.value(), number },
+            None => Part::InfinityBucket,
+        }
+    }
+
+    fn value(&self, part: Part) -> f64 {
+        let is_summary = self.metric_type() == MetricType::Summary;
+        match part {
+            Part::Value => match self.metric_type() {
+                MetricType::Counter => self.metric.counter,
+                MetricType::Gauge => self.metric.gauge,
+                _ => self.metric.untyped,
+            },
+            Part::Count if is_summary => self.metric.summary.count as f64,
+            Part::Sum if is_summary => self.metric.summary.sum,
+            Part::Sum => self.metric.histogram.sum,
+            Part::Quantile { value, .. } | Part::Bucket { value, .. } => value,
+            Part::Count | Part::InfinityBucket | Part::Native => self.metric.histogram.count(),
+        }
+    }
+
+    fn check_spans(&self) -> Result<(), WireError> {
+        let histogram = &self.metric.histogram;
+        for side in [histogram.positive, histogram.negative] {
+            let have = if histogram.is_float() { side.counts } else { side.deltas };
+            if side.promised != have as u64 {
+                let problem =
+                    "spans of the native histogram promise another number of buckets than there are";
+                return Err(WireError { at: self.metric.start, problem });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn metric(&self) -> &Metric {
+        &self.metric
+    }
+
+    pub(crate) const fn metric_message(&self) -> Message<'a> {
+        Message::new(self.page, self.metric.start, self.metric.end)
+    }
+
+    pub(crate) fn start(&self) -> Option<Timestamp> {
+        if !self.options.parse_start_timestamps {
+            return None;
+        }
+        let time = match self.metric_type() {
+            MetricType::Counter => self.metric.counter_start,
+            MetricType::Summary => self.metric.summary.start,
+            MetricType::Histogram | MetricType::GaugeHistogram => self.metric.histogram.start,
+            _ => None,
+        };
+        // Zero is how Prometheus says that there is none.
+        time.map(|time| time.as_millis()).filter(|&millis| millis != 0).map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn key(&self, seed: u64) -> SeriesKey {
+        let SeriesKey([low, high]) = self.metric_key(seed);
+        let (kind, bound) = match self.part {
+            Part::Value => (0_u64, 0),
+            Part::Native => (1, 0),
+            Part::Count => (2, 0),
+            Part::Sum => (3, 0),
+            Part::Quantile { quantile, .. } => (4, quantile.to_bits()),
+            Part::Bucket { upper_bound, .. } => (5, upper_bound.to_bits()),
+            Part::InfinityBucket => (5, f64::INFINITY.to_bits()),
+        };
+        let mut bytes = [0; 32];
+        for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        to_key(xxh3_128_with_seed(&bytes, seed))
+    }
+
+    /// The key of what the metric's samples have in common: context, family and labels.
+    fn metric_key(&self, seed: u64) -> SeriesKey {
+        if let Some((of, key)) = self.metric_key.get()
+            && of == seed
+        {
+            return key;
+        }
+        let SeriesKey([low, high]) = self.context.key(self.family.name, seed);
+        let key = match self.metric.labels {
+            Some((start, end)) if !self.metric.labels_scattered => {
+                let labels = xxh3_128_with_seed(&self.page[start..end], low ^ high.rotate_left(32));
+                to_key(labels)
+            }
+            _ => {
+                let mut hash = u128::from(low) | u128::from(high) << 64;
+                let mut fields = self.metric_message();
+                while let Some(label) = metric::next_of(&mut fields, 1, Message::skip) {
+                    hash = xxh3_128_with_seed(
+                        label.bytes(),
+                        hash as u64 ^ ((hash >> 64) as u64).rotate_left(32),
+                    );
+                }
+                to_key(hash)
+            }
+        };
+        self.metric_key.set(Some((seed, key)));
+        key
+    }
+
+    pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
+        buffer.clear();
+        // Judged when the family was read.
+        let family = str::from_utf8(self.family.name).unwrap_or_default();
+        let suffix = match self.part {
+            Part::Value | Part::Native | Part::Quantile { .. } => "",
+            Part::Count => "_count",
+            Part::Sum => "_sum",
+            Part::Bucket { .. } | Part::InfinityBucket => "_bucket",
+        };
+        buffer.push_with(
+            |text| text.push_str(METRIC_NAME),
+            |text| {
+                text.push_str(family);
+                text.push_str(suffix);
+            },
+        );
+        let mut fields = self.metric_message();
+        while let Some(label) = metric::next_of(&mut fields, 1, Message::skip) {
+            let (at, refused) =
+                (label.at(), |at, problem| ParseError::in_protobuf(self.family.name, at, problem));
+            let pair = LabelPair::read(label).map_err(|error| refused(error.at, error.problem))?;
+            let name = str::from_utf8(pair.name).map_err(|_| refused(at, "label name is not valid UTF-8"))?;
+            if pair.is_named && name.is_empty() {
+                return Err(refused(at, "label name is empty"));
+            }
+            let value =
+                str::from_utf8(pair.value).map_err(|_| refused(at, "label value is not valid UTF-8"))?;
+            buffer.push(name, value);
+        }
+        match self.part {
+            Part::Quantile { quantile, .. } => {
+                buffer.push(QUANTILE_LABEL, &go_float::format_openmetrics(quantile));
+            }
+            Part::Bucket { upper_bound, .. } => {
+                buffer.push(BUCKET_LABEL, &go_float::format_openmetrics(upper_bound));
+            }
+            Part::InfinityBucket => buffer.push(BUCKET_LABEL, "+Inf"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The exemplar at or after number `next` of the current sample.
+    pub(crate) fn exemplar(&self, next: &mut usize, buffer: &mut LabelBuffer) -> Option<ExemplarSample> {
+        let within = |outer, inner| Within::new(self.metric_message(), outer, inner);
+        let own_exemplars = self.metric.histogram.exemplars > 0;
+        let is_native = self.part == Part::Native;
+        loop {
+            let number = *next;
+            *next += 1;
+            // A message holds one exemplar, which may be written in several pieces; a native histogram's list
+            // holds several of one piece each.
+            let exemplar = match self.part {
+                Part::Native if own_exemplars => {
+                    let piece = within(metric::HISTOGRAM, metric::HISTOGRAM_EXEMPLAR).nth(number)?;
+                    read_exemplar(std::iter::once(piece), buffer)
+                }
+                Part::Native => {
+                    let bucket = within(metric::HISTOGRAM, metric::BUCKET).nth(number)?;
+                    read_exemplar(pieces(bucket, metric::BUCKET_EXEMPLAR), buffer)
+                }
+                Part::Bucket { number: bucket, .. } if number == 0 => {
+                    let bucket = within(metric::HISTOGRAM, metric::BUCKET).nth(bucket)?;
+                    read_exemplar(pieces(bucket, metric::BUCKET_EXEMPLAR), buffer)
+                }
+                Part::Value if number == 0 && self.metric_type() == MetricType::Counter => {
+                    read_exemplar(within(metric::COUNTER, metric::COUNTER_EXEMPLAR), buffer)
+                }
+                _ => return None,
+            };
+            match exemplar {
+                // A native histogram's exemplar without a time is passed over, as Prometheus does.
+                Some(sample) if !is_native || sample.timestamp.is_some() => return Some(sample),
+                _ if is_native => {}
+                _ => return None,
+            }
+        }
+    }
+}
+
+fn pieces(mut message: Message<'_>, number: i32) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || metric::next_of(&mut message, number, Message::skip))
+}
+
+fn read_exemplar<'a>(
+    pieces: impl Iterator<Item = Message<'a>>,
+    buffer: &mut LabelBuffer,
+) -> Option<ExemplarSample> {
+    buffer.clear();
+    let mut exemplar = None;
+    for piece in pieces {
+        let merged = exemplar.get_or_insert_with(metric::Exemplar::default);
+        merged
+            .read(piece, &mut |name, value| {
+                buffer.push(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+            })
+            .ok()?;
+    }
+    let exemplar: metric::Exemplar = exemplar?;
+    Some(ExemplarSample {
+        value: exemplar.value,
+        timestamp: exemplar.time.map(|time| Timestamp::from_millis(time.as_millis())),
+    })
+}
+
+fn to_key(hash: u128) -> SeriesKey {
+    SeriesKey([hash as u64, (hash >> 64) as u64])
+}
