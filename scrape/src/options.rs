@@ -7,7 +7,9 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use promferry_http_client::HttpClientConfig;
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
+use promferry_relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer};
 
 pub use byte_size::{ByteSize, ByteSizeError};
@@ -109,6 +111,15 @@ pub struct ScrapeConfig {
     /// Adds `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` to the report
     /// series; absent takes `global`'s.
     pub extra_scrape_metrics: Option<bool>,
+    /// Rules for targets, before they are scraped.
+    #[serde(deserialize_with = "null_is_default")]
+    pub relabel_configs: Vec<RelabelConfig>,
+    /// Rules for series, before they are limited and passed on.
+    #[serde(deserialize_with = "null_is_default")]
+    pub metric_relabel_configs: Vec<RelabelConfig>,
+    /// How the targets are reached; no key of this block but the inlined keys of `http_config`.
+    #[serde(skip)]
+    pub http: HttpClientConfig,
 }
 
 /// The keys of `global` that jobs inherit. The others belong to other parts; [`KEYS`](Self::KEYS) tells them
@@ -209,6 +220,8 @@ impl ScrapeConfig {
         "metric_name_validation_scheme",
         "metric_name_escaping_scheme",
         "extra_scrape_metrics",
+        "relabel_configs",
+        "metric_relabel_configs",
     ];
 
     /// A job of this name with Prometheus' defaults; the intervals and what else `global` decides are still
@@ -220,6 +233,7 @@ impl ScrapeConfig {
     /// Makes every relative path one below `base_dir`, where Prometheus looks for it.
     pub fn resolve_paths(&mut self, base_dir: &Path) {
         resolve_path(&mut self.scrape_failure_log_file, base_dir);
+        self.http.resolve_paths(base_dir);
     }
 
     /// Fills what the job leaves open from `global`, whose own gaps are filled from Prometheus' defaults.
@@ -267,7 +281,7 @@ impl ScrapeConfig {
 
     /// The escaping that the target is asked for, once defaults are applied.
     pub fn escaping(&self) -> EscapingScheme {
-        self.metric_name_escaping_scheme.unwrap_or(escaping_for(self.name_validation()))
+        self.metric_name_escaping_scheme.unwrap_or_else(|| escaping_for(self.name_validation()))
     }
 }
 
@@ -302,6 +316,9 @@ impl Default for ScrapeConfig {
             metric_name_validation_scheme: None,
             metric_name_escaping_scheme: None,
             extra_scrape_metrics: None,
+            relabel_configs: Vec::new(),
+            metric_relabel_configs: Vec::new(),
+            http: HttpClientConfig::default(),
         }
     }
 }
@@ -371,10 +388,8 @@ impl Default for GlobalConfig {
 }
 
 impl ConfigError {
-    pub(crate) fn new<K: Into<String>>(
-        path: impl IntoIterator<Item = K>,
-        message: impl Into<String>,
-    ) -> Self {
+    /// An error at this path.
+    pub fn new<K: Into<String>>(path: impl IntoIterator<Item = K>, message: impl Into<String>) -> Self {
         Self { path: path.into_iter().map(Into::into).collect(), message: message.into() }
     }
 
@@ -394,6 +409,18 @@ const fn escaping_for(scheme: NameValidation) -> EscapingScheme {
     match scheme {
         NameValidation::Legacy => EscapingScheme::Underscores,
         _ => EscapingScheme::AllowUtf8,
+    }
+}
+
+impl From<promferry_relabel::ConfigError> for ConfigError {
+    fn from(error: promferry_relabel::ConfigError) -> Self {
+        Self { path: error.path, message: error.message }
+    }
+}
+
+impl From<promferry_http_client::ConfigError> for ConfigError {
+    fn from(error: promferry_http_client::ConfigError) -> Self {
+        Self { path: error.path, message: error.message }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 
+use promferry_relabel::RelabelRules;
+
 use super::{ConfigError, GlobalConfig, ScrapeConfig, ScrapeProtocol};
 
 impl ScrapeConfig {
@@ -39,7 +41,14 @@ impl ScrapeConfig {
                 format!("{factor} is not a factor that buckets can grow by; use 0 or a number above 1"),
             ));
         }
-        Ok(())
+        let validation = self.name_validation();
+        for (key, rules) in [
+            ("relabel_configs", &self.relabel_configs),
+            ("metric_relabel_configs", &self.metric_relabel_configs),
+        ] {
+            RelabelRules::compile(rules, validation).map_err(|error| ConfigError::from(error).within(key))?;
+        }
+        Ok(self.http.validate()?)
     }
 
     /// The keys that are set, accepted and without effect, each with the reason.
