@@ -406,6 +406,11 @@ pub(crate) fn handshake_reason(error: &std::io::Error) -> String {
                 "the server's certificate is signed by an authority that is not trusted (see tls_config.ca_file)"
                     .to_owned()
             }
+            CertificateError::BadSignature => {
+                "the server's certificate is not signed by the trusted authority of that name (has the authority got a \
+                 new key? see tls_config.ca_file)"
+                    .to_owned()
+            }
             CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
                 "the server's certificate is one of an authority and not itself trusted (see tls_config.ca_file)"
                     .to_owned()
