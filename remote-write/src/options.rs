@@ -1,0 +1,247 @@
+use std::collections::BTreeMap;
+
+use promferry_model::PromDuration;
+use promferry_relabel::RelabelConfig;
+use serde::{Deserialize, Deserializer};
+
+use crate::Protocol;
+
+/// One entry of Prometheus' `remote_write`, without the keys of `http_config` and of signing, which belong
+/// to other crates.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RemoteWriteConfig {
+    /// Where requests go.
+    #[serde(deserialize_with = "null_default")]
+    pub url: String,
+    /// What the endpoint is called in metrics, logs and the spool; unset means the URL.
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+    /// Headers sent along; reserved ones are refused.
+    #[serde(deserialize_with = "null_default")]
+    pub headers: BTreeMap<String, String>,
+    /// Relabelling of what goes to this endpoint alone, after the external labels were added.
+    #[serde(deserialize_with = "null_default")]
+    pub write_relabel_configs: Vec<RelabelConfig>,
+    /// How long one attempt may take (30 s).
+    pub remote_timeout: PromDuration,
+    /// Which message is sent; unset means 1.0.
+    pub protobuf_message: ProtobufMessage,
+    /// Whether exemplars are sent along (no).
+    pub send_exemplars: bool,
+    /// Whether native histograms are sent over 1.0 (no); 2.0 always sends them.
+    pub send_native_histograms: bool,
+    /// Resolving the host at each connection and taking its addresses in turn (no).
+    pub round_robin_dns: bool,
+    /// How much is sent at once, how often and how many at a time.
+    #[serde(deserialize_with = "null_default")]
+    pub queue_config: QueueConfig,
+    /// Whether and how often 1.0's metadata requests are sent.
+    #[serde(deserialize_with = "null_default")]
+    pub metadata_config: MetadataConfig,
+}
+
+/// Prometheus' `protobuf_message`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[non_exhaustive]
+pub enum ProtobufMessage {
+    /// Remote write 1.0.
+    #[default]
+    #[serde(rename = "prometheus.WriteRequest")]
+    V1,
+    /// Remote write 2.0; falls back to 1.0 when the endpoint refuses it for that.
+    #[serde(rename = "io.prometheus.write.v2.Request")]
+    V2,
+}
+
+/// Prometheus' `queue_config`, with its defaults.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Samples read ahead from the spool for each shard (10,000).
+    pub capacity: usize,
+    /// The most requests in flight at once (50; more than the 64 lanes are of no use).
+    pub max_shards: usize,
+    /// The fewest shards, and how many there are at start (1).
+    pub min_shards: usize,
+    /// The most samples and histograms in a request (2,000).
+    pub max_samples_per_send: usize,
+    /// How long the first waiting sample waits for others (5 s).
+    pub batch_send_deadline: PromDuration,
+    /// The first pause after a failed attempt (30 ms); each further one doubles.
+    pub min_backoff: PromDuration,
+    /// The longest pause between attempts (5 s).
+    pub max_backoff: PromDuration,
+    /// Accepted for compatibility: 429 is always retried here.
+    pub retry_on_http_429: bool,
+    /// Samples older than this are dropped and counted; 0 means no limit.
+    pub sample_age_limit: PromDuration,
+}
+
+/// Prometheus' `metadata_config`, with its defaults.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetadataConfig {
+    /// Whether metadata is sent (yes).
+    pub send: bool,
+    /// How often (1 minute).
+    pub send_interval: PromDuration,
+    /// The most entries in a request (2,000).
+    pub max_samples_per_send: usize,
+}
+
+/// An option that cannot be, by its key path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", path.join("."))]
+pub struct ConfigError {
+    /// The keys from the entry to the option, list positions as numbers.
+    pub path: Vec<String>,
+    /// What is wrong with it and what it should be.
+    pub message: String,
+}
+
+/// Headers that requests carry for the protocol or that signing and authentication set
+/// (Prometheus 3.16 config/config.go `reservedHeaders`).
+const RESERVED_HEADERS: [&str; 17] = [
+    "authorization",
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+    "x-prometheus-remote-write-version",
+    "x-prometheus-remote-read-version",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
+impl RemoteWriteConfig {
+    /// The keys that belong here; an entry's other keys are `http_config`'s and signing's.
+    pub const KEYS: &'static [&'static str] = &[
+        "url",
+        "name",
+        "headers",
+        "write_relabel_configs",
+        "remote_timeout",
+        "protobuf_message",
+        "send_exemplars",
+        "send_native_histograms",
+        "round_robin_dns",
+        "queue_config",
+        "metadata_config",
+    ];
+
+    /// What the endpoint is known by: its name, else its URL.
+    pub fn key(&self) -> &str {
+        if self.name.is_empty() { &self.url } else { &self.name }
+    }
+
+    /// The message that is configured.
+    pub const fn protocol(&self) -> Protocol {
+        match self.protobuf_message {
+            ProtobufMessage::V1 => Protocol::V1,
+            ProtobufMessage::V2 => Protocol::V2,
+        }
+    }
+
+    /// Checks what the types alone don't say.
+    ///
+    /// # Errors
+    /// The first option that cannot be. A URL that cannot be reached, or that has an odd scheme, is no error
+    /// here: it fails when it is used, as in Prometheus.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let at = |path: &[&str], message: String| {
+            Err(ConfigError { path: path.iter().map(ToString::to_string).collect(), message })
+        };
+        if self.url.is_empty() {
+            return at(&["url"], "remote_write needs a url".to_owned());
+        }
+        for name in self.headers.keys() {
+            let lower = name.to_ascii_lowercase();
+            if lower == "authorization" {
+                let message = "authorization is set by basic_auth, authorization, oauth2 or sigv4, not by headers";
+                return at(&["headers", name], message.to_owned());
+            }
+            if RESERVED_HEADERS.contains(&lower.as_str()) {
+                return at(&["headers", name], format!("{name} is a reserved header and can't be set here"));
+            }
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return at(&["headers", name], format!("{name:?} is not a header name"));
+            }
+        }
+        let queue = &self.queue_config;
+        for (key, value) in [
+            ("max_shards", queue.max_shards),
+            ("max_samples_per_send", queue.max_samples_per_send),
+            ("capacity", queue.capacity),
+        ] {
+            if value == 0 {
+                return at(&["queue_config", key], format!("{key} has to be at least 1"));
+            }
+        }
+        if queue.min_shards > queue.max_shards {
+            let message = format!("min_shards {} is more than max_shards {}", queue.min_shards, queue.max_shards);
+            return at(&["queue_config", "min_shards"], message);
+        }
+        if queue.min_backoff > queue.max_backoff {
+            let message = format!("min_backoff {} is more than max_backoff {}", queue.min_backoff, queue.max_backoff);
+            return at(&["queue_config", "min_backoff"], message);
+        }
+        if self.metadata_config.send && self.metadata_config.max_samples_per_send == 0 {
+            return at(&["metadata_config", "max_samples_per_send"], "has to be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Default for RemoteWriteConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            name: String::new(),
+            headers: BTreeMap::new(),
+            write_relabel_configs: Vec::new(),
+            remote_timeout: PromDuration::from_secs(30),
+            protobuf_message: ProtobufMessage::V1,
+            send_exemplars: false,
+            send_native_histograms: false,
+            round_robin_dns: false,
+            queue_config: QueueConfig::default(),
+            metadata_config: MetadataConfig::default(),
+        }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            capacity: 10_000,
+            max_shards: 50,
+            min_shards: 1,
+            max_samples_per_send: 2000,
+            batch_send_deadline: PromDuration::from_secs(5),
+            min_backoff: PromDuration::from_millis(30),
+            max_backoff: PromDuration::from_secs(5),
+            retry_on_http_429: false,
+            sample_age_limit: PromDuration::from_millis(0),
+        }
+    }
+}
+
+impl Default for MetadataConfig {
+    fn default() -> Self {
+        Self { send: true, send_interval: PromDuration::from_secs(60), max_samples_per_send: 2000 }
+    }
+}
+
+/// YAML's `key:` without a value means the default, as in Go.
+fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
