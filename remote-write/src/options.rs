@@ -166,7 +166,8 @@ impl RemoteWriteConfig {
         for name in self.headers.keys() {
             let lower = name.to_ascii_lowercase();
             if lower == "authorization" {
-                let message = "authorization is set by basic_auth, authorization, oauth2 or sigv4, not by headers";
+                let message =
+                    "authorization is set by basic_auth, authorization, oauth2 or sigv4, not by headers";
                 return at(&["headers", name], message.to_owned());
             }
             if RESERVED_HEADERS.contains(&lower.as_str()) {
@@ -187,11 +188,13 @@ impl RemoteWriteConfig {
             }
         }
         if queue.min_shards > queue.max_shards {
-            let message = format!("min_shards {} is more than max_shards {}", queue.min_shards, queue.max_shards);
+            let message =
+                format!("min_shards {} is more than max_shards {}", queue.min_shards, queue.max_shards);
             return at(&["queue_config", "min_shards"], message);
         }
         if queue.min_backoff > queue.max_backoff {
-            let message = format!("min_backoff {} is more than max_backoff {}", queue.min_backoff, queue.max_backoff);
+            let message =
+                format!("min_backoff {} is more than max_backoff {}", queue.min_backoff, queue.max_backoff);
             return at(&["queue_config", "min_backoff"], message);
         }
         if self.metadata_config.send && self.metadata_config.max_samples_per_send == 0 {
@@ -242,6 +245,8 @@ impl Default for MetadataConfig {
 }
 
 /// YAML's `key:` without a value means the default, as in Go.
-fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
