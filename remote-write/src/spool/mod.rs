@@ -1,1 +1,37 @@
-//! The queue on disk: segments of fragments, a cursor for each lane and endpoint.
+//! The queue on disk: fragments are stored when they are scraped and read back when they are sent.
+//!
+//! A *log* holds what all endpoints of one encoding profile are sent, as *segments* of *records*; an
+//! *endpoint* is a cursor that follows one log, lane by lane. [`SpoolCore`] is all of it, synchronous and
+//! deterministic; [`Spool`] is the same on a thread of its own.
+//!
+//! What is promised: a stored scrape survives the end of the process however it ends, and, with
+//! [`FsyncPolicy::Always`], the loss of the machine. A restart repeats at most what was in flight. For each
+//! endpoint and kind, `accepted = delivered + dropped{reason} + pending` in every snapshot and over restarts
+//! ([`LedgerSnapshot`]). Damage costs the damaged records only, and they are counted.
+//!
+//! What it is not: it knows nothing of requests, retries or what a body means.
+
+mod append;
+mod core;
+mod cursor;
+mod endpoint;
+mod error;
+mod handle;
+mod ledger;
+mod log;
+mod options;
+mod persist;
+mod record;
+mod recovery;
+mod retention;
+mod segment;
+mod stats;
+mod storage;
+
+pub use self::core::{EndpointId, LogId, Position, SpoolCore, StoredFragment};
+pub use self::error::SpoolError;
+pub use self::handle::{Spool, Ticket};
+pub use self::ledger::{LedgerSnapshot, Reason};
+pub use self::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
+pub use self::stats::{EndpointStats, LogStats, RecoveryReport, SpoolStats, StorageState};
+pub use self::storage::{DiskStorage, Storage};

@@ -1,0 +1,682 @@
+use std::time::Duration;
+
+use promferry_model::{MemoryBudget, Receipt, SinkError, Timestamp};
+
+use super::cursor::CursorRecord;
+use super::endpoint::{Amount, Attachment, Endpoint, Entry};
+use super::error::{SpoolError, storage_error};
+use super::ledger::{LedgerSnapshot, Reason};
+use super::log::Log;
+use super::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
+use super::segment::Segment;
+use super::stats::{EndpointStats, LogStats, SpoolStats, StorageState};
+use super::storage::Storage;
+use crate::{Counts, Fragment, Lane, LaneSet};
+
+/// A log of a [`SpoolCore`]: what all endpoints that want the same bytes are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(pub(super) usize);
+
+/// An endpoint of a [`SpoolCore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointId(pub(super) usize);
+
+/// Where a fragment stands among those of its endpoint: ordered as they are to be sent, the same after a
+/// restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    attachment: u32,
+    sequence: u64,
+}
+
+/// A fragment as it was read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFragment {
+    /// What to settle it with.
+    pub position: Position,
+    /// The fragment.
+    pub fragment: Fragment,
+}
+
+/// The queue on disk, without threads and without a clock: each call does its work before it returns.
+///
+/// Use [`Spool`](super::Spool) for the same on a thread of its own.
+pub struct SpoolCore<S: Storage> {
+    pub(super) storage: S,
+    pub(super) options: SpoolOptions,
+    pub(super) budget: MemoryBudget,
+    pub(super) logs: Vec<Log<S::File>>,
+    pub(super) endpoints: Vec<Endpoint<S::File>>,
+    pub(super) max_bytes: u64,
+    pub(super) state: StorageState,
+    /// What the last call said the time is.
+    pub(super) now: Timestamp,
+    /// When the disk is tried again.
+    pub(super) retry_at: Timestamp,
+    pub(super) reads: u64,
+    pub(super) synced_at: Timestamp,
+    pub(super) settle_mismatches: u64,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl<S: Storage> SpoolCore<S> {
+    /// Opens the log of this key, which may hold what an earlier run left.
+    ///
+    /// The key stands for an encoding profile (what the bytes look like) and has to be the same for the same
+    /// profile in every run.
+    ///
+    /// # Errors
+    /// When a new log's directory can't be created, or its name is taken by another key.
+    pub fn open_log(&mut self, key: &str) -> Result<LogId, SpoolError> {
+        let hash = key_hash(key);
+        let at = match self.logs.iter().position(|log| log.hash == hash) {
+            Some(at) if self.logs[at].key == key || self.logs[at].key.is_empty() => at,
+            Some(at) => {
+                return Err(SpoolError::KeyCollision {
+                    first: self.logs[at].key.clone(),
+                    second: key.to_owned(),
+                });
+            }
+            None => {
+                self.logs.push(Log::new(String::new(), hash, log_directory(hash)));
+                self.logs.len() - 1
+            }
+        };
+        if self.logs[at].key.is_empty() {
+            self.write_log_key(at, key)?;
+        }
+        self.logs[at].opened = true;
+        Ok(LogId(at))
+    }
+
+    /// Lets an endpoint have what the log is given from now on, after everything it has not settled yet.
+    ///
+    /// The key is the endpoint's name, else its URL. An endpoint that is new starts at the log's end. One that
+    /// is known goes on where it stopped; if it had another log until now it first gets the rest of that one,
+    /// lane by lane.
+    ///
+    /// # Errors
+    /// When the log is unknown or another endpoint's key has the same file name. A cursor that can't be
+    /// written is no error: it is tried again later ([`StorageState`]).
+    pub fn attach(
+        &mut self,
+        key: &str,
+        log: LogId,
+        options: EndpointOptions,
+    ) -> Result<EndpointId, SpoolError> {
+        let Some(target) = self.logs.get(log.0) else { return Err(SpoolError::Unknown { what: "log" }) };
+        let (next_sequence, accepted, log_key) = (target.next_sequence, target.accepted, target.key.clone());
+        let path = cursor_path(key);
+        let at = match self.endpoints.iter().position(|endpoint| endpoint.path == path) {
+            Some(at) => at,
+            None => {
+                self.endpoints.push(Endpoint::new(key.to_owned(), path));
+                self.endpoints.len() - 1
+            }
+        };
+        let endpoint = &mut self.endpoints[at];
+        if endpoint.key.is_empty() {
+            endpoint.key = key.to_owned();
+            endpoint.rewrite = true;
+        }
+        if endpoint.key != key {
+            return Err(SpoolError::KeyCollision { first: endpoint.key.clone(), second: key.to_owned() });
+        }
+        endpoint.options = options;
+        endpoint.attached = true;
+        if endpoint.growing(log.0).is_none() {
+            self.end_attachment(at);
+            let endpoint = &mut self.endpoints[at];
+            let mut attachment = Attachment::new(endpoint.next_attachment, log_key, next_sequence, accepted);
+            attachment.log = Some(log.0);
+            endpoint.next_attachment += 1;
+            let head = attachment.head();
+            endpoint.attachments.push(attachment);
+            self.write_cursor(at, &head);
+            self.retire(at);
+        }
+        Ok(EndpointId(at))
+    }
+
+    /// Ends what the endpoint gets. What it has not settled stays to be fetched, in this run or a later one.
+    pub fn detach(&mut self, endpoint: EndpointId) {
+        if self.endpoints.get(endpoint.0).is_some() {
+            self.endpoints[endpoint.0].attached = false;
+            self.end_attachment(endpoint.0);
+            self.retire(endpoint.0);
+        }
+    }
+
+    /// Stores one scrape: the fragments for each log, which become visible together.
+    ///
+    /// # Errors
+    /// [`SinkError::Storage`] when neither the disk nor the memory that stands in for it could take all of
+    /// it; what was not taken is counted as dropped for `storage`.
+    pub fn append_all(
+        &mut self,
+        now: Timestamp,
+        scrape: &[(LogId, Vec<Fragment>)],
+    ) -> Result<Receipt, SinkError> {
+        self.append_batch(now, &[scrape]).pop().unwrap_or(Err(SinkError::Closed))
+    }
+
+    /// Stores several scrapes with as few writes as possible; the answers are in the same order.
+    pub fn append_batch(
+        &mut self,
+        now: Timestamp,
+        scrapes: &[&[(LogId, Vec<Fragment>)]],
+    ) -> Vec<Result<Receipt, SinkError>> {
+        self.now = now;
+        let mut failures: Vec<Option<String>> = vec![None; scrapes.len()];
+        for log in 0..self.logs.len() {
+            let groups: Vec<(usize, &[Fragment])> = scrapes
+                .iter()
+                .enumerate()
+                .flat_map(|(scrape, parts)| {
+                    parts
+                        .iter()
+                        .filter(|(id, fragments)| id.0 == log && !fragments.is_empty())
+                        .map(move |(_, fragments)| (scrape, fragments.as_slice()))
+                })
+                .collect();
+            if !groups.is_empty() {
+                for (scrape, failure) in self.append_to_log(log, &groups) {
+                    failures[scrape] = Some(failure);
+                }
+                self.enforce_quota(log);
+            }
+        }
+        let receipt = |scrape: &[(LogId, Vec<Fragment>)]| {
+            let bytes = scrape.iter().flat_map(|(_, f)| f).map(|f| f.body.len() as u64).sum();
+            let samples = |fragments: &[Fragment]| fragments.iter().map(|f| f.counts.values()).sum();
+            let first = scrape.iter().find(|(_, fragments)| !fragments.is_empty());
+            Receipt::new(first.map_or(0, |(_, fragments)| samples(fragments)), bytes, Duration::ZERO)
+        };
+        let answers = scrapes.iter().zip(failures);
+        answers
+            .map(|(scrape, failure)| match failure {
+                None => Ok(receipt(scrape)),
+                Some(failure) => Err(SinkError::Storage(failure)),
+            })
+            .collect()
+    }
+
+    /// Counts a scrape that was not stored: accepted and dropped, for every endpoint of the log.
+    pub fn refuse(&mut self, log: LogId, counts: Counts, reason: &Reason) {
+        for endpoint in &mut self.endpoints {
+            if endpoint.attached && endpoint.growing(log.0).is_some() {
+                endpoint.refuse(reason, counts);
+            }
+        }
+    }
+
+    /// Reads what the endpoint was not given yet, of these lanes, in order: at least one fragment if there is
+    /// any, more until their bodies come to `max_bytes`.
+    ///
+    /// Lanes that are not asked for are passed over and not forgotten. What was returned is in flight until it
+    /// is settled and is not returned again, except after [`rewind`](Self::rewind) or a restart. What is too
+    /// old or damaged is dropped here, with its reason.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unknown`] for an endpoint of another spool.
+    pub fn fetch(
+        &mut self,
+        now: Timestamp,
+        endpoint: EndpointId,
+        lanes: LaneSet,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredFragment>, SpoolError> {
+        self.now = now;
+        let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
+        let mut wanted = lanes;
+        let mut fetched = Vec::new();
+        let mut bytes = 0;
+        for attachment in 0..known.attachments.len() {
+            if wanted.is_empty() || (bytes >= max_bytes && !fetched.is_empty()) {
+                break;
+            }
+            self.fetch_from(endpoint.0, attachment, wanted, max_bytes, &mut bytes, &mut fetched);
+            for (number, lane) in Lane::all().enumerate() {
+                // Each lane's order goes over all attachments.
+                if self.endpoints[endpoint.0].attachments[attachment].lanes[number].unfetched.records > 0 {
+                    wanted.remove(lane);
+                }
+            }
+        }
+        self.retire(endpoint.0);
+        Ok(fetched)
+    }
+
+    /// Decides everything of the lane up to and including `position`: what of it was delivered and what was
+    /// dropped, by reason. It is written before this returns.
+    ///
+    /// What the sums leave out is counted as dropped for `unaccounted`, so that the ledger balances whatever
+    /// the caller does; settling again what is settled changes nothing.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unknown`] for an endpoint of another spool. A cursor that can't be written is no error:
+    /// it is tried again later ([`StorageState`]).
+    pub fn settle(
+        &mut self,
+        endpoint: EndpointId,
+        lane: Lane,
+        position: Position,
+        delivered: Counts,
+        dropped: &[(Reason, Counts)],
+    ) -> Result<(), SpoolError> {
+        let known = self.endpoints.get_mut(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
+        let Some(at) = known.attachment(position.attachment) else {
+            self.settle_mismatches += 1;
+            return Ok(());
+        };
+        let attachment = &mut known.attachments[at];
+        let state = &mut attachment.lanes[lane.index()];
+        let mut settled = Vec::new();
+        let mut sum = Counts::default();
+        while let Some(entry) = state.open.pop_front_if(|entry| entry.last <= position.sequence) {
+            match &entry.decided {
+                Some(reason) => state.dropped.add(reason, entry.amount.counts),
+                None => sum += entry.amount.counts,
+            }
+            state.settled = entry.last;
+            settled.push(entry);
+        }
+        let said = delivered + dropped.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts);
+        if said != sum {
+            self.settle_mismatches += 1;
+        }
+        if settled.is_empty() {
+            return Ok(());
+        }
+        // What was said counts as far as there was that much.
+        let mut rest = sum;
+        let counted = at_most(delivered, rest);
+        state.delivered += counted;
+        rest = rest - counted;
+        for (reason, counts) in dropped {
+            let counted = at_most(*counts, rest);
+            state.dropped.add(reason, counted);
+            rest = rest - counted;
+        }
+        state.dropped.add(&Reason::UNACCOUNTED, rest);
+        settled.extend(state.take_decided());
+        let record = attachment.lane_record(lane);
+        self.write_cursor(endpoint.0, &[record]);
+        self.decided(endpoint.0, at, &settled);
+        self.retire(endpoint.0);
+        Ok(())
+    }
+
+    /// Forgets that what is in flight of a lane was fetched: it is returned again, in order.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unknown`] for an endpoint of another spool.
+    pub fn rewind(&mut self, endpoint: EndpointId, lane: Lane) -> Result<(), SpoolError> {
+        let known = self.endpoints.get_mut(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
+        for at in 0..known.attachments.len() {
+            let known = &mut self.endpoints[endpoint.0];
+            let state = &mut known.attachments[at].lanes[lane.index()];
+            for entry in std::mem::take(&mut state.open) {
+                if entry.evicted {
+                    // It can't be read again.
+                    let decided = entry.decided.clone().or(Some(Reason::SPOOL_FULL));
+                    state.open.push_back(Entry { decided, ..entry });
+                } else {
+                    state.next = state.next.min(entry.first);
+                    state.unfetched.add(entry.amount);
+                }
+            }
+            self.settle_decided(endpoint.0, at, lane);
+        }
+        self.retire(endpoint.0);
+        Ok(())
+    }
+
+    /// What became of everything the endpoint was to be sent.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unknown`] for an endpoint of another spool.
+    pub fn ledger(&self, endpoint: EndpointId) -> Result<LedgerSnapshot, SpoolError> {
+        let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
+        Ok(known.ledger(|log| self.logs[log].accepted))
+    }
+
+    /// What there is, for metrics and pages.
+    pub fn stats(&self) -> SpoolStats {
+        let quota = self.quota();
+        let logs = self.logs.iter().map(|log| LogStats {
+            key: log.key.clone(),
+            segments: log.segments.len(),
+            bytes: log.bytes(),
+            memory_bytes: log.memory_bytes(),
+            max_bytes: quota,
+            accepted: log.accepted,
+        });
+        let endpoints = self.endpoints.iter().map(|endpoint| {
+            let mut pending = Amount::default();
+            for attachment in &endpoint.attachments {
+                pending.add(attachment.pending());
+            }
+            EndpointStats {
+                key: endpoint.key.clone(),
+                attached: endpoint.attached,
+                pending_fragments: pending.records,
+                pending_bytes: pending.bytes,
+                oldest_pending: self.oldest_pending(endpoint),
+                ledger: endpoint.ledger(|log| self.logs[log].accepted),
+            }
+        });
+        SpoolStats {
+            logs: logs.collect(),
+            endpoints: endpoints.collect(),
+            storage: self.state.clone(),
+            settle_mismatches: self.settle_mismatches,
+        }
+    }
+
+    /// What is due by time: the age limit, the disk's next try, durability. To be called about once a second.
+    pub fn maintain(&mut self, now: Timestamp) {
+        self.now = now;
+        for endpoint in 0..self.endpoints.len() {
+            self.expire(endpoint);
+            self.retire(endpoint);
+        }
+        if now >= self.retry_at {
+            for log in 0..self.logs.len() {
+                if self.logs[log].has_memory_tail() {
+                    self.drain_memory(log);
+                }
+            }
+        }
+        self.write_cursors();
+        if let FsyncPolicy::Interval(interval) = self.options.fsync {
+            if now >= self.synced_at.saturating_add(interval) {
+                self.synced_at = now;
+                self.sync_all();
+            }
+        }
+        self.note_recovery();
+    }
+
+    /// Writes what is not written yet.
+    pub fn close(&mut self, now: Timestamp) {
+        self.now = now;
+        for log in 0..self.logs.len() {
+            if self.logs[log].has_memory_tail() {
+                self.drain_memory(log);
+            }
+        }
+        self.write_cursors();
+        if self.options.fsync != FsyncPolicy::Never {
+            self.sync_all();
+        }
+    }
+
+    /// The storage's free space in bytes.
+    ///
+    /// # Errors
+    /// When the storage doesn't tell.
+    pub fn free_space(&mut self) -> Result<u64, SpoolError> {
+        self.storage.free_space().map_err(storage_error("ask the free space of", "."))
+    }
+
+    fn oldest_pending(&self, endpoint: &Endpoint<S::File>) -> Option<Timestamp> {
+        let of_attachment = |attachment: &Attachment| {
+            let log = &self.logs[attachment.log?];
+            let of_segment = |sequence: u64| {
+                log.segments.get(log.segment_after(sequence)).map(|segment| segment.min_timestamp)
+            };
+            attachment
+                .lanes
+                .iter()
+                .filter_map(|lane| match lane.open.front() {
+                    Some(entry) => Some(entry.oldest_timestamp),
+                    None if lane.unfetched.records > 0 => of_segment(lane.next),
+                    None => None,
+                })
+                .min()
+        };
+        endpoint.attachments.iter().filter_map(of_attachment).min().map(Timestamp::from_millis)
+    }
+
+    /// The endpoint's last attachment doesn't grow any more.
+    pub(super) fn end_attachment(&mut self, endpoint: usize) {
+        let Some(last) = self.endpoints[endpoint].attachments.last_mut() else { return };
+        if last.end.is_some() {
+            return;
+        }
+        let (sequence, accepted) = match last.log {
+            Some(log) => (self.logs[log].next_sequence, self.logs[log].accepted),
+            None => return,
+        };
+        last.end = Some((sequence, accepted));
+        let record = CursorRecord::End { attachment: last.id, sequence, accepted };
+        self.write_cursor(endpoint, &[record]);
+    }
+
+    /// Folds attachments of which nothing is open into the totals, and lets go of logs that nobody needs.
+    pub(super) fn retire(&mut self, endpoint: usize) {
+        let known = &mut self.endpoints[endpoint];
+        let mut retired = None;
+        while known
+            .attachments
+            .first()
+            .is_some_and(|first| first.end.is_some() && first.pending().records == 0)
+        {
+            let first = known.attachments.remove(0);
+            known.retired.attachment = first.id;
+            known.retired.accepted += first.accepted(Counts::default());
+            known.retired.delivered += first.delivered();
+            known.retired.dropped.merge(&first.dropped());
+            retired = first.log.or(retired);
+        }
+        let Some(log) = retired else { return };
+        let totals = &known.retired;
+        let record = CursorRecord::Retired {
+            attachment: totals.attachment,
+            accepted: totals.accepted,
+            delivered: totals.delivered,
+            dropped: totals.dropped.clone(),
+        };
+        self.write_cursor(endpoint, &[record]);
+        self.drop_decided_segments(log);
+    }
+
+    /// Notes that these are decided and removes the segments that nobody needs any more.
+    pub(super) fn decided(&mut self, endpoint: usize, attachment: usize, entries: &[Entry]) {
+        let Some(log) = self.endpoints[endpoint].attachments[attachment].log else { return };
+        for entry in entries {
+            self.logs[log].decide(entry.last, entry.amount.records);
+        }
+        self.drop_decided_segments(log);
+    }
+
+    /// Settles what heads a lane's queue and is decided already.
+    pub(super) fn settle_decided(&mut self, endpoint: usize, attachment: usize, lane: Lane) {
+        let known = &mut self.endpoints[endpoint].attachments[attachment];
+        let taken = known.lanes[lane.index()].take_decided();
+        if !taken.is_empty() {
+            let record = known.lane_record(lane);
+            self.write_cursor(endpoint, &[record]);
+            self.decided(endpoint, attachment, &taken);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call's state, split over attachments")]
+    fn fetch_from(
+        &mut self,
+        endpoint: usize,
+        attachment: usize,
+        wanted: LaneSet,
+        max_bytes: usize,
+        bytes: &mut usize,
+        fetched: &mut Vec<StoredFragment>,
+    ) {
+        let known = &self.endpoints[endpoint];
+        let stretch = &known.attachments[attachment];
+        let Some(log) = stretch.log else { return };
+        let lanes: LaneSet =
+            wanted.iter().filter(|lane| stretch.lanes[lane.index()].unfetched.records > 0).collect();
+        let Some(from) = lanes.iter().map(|lane| stretch.lanes[lane.index()].next).min() else { return };
+        let limit = known.options.sample_age_limit.map(|limit| self.now.saturating_sub(limit).as_millis());
+        let mut decided = LaneSet::EMPTY;
+        let mut reached = from;
+        let mut complete = true;
+        let mut at = self.logs[log].segment_after(from);
+        'segments: while at < self.logs[log].segments.len() {
+            let segment = &self.logs[log].segments[at];
+            let stretch = &self.endpoints[endpoint].attachments[attachment];
+            if !stretch.covers(segment.first_sequence.max(stretch.start)) {
+                break;
+            }
+            let end = segment.end_sequence;
+            if lanes.iter().any(|lane| segment.lanes.contains(lane)) {
+                if !self.load_index(log, at) {
+                    complete = false;
+                    break;
+                }
+                // Sequences can't change under us: only this thread moves segments.
+                let records = self.logs[log].segments[at].records_from(from).len();
+                for i in 0..records {
+                    let segment = &self.logs[log].segments[at];
+                    let meta = segment.records_from(from)[i];
+                    let stretch = &mut self.endpoints[endpoint].attachments[attachment];
+                    if !stretch.covers(meta.sequence) {
+                        continue;
+                    }
+                    let state = &mut stretch.lanes[meta.lane.index()];
+                    if !lanes.contains(meta.lane) || meta.sequence < state.next {
+                        continue;
+                    }
+                    if *bytes >= max_bytes && !fetched.is_empty() {
+                        reached = reached.max(meta.sequence);
+                        complete = false;
+                        break 'segments;
+                    }
+                    let reason = if limit.is_some_and(|limit| meta.max_timestamp < limit) {
+                        Some(Reason::TOO_OLD)
+                    } else {
+                        match segment.read(&mut self.storage, &meta) {
+                            Ok(Some(fragment)) => {
+                                *bytes += fragment.body.len();
+                                let position = Position { attachment: stretch.id, sequence: meta.sequence };
+                                fetched.push(StoredFragment { position, fragment });
+                                None
+                            }
+                            Ok(None) => Some(Reason::CORRUPT),
+                            Err(error) => {
+                                let path = self.logs[log].segment_path(segment.first_sequence);
+                                self.note_failure(&storage_error("read", &path)(error));
+                                reached = reached.max(meta.sequence);
+                                complete = false;
+                                break 'segments;
+                            }
+                        }
+                    };
+                    if reason.is_some() {
+                        decided.insert(meta.lane);
+                    }
+                    let amount = Amount { records: 1, bytes: meta.body_len.into(), counts: meta.counts() };
+                    state.next = meta.sequence + 1;
+                    state.unfetched.subtract(amount);
+                    state.open.push_back(Entry {
+                        first: meta.sequence,
+                        last: meta.sequence,
+                        amount,
+                        decided: reason,
+                        evicted: false,
+                        oldest_timestamp: meta.max_timestamp,
+                    });
+                }
+            }
+            reached = reached.max(end);
+            at += 1;
+        }
+        let stretch = &mut self.endpoints[endpoint].attachments[attachment];
+        for lane in lanes.iter() {
+            let state = &mut stretch.lanes[lane.index()];
+            if complete && state.unfetched.records > 0 {
+                // All that is there was read, and these were not: their headers were damaged since.
+                state.open.push_back(Entry {
+                    first: state.next,
+                    last: state.next.max(reached.saturating_sub(1)),
+                    amount: std::mem::take(&mut state.unfetched),
+                    decided: Some(Reason::CORRUPT),
+                    evicted: false,
+                    oldest_timestamp: i64::MAX,
+                });
+                decided.insert(lane);
+            }
+            state.next = state.next.max(reached);
+        }
+        for lane in decided.iter() {
+            self.settle_decided(endpoint, attachment, lane);
+        }
+    }
+
+    /// Whether the segment's index is there now.
+    pub(super) fn load_index(&mut self, log: usize, at: usize) -> bool {
+        self.reads += 1;
+        let reads = self.reads;
+        let loaded = self.logs[log].segments[at].index.is_some();
+        if let Err(error) = self.logs[log].load_index(&mut self.storage, at) {
+            self.note_failure(&error);
+            return false;
+        }
+        self.logs[log].segments[at].read_at = reads;
+        if !loaded {
+            self.forget_indices();
+        }
+        true
+    }
+
+    /// Keeps the indices of closed segments within their bound, the most recently read ones.
+    fn forget_indices(&mut self) {
+        loop {
+            let mut records = 0;
+            let mut oldest: Option<&mut Segment<S::File>> = None;
+            for log in &mut self.logs {
+                let growing = usize::from(log.growing);
+                let closed = log.segments.len().saturating_sub(growing);
+                for segment in log.segments.iter_mut().take(closed).filter(|segment| !segment.is_memory()) {
+                    let Some(index) = &segment.index else { continue };
+                    records += index.len();
+                    if segment.read_at < self.reads
+                        && oldest.as_ref().is_none_or(|oldest| segment.read_at < oldest.read_at)
+                    {
+                        oldest = Some(segment);
+                    }
+                }
+            }
+            match oldest {
+                Some(segment) if records > self.options.index_records => segment.close(&mut self.storage),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// As much of `counts` as there is in `available`, kind by kind.
+fn at_most(counts: Counts, available: Counts) -> Counts {
+    Counts {
+        samples: counts.samples.min(available.samples),
+        histograms: counts.histograms.min(available.histograms),
+        exemplars: counts.exemplars.min(available.exemplars),
+    }
+}
+
+/// Part of the format: names a log's directory and an endpoint's file.
+pub(super) fn key_hash(key: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key.as_bytes())
+}
+
+pub(super) fn log_directory(hash: u64) -> String {
+    format!("log-{hash:016x}")
+}
+
+fn cursor_path(endpoint: &str) -> String {
+    format!("{CURSOR_DIRECTORY}/{:016x}.cursor", key_hash(endpoint))
+}
+
+/// Where the endpoints' cursor files are.
+pub(super) const CURSOR_DIRECTORY: &str = "cursors";

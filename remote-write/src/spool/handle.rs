@@ -1,0 +1,433 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use promferry_model::{Clock, MemoryBudget, Purpose, Receipt, Reservation, SinkError};
+use tokio::sync::{oneshot, watch};
+
+use super::core::{EndpointId, LogId, Position, SpoolCore, StoredFragment};
+use super::error::SpoolError;
+use super::ledger::{LedgerSnapshot, Reason};
+use super::options::{EndpointOptions, SpoolOptions};
+use super::stats::{RecoveryReport, SpoolStats};
+use super::storage::Storage;
+use crate::{Counts, Fragment, Lane, LaneSet};
+
+/// How often what is due by time is looked at.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// Scrapes that are taken together into one write at most.
+const MAX_BATCH: usize = 256;
+
+/// A [`SpoolCore`] on a thread of its own, which does all reading and writing.
+///
+/// Clones share it. Calls take effect in the order in which they are made, also those whose answer nobody
+/// waits for.
+#[derive(Clone)]
+pub struct Spool {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    budget: MemoryBudget,
+    clock: Arc<dyn Clock>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    arrivals: Mutex<Vec<(EndpointId, watch::Sender<u64>)>>,
+}
+
+impl Spool {
+    /// Opens the spool in the storage and starts its thread.
+    ///
+    /// # Errors
+    /// Those of [`SpoolCore::open`], and [`SpoolError::Storage`] when no thread can be started.
+    pub fn open<S: Storage>(
+        storage: S,
+        options: SpoolOptions,
+        budget: MemoryBudget,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, RecoveryReport), SpoolError> {
+        let (core, report) = SpoolCore::open(storage, options, budget.clone(), clock.now())?;
+        let (commands, queue) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            budget,
+            clock: Arc::clone(&clock),
+            thread: Mutex::default(),
+            arrivals: Mutex::default(),
+        });
+        let worker = Worker { core, clock, queue, arrivals: Arc::downgrade(&shared), logs: Vec::new() };
+        let thread = thread::Builder::new()
+            .name("spool".to_owned())
+            .spawn(move || worker.run())
+            .map_err(super::error::storage_error("start a thread for", "."))?;
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok((Self { commands, shared }, report))
+    }
+
+    /// See [`SpoolCore::open_log`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn open_log(&self, key: &str) -> Result<LogId, SpoolError> {
+        let key = key.to_owned();
+        self.ask(|answer| Command::OpenLog { key, answer }).await?
+    }
+
+    /// See [`SpoolCore::attach`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn attach(
+        &self,
+        key: &str,
+        log: LogId,
+        options: EndpointOptions,
+    ) -> Result<EndpointId, SpoolError> {
+        let key = key.to_owned();
+        self.ask(|answer| Command::Attach { key, log, options, answer }).await?
+    }
+
+    /// See [`SpoolCore::detach`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn detach(&self, endpoint: EndpointId) -> Result<(), SpoolError> {
+        self.ask(|answer| Command::Detach { endpoint, answer }).await
+    }
+
+    /// Hands over one scrape: the fragments for each log. It is queued when this returns, so the order of
+    /// calls is the order of storage. The ticket resolves when it is written; dropping it cancels nothing.
+    ///
+    /// Until it is written its bytes are reserved ([`Purpose::Buffers`]). What the budget has no room for is
+    /// not stored: the ticket resolves to [`SinkError::OverBudget`], and it is counted as dropped for
+    /// `over_budget`.
+    pub fn append(&self, scrape: Vec<(LogId, Vec<Fragment>)>) -> Ticket {
+        let bytes = scrape.iter().flat_map(|(_, fragments)| fragments).map(|f| f.body.len()).sum();
+        let Ok(reservation) = self.shared.budget.try_reserve(Purpose::Buffers, bytes) else {
+            let counts = scrape
+                .into_iter()
+                .map(|(log, fragments)| {
+                    (log, fragments.iter().fold(Counts::default(), |sum, f| sum + f.counts))
+                })
+                .collect();
+            return match self.commands.send(Command::Refuse { counts, reason: Reason::OVER_BUDGET }) {
+                Ok(()) => Ticket::failed(SinkError::OverBudget),
+                Err(_) => Ticket::failed(SinkError::Closed),
+            };
+        };
+        let (answer, resolved) = oneshot::channel();
+        let at = self.shared.clock.monotonic();
+        let append = Append { scrape, at, answer, reservation };
+        match self.commands.send(Command::Append(append)) {
+            Ok(()) => Ticket(Outcome::Waiting(resolved)),
+            Err(_) => Ticket::failed(SinkError::Closed),
+        }
+    }
+
+    /// Counts what was never encoded for this log: accepted and dropped.
+    pub fn refuse(&self, counts: Vec<(LogId, Counts)>, reason: Reason) {
+        // A closed spool counts nothing any more.
+        let _ = self.commands.send(Command::Refuse { counts, reason });
+    }
+
+    /// See [`SpoolCore::fetch`]. The caller reserves the memory for what comes back.
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn fetch(
+        &self,
+        endpoint: EndpointId,
+        lanes: LaneSet,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredFragment>, SpoolError> {
+        self.ask(|answer| Command::Fetch { endpoint, lanes, max_bytes, answer }).await?
+    }
+
+    /// See [`SpoolCore::settle`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn settle(
+        &self,
+        endpoint: EndpointId,
+        lane: Lane,
+        position: Position,
+        delivered: Counts,
+        dropped: Vec<(Reason, Counts)>,
+    ) -> Result<(), SpoolError> {
+        self.ask(|answer| Command::Settle { endpoint, lane, position, delivered, dropped, answer }).await?
+    }
+
+    /// See [`SpoolCore::rewind`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn rewind(&self, endpoint: EndpointId, lane: Lane) -> Result<(), SpoolError> {
+        self.ask(|answer| Command::Rewind { endpoint, lane, answer }).await?
+    }
+
+    /// See [`SpoolCore::ledger`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn ledger(&self, endpoint: EndpointId) -> Result<LedgerSnapshot, SpoolError> {
+        self.ask(|answer| Command::Ledger { endpoint, answer }).await?
+    }
+
+    /// See [`SpoolCore::stats`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn stats(&self) -> Result<SpoolStats, SpoolError> {
+        self.ask(|answer| Command::Stats { answer }).await
+    }
+
+    /// A counter that changes whenever something was stored that the endpoint may fetch. Mark it as seen
+    /// before fetching, and wait for a change when a fetch came back empty.
+    pub fn arrivals(&self, endpoint: EndpointId) -> watch::Receiver<u64> {
+        let mut arrivals = self.shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        match arrivals.iter().find(|(id, _)| *id == endpoint) {
+            Some((_, sender)) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = watch::channel(0);
+                arrivals.push((endpoint, sender));
+                receiver
+            }
+        }
+    }
+
+    /// Writes what is queued, closes the files and ends the thread. Calls on clones fail from then on.
+    pub async fn close(&self) {
+        // An error says that it is closed already.
+        let _ = self.ask(|answer| Command::Close { answer }).await;
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It answered as the last thing it did, so this doesn't wait.
+            let _ = thread.join();
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, SpoolError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).map_err(|_| SpoolError::Closed)?;
+        answered.await.map_err(|_| SpoolError::Closed)
+    }
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spool").finish_non_exhaustive()
+    }
+}
+
+/// Resolves when a scrape is stored; dropping it cancels nothing.
+#[derive(Debug)]
+#[must_use = "a ticket tells whether the scrape was stored"]
+pub struct Ticket(Outcome);
+
+#[derive(Debug)]
+enum Outcome {
+    Waiting(oneshot::Receiver<Result<Receipt, SinkError>>),
+    Failed(SinkError),
+}
+
+impl Ticket {
+    /// A ticket of something that was not queued.
+    pub fn failed(error: SinkError) -> Self {
+        Self(Outcome::Failed(error))
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Receipt, SinkError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Outcome::Failed(error) => Poll::Ready(Err(error.clone())),
+            Outcome::Waiting(answer) => {
+                Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or(Err(SinkError::Closed)))
+            }
+        }
+    }
+}
+
+struct Append {
+    scrape: Vec<(LogId, Vec<Fragment>)>,
+    /// When it was handed over.
+    at: Duration,
+    answer: oneshot::Sender<Result<Receipt, SinkError>>,
+    reservation: Reservation,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
+
+enum Command {
+    OpenLog {
+        key: String,
+        answer: Answer<LogId>,
+    },
+    Attach {
+        key: String,
+        log: LogId,
+        options: EndpointOptions,
+        answer: Answer<EndpointId>,
+    },
+    Detach {
+        endpoint: EndpointId,
+        answer: oneshot::Sender<()>,
+    },
+    Append(Append),
+    Refuse {
+        counts: Vec<(LogId, Counts)>,
+        reason: Reason,
+    },
+    Fetch {
+        endpoint: EndpointId,
+        lanes: LaneSet,
+        max_bytes: usize,
+        answer: Answer<Vec<StoredFragment>>,
+    },
+    Settle {
+        endpoint: EndpointId,
+        lane: Lane,
+        position: Position,
+        delivered: Counts,
+        dropped: Vec<(Reason, Counts)>,
+        answer: Answer<()>,
+    },
+    Rewind {
+        endpoint: EndpointId,
+        lane: Lane,
+        answer: Answer<()>,
+    },
+    Ledger {
+        endpoint: EndpointId,
+        answer: Answer<LedgerSnapshot>,
+    },
+    Stats {
+        answer: oneshot::Sender<SpoolStats>,
+    },
+    Close {
+        answer: oneshot::Sender<()>,
+    },
+}
+
+struct Worker<S: Storage> {
+    core: SpoolCore<S>,
+    clock: Arc<dyn Clock>,
+    queue: mpsc::Receiver<Command>,
+    arrivals: std::sync::Weak<Shared>,
+    /// Which log each endpoint gets.
+    logs: Vec<(EndpointId, LogId)>,
+}
+
+impl<S: Storage> Worker<S> {
+    fn run(mut self) {
+        let mut maintained = self.clock.monotonic();
+        // What came after the last append of a batch.
+        let mut next = None;
+        loop {
+            let command = match next.take() {
+                Some(command) => Some(command),
+                None => match self.queue.recv_timeout(MAINTENANCE_INTERVAL) {
+                    Ok(command) => Some(command),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return self.core.close(self.clock.now()),
+                },
+            };
+            let monotonic = self.clock.monotonic();
+            if command.is_none() || monotonic.saturating_sub(maintained) >= MAINTENANCE_INTERVAL {
+                maintained = monotonic;
+                self.core.maintain(self.clock.now());
+            }
+            match command {
+                None => {}
+                Some(Command::Append(first)) => next = self.append(first),
+                Some(Command::Close { answer }) => {
+                    self.core.close(self.clock.now());
+                    // The lock has to be free when the caller goes on.
+                    drop(self);
+                    let _ = answer.send(());
+                    return;
+                }
+                Some(command) => self.answer(command),
+            }
+        }
+    }
+
+    /// Stores all scrapes that are queued; returns the first command that is something else.
+    fn append(&mut self, first: Append) -> Option<Command> {
+        let mut batch = vec![first];
+        let mut next = None;
+        while batch.len() < MAX_BATCH && next.is_none() {
+            match self.queue.try_recv() {
+                Ok(Command::Append(append)) => batch.push(append),
+                Ok(other) => next = Some(other),
+                Err(_) => break,
+            }
+        }
+        let scrapes: Vec<_> = batch.iter().map(|append| append.scrape.as_slice()).collect();
+        let answers = self.core.append_batch(self.clock.now(), &scrapes);
+        self.announce(|log| scrapes.iter().any(|scrape| scrape.iter().any(|(id, _)| *id == log)));
+        let now = self.clock.monotonic();
+        for (Append { scrape, at, answer: resolve, reservation }, answer) in batch.into_iter().zip(answers) {
+            let answer =
+                answer.map(|receipt| Receipt::new(receipt.samples, receipt.bytes, now.saturating_sub(at)));
+            drop((scrape, reservation));
+            // Nobody has to wait for it.
+            let _ = resolve.send(answer);
+        }
+        next
+    }
+
+    fn announce(&self, stored: impl Fn(LogId) -> bool) {
+        let Some(shared) = self.arrivals.upgrade() else { return };
+        let arrivals = shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        for (endpoint, sender) in arrivals.iter() {
+            if self.logs.iter().any(|(id, log)| id == endpoint && stored(*log)) {
+                sender.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    /// Does what is asked; that nobody waits for the answer any more is fine.
+    fn answer(&mut self, command: Command) {
+        match command {
+            Command::OpenLog { key, answer } => drop(answer.send(self.core.open_log(&key))),
+            Command::Attach { key, log, options, answer } => {
+                let attached = self.core.attach(&key, log, options);
+                if let Ok(endpoint) = attached {
+                    self.logs.retain(|(id, _)| *id != endpoint);
+                    self.logs.push((endpoint, log));
+                }
+                drop(answer.send(attached));
+            }
+            Command::Detach { endpoint, answer } => {
+                self.logs.retain(|(id, _)| *id != endpoint);
+                self.core.detach(endpoint);
+                let _ = answer.send(());
+            }
+            Command::Refuse { counts, reason } => {
+                for (log, counts) in counts {
+                    self.core.refuse(log, counts, &reason);
+                }
+            }
+            Command::Fetch { endpoint, lanes, max_bytes, answer } => {
+                drop(answer.send(self.core.fetch(self.clock.now(), endpoint, lanes, max_bytes)));
+            }
+            Command::Settle { endpoint, lane, position, delivered, dropped, answer } => {
+                drop(answer.send(self.core.settle(endpoint, lane, position, delivered, &dropped)));
+            }
+            Command::Rewind { endpoint, lane, answer } => {
+                drop(answer.send(self.core.rewind(endpoint, lane)));
+            }
+            Command::Ledger { endpoint, answer } => drop(answer.send(self.core.ledger(endpoint))),
+            Command::Stats { answer } => drop(answer.send(self.core.stats())),
+            // The loop has these.
+            Command::Append(_) | Command::Close { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+use std::fmt;
+
+use smol_str::SmolStr;
+
+use crate::Counts;
+
+/// Why samples were dropped, as the `reason` label names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reason(SmolStr);
+
+impl Reason {
+    /// Older than the endpoint's `sample_age_limit`.
+    pub const TOO_OLD: Self = Self(SmolStr::new_static("too_old"));
+    /// The spool was full and they were the oldest in it.
+    pub const SPOOL_FULL: Self = Self(SmolStr::new_static("spool_full"));
+    /// Damaged on disk.
+    pub const CORRUPT: Self = Self(SmolStr::new_static("corrupt"));
+    /// The endpoint refused them.
+    pub const REFUSED: Self = Self(SmolStr::new_static("refused"));
+    /// The memory budget had no room to store them.
+    pub const OVER_BUDGET: Self = Self(SmolStr::new_static("over_budget"));
+    /// Neither the disk nor the memory that stands in for it could take them.
+    pub const STORAGE: Self = Self(SmolStr::new_static("storage"));
+    /// The endpoint was removed for good.
+    pub const ENDPOINT_REMOVED: Self = Self(SmolStr::new_static("endpoint_removed"));
+    /// Settled without a word on what became of them: a fault of the caller, never of the endpoint.
+    pub const UNACCOUNTED: Self = Self(SmolStr::new_static("unaccounted"));
+
+    /// The reason of this name; lower case with underscores, at most 255 bytes (longer ones are cut).
+    pub fn new(name: &str) -> Self {
+        let mut end = name.len().min(usize::from(u8::MAX));
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(SmolStr::new(&name[..end]))
+    }
+
+    /// The reason's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What became of everything one endpoint was to be sent, since it was first seen and over all restarts.
+///
+/// `accepted = delivered + dropped + pending`, for each kind, in every snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LedgerSnapshot {
+    /// Everything that was handed to the spool for this endpoint.
+    pub accepted: Counts,
+    /// What the endpoint took.
+    pub delivered: Counts,
+    /// What was given up, by reason, sorted by name.
+    pub dropped: Vec<(Reason, Counts)>,
+    /// What is stored or in flight.
+    pub pending: Counts,
+}
+
+impl LedgerSnapshot {
+    /// Everything that was dropped.
+    pub fn dropped_total(&self) -> Counts {
+        self.dropped.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts)
+    }
+
+    /// What was dropped for this reason.
+    pub fn dropped_for(&self, reason: &Reason) -> Counts {
+        self.dropped.iter().find(|(r, _)| r == reason).map_or_else(Counts::default, |(_, counts)| *counts)
+    }
+
+    /// Whether `accepted = delivered + dropped + pending` for each kind.
+    pub fn balances(&self) -> bool {
+        self.accepted == self.delivered + self.dropped_total() + self.pending
+    }
+}
+
+/// Dropped counts by reason: few, so a sorted vector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dropped(Vec<(Reason, Counts)>);
+
+impl Dropped {
+    pub(super) fn add(&mut self, reason: &Reason, counts: Counts) {
+        if counts.is_zero() {
+            return;
+        }
+        match self.0.binary_search_by(|(r, _)| r.cmp(reason)) {
+            Ok(at) => self.0[at].1 += counts,
+            Err(at) => self.0.insert(at, (reason.clone(), counts)),
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (reason, counts) in &other.0 {
+            self.add(reason, *counts);
+        }
+    }
+
+    pub(super) fn total(&self) -> Counts {
+        self.0.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &(Reason, Counts)> {
+        self.0.iter()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<(Reason, Counts)> {
+        self.0
+    }
+}

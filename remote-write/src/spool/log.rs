@@ -1,0 +1,143 @@
+use std::collections::VecDeque;
+
+use super::error::{SpoolError, storage_error};
+use super::options::FsyncPolicy;
+use super::segment::{Body, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
+use super::storage::Storage;
+use crate::Counts;
+
+/// What all endpoints of one encoding profile are sent: segments in order, the newest still growing.
+pub(super) struct Log<F> {
+    pub(super) key: String,
+    pub(super) hash: u64,
+    pub(super) directory: String,
+    pub(super) segments: VecDeque<Segment<F>>,
+    /// Whether the last segment takes more records.
+    pub(super) growing: bool,
+    pub(super) next_sequence: u64,
+    /// Everything it was ever given.
+    pub(super) accepted: Counts,
+    /// Whether it was opened in this run.
+    pub(super) opened: bool,
+    pub(super) unsynced: bool,
+}
+
+impl<F> Log<F> {
+    pub(super) fn new(key: String, hash: u64, directory: String) -> Self {
+        Self {
+            key,
+            hash,
+            directory,
+            segments: VecDeque::new(),
+            growing: false,
+            next_sequence: 1,
+            accepted: Counts::default(),
+            opened: false,
+            unsynced: false,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.segments.iter().filter(|segment| segment.is_memory()).map(|segment| segment.bytes).sum()
+    }
+
+    pub(super) fn has_memory_tail(&self) -> bool {
+        self.segments.back().is_some_and(Segment::is_memory)
+    }
+
+    pub(super) fn segment_path(&self, first_sequence: u64) -> String {
+        format!("{}/{first_sequence:016x}.segment", self.directory)
+    }
+
+    /// The first segment that ends after this sequence.
+    pub(super) fn segment_after(&self, sequence: u64) -> usize {
+        self.segments.partition_point(|segment| segment.end_sequence <= sequence)
+    }
+
+    /// Notes that an endpoint has decided so many records, the last of them this one.
+    pub(super) fn decide(&mut self, sequence: u64, records: u64) {
+        let at = self.segment_after(sequence);
+        if let Some(segment) = self.segments.get_mut(at).filter(|segment| segment.contains(sequence)) {
+            segment.undecided = segment.undecided.saturating_sub(records);
+        }
+    }
+
+    /// Begins a new segment on disk at the log's end.
+    pub(super) fn begin_segment<S: Storage<File = F>>(
+        &mut self,
+        storage: &mut S,
+        fsync: FsyncPolicy,
+    ) -> Result<(), SpoolError> {
+        self.seal(storage, fsync);
+        let segment = create_segment(self, storage, fsync, self.next_sequence, self.accepted)?;
+        // One that never took a record would have the same name.
+        self.segments.pop_back_if(|last| last.first_sequence == segment.first_sequence);
+        self.segments.push_back(segment);
+        self.growing = true;
+        Ok(())
+    }
+
+    /// Ends the growing segment.
+    pub(super) fn seal<S: Storage<File = F>>(&mut self, storage: &mut S, fsync: FsyncPolicy) {
+        if !std::mem::take(&mut self.growing) {
+            return;
+        }
+        if let Some(Segment { body: Body::Disk(Some(file)), .. }) = self.segments.back() {
+            if fsync != FsyncPolicy::Never && self.unsynced && storage.sync(file).is_ok() {
+                self.unsynced = false;
+            }
+            storage.release_cache(file);
+        }
+    }
+
+    /// Reads where a closed segment's records are.
+    pub(super) fn load_index<S: Storage<File = F>>(
+        &mut self,
+        storage: &mut S,
+        at: usize,
+    ) -> Result<(), SpoolError> {
+        let path = self.segment_path(self.segments[at].first_sequence);
+        let segment = &mut self.segments[at];
+        let Body::Disk(file) = &mut segment.body else { return Ok(()) };
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(storage.open(&path).map_err(storage_error("open", &path))?),
+        };
+        if segment.index.is_none() {
+            let sequences = segment.first_sequence..segment.end_sequence;
+            let found = scan(storage, file, segment.bytes, sequences, segment.accepted_before, false)
+                .map_err(storage_error("read", &path))?;
+            segment.index = Some(found.records);
+        }
+        Ok(())
+    }
+}
+
+/// A new segment's file with its header in it.
+pub(super) fn create_segment<S: Storage>(
+    log: &Log<S::File>,
+    storage: &mut S,
+    fsync: FsyncPolicy,
+    first_sequence: u64,
+    accepted_before: Counts,
+) -> Result<Segment<S::File>, SpoolError> {
+    let path = log.segment_path(first_sequence);
+    let file = storage.create(&path).map_err(storage_error("create", &path))?;
+    let header = SegmentHeader { log_hash: log.hash, first_sequence, accepted_before };
+    if let Err(source) = storage.write_at(&file, 0, &header.encode()) {
+        // Empty it is worth nothing, and it may stand in the way of the next try.
+        let _ = storage.remove(&path);
+        return Err(storage_error("write", &path)(source));
+    }
+    if fsync != FsyncPolicy::Never {
+        storage.sync(&file).map_err(storage_error("sync", &path))?;
+        storage.sync_directory(&log.directory).map_err(storage_error("sync", &log.directory))?;
+    }
+    let segment = Segment::new(first_sequence, accepted_before, Body::Disk(Some(file)));
+    debug_assert_eq!(segment.bytes, SEGMENT_HEADER_LEN as u64);
+    Ok(segment)
+}

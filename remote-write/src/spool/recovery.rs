@@ -1,0 +1,395 @@
+use std::io;
+
+use promferry_model::{MemoryBudget, Timestamp};
+
+use super::core::{CURSOR_DIRECTORY, SpoolCore, key_hash, log_directory};
+use super::cursor::{self, CURSOR_HEADER, CursorRecord};
+use super::endpoint::{Amount, Attachment, Endpoint};
+use super::error::{SpoolError, storage_error};
+use super::ledger::Reason;
+use super::log::Log;
+use super::options::SpoolOptions;
+use super::persist::{LOG_KEY_FILE, set_aside_path};
+use super::segment::{Body, HeaderFound, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
+use super::stats::{RecoveryReport, StorageState};
+use super::storage::Storage;
+use crate::Counts;
+
+const LOCK_FILE: &str = "lock";
+const SEGMENT_SUFFIX: &str = ".segment";
+const CURSOR_SUFFIX: &str = ".cursor";
+const LOG_PREFIX: &str = "log-";
+const CURSOR_HEADER_LEN: usize = CURSOR_HEADER.len() + 4;
+
+impl<S: Storage> SpoolCore<S> {
+    /// Opens the spool that is in the storage, or begins one, and finds out what an earlier run left in it.
+    ///
+    /// Bodies are not read: what is damaged in them is found when they are fetched.
+    ///
+    /// # Errors
+    /// [`SpoolError::Locked`] when another process works in it, [`SpoolError::Storage`] when directories can't
+    /// be created or listed or a file can't be read.
+    pub fn open(
+        mut storage: S,
+        options: SpoolOptions,
+        budget: MemoryBudget,
+        now: Timestamp,
+    ) -> Result<(Self, RecoveryReport), SpoolError> {
+        storage.lock(LOCK_FILE).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => SpoolError::Locked { path: LOCK_FILE.to_owned() },
+            _ => storage_error("lock", LOCK_FILE)(source),
+        })?;
+        storage.create_directory(CURSOR_DIRECTORY).map_err(storage_error("create", CURSOR_DIRECTORY))?;
+        let mut core = Self {
+            storage,
+            options,
+            budget,
+            logs: Vec::new(),
+            endpoints: Vec::new(),
+            max_bytes: 0,
+            state: StorageState::Healthy,
+            now,
+            retry_at: Timestamp::MIN,
+            reads: 0,
+            synced_at: now,
+            settle_mismatches: 0,
+            buffer: Vec::new(),
+        };
+        let mut report = RecoveryReport::default();
+        core.read_cursors(&mut report)?;
+        core.read_logs(&mut report)?;
+        core.max_bytes = match core.options.max_bytes {
+            Some(bytes) => bytes,
+            None => {
+                let used: u64 = core.logs.iter().map(Log::bytes).sum();
+                let free = core.storage.free_space().unwrap_or(SpoolOptions::DEFAULT_MAX_BYTES);
+                ((free + used) / 2).min(SpoolOptions::DEFAULT_MAX_BYTES)
+            }
+        };
+        core.balance();
+        for endpoint in 0..core.endpoints.len() {
+            core.retire(endpoint);
+        }
+        for log in 0..core.logs.len() {
+            core.drop_decided_segments(log);
+        }
+        core.write_cursors();
+        for endpoint in &core.endpoints {
+            let ledger = endpoint.ledger(|log| core.logs[log].accepted);
+            report.endpoints.push((endpoint.key.clone(), ledger.pending));
+        }
+        Ok((core, report))
+    }
+
+    fn read_cursors(&mut self, report: &mut RecoveryReport) -> Result<(), SpoolError> {
+        let names = self.storage.list(CURSOR_DIRECTORY).map_err(storage_error("list", CURSOR_DIRECTORY))?;
+        for name in names.iter().filter(|name| name.ends_with(CURSOR_SUFFIX)) {
+            let path = format!("{CURSOR_DIRECTORY}/{name}");
+            let (file, bytes) = self.read_whole(&path)?;
+            let header = bytes.get(..CURSOR_HEADER_LEN).unwrap_or(&bytes);
+            let ours = header.starts_with(&CURSOR_HEADER);
+            let intact = header.len() == CURSOR_HEADER_LEN
+                && header[CURSOR_HEADER.len()..]
+                    == crc32c::crc32c(&header[..CURSOR_HEADER.len()]).to_le_bytes();
+            let found = cursor::scan(bytes.get(CURSOR_HEADER_LEN..).unwrap_or_default());
+            if (intact && !ours) || (!intact && found.records.is_empty() && !bytes.is_empty()) {
+                self.set_aside(&path, report)?;
+                continue;
+            }
+            report.damaged += found.damaged + u64::from(!intact);
+            let mut endpoint = Endpoint::new(String::new(), path);
+            for record in found.records {
+                apply(&mut endpoint, record);
+            }
+            endpoint.file = Some(file);
+            // What follows the last good record is written over; where more than that is wrong, everything.
+            endpoint.file_len = (CURSOR_HEADER_LEN + found.end) as u64;
+            endpoint.rewrite = !intact || found.damaged > 0 || endpoint.file_len != bytes.len() as u64;
+            self.endpoints.push(endpoint);
+        }
+        Ok(())
+    }
+
+    fn read_logs(&mut self, report: &mut RecoveryReport) -> Result<(), SpoolError> {
+        let names = self.storage.list(".").map_err(storage_error("list", "."))?;
+        for directory in names {
+            let Some(hash) = directory.strip_prefix(LOG_PREFIX).and_then(|h| u64::from_str_radix(h, 16).ok())
+            else {
+                continue;
+            };
+            if directory == log_directory(hash) {
+                self.read_log(hash, directory, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_log(
+        &mut self,
+        hash: u64,
+        directory: String,
+        report: &mut RecoveryReport,
+    ) -> Result<(), SpoolError> {
+        let path = format!("{directory}/{LOG_KEY_FILE}");
+        // A key that is damaged or missing is written again when the log is opened by its key.
+        let key = match self.read_whole(&path) {
+            Ok((_, bytes)) => String::from_utf8(bytes).ok().filter(|key| key_hash(key) == hash),
+            Err(_) => None,
+        };
+        let mut log = Log::new(key.unwrap_or_default(), hash, directory);
+        let number = self.logs.len();
+        for endpoint in &mut self.endpoints {
+            for attachment in &mut endpoint.attachments {
+                if key_hash(&attachment.log_key) == hash {
+                    attachment.log = Some(number);
+                }
+            }
+        }
+        let files = self.read_segment_headers(&mut log, report)?;
+        let mut files = files.into_iter().peekable();
+        while let Some(found) = files.next() {
+            let end = files.peek().map(|next| next.first_sequence);
+            self.read_segment(number, &mut log, found, end, report)?;
+        }
+        self.logs.push(log);
+        Ok(())
+    }
+
+    fn read_segment_headers(
+        &mut self,
+        log: &mut Log<S::File>,
+        report: &mut RecoveryReport,
+    ) -> Result<Vec<SegmentFile<S::File>>, SpoolError> {
+        let names = self.storage.list(&log.directory).map_err(storage_error("list", &log.directory))?;
+        let mut files = Vec::new();
+        for name in names {
+            let Some(number) = name.strip_suffix(SEGMENT_SUFFIX) else { continue };
+            let Ok(named) = u64::from_str_radix(number, 16) else { continue };
+            let path = format!("{}/{name}", log.directory);
+            let file = self.storage.open(&path).map_err(storage_error("open", &path))?;
+            let length = self.storage.len(&file).map_err(storage_error("read", &path))?;
+            let mut header = [0; SEGMENT_HEADER_LEN];
+            let read = self.storage.read_at(&file, 0, &mut header).map_err(storage_error("read", &path))?;
+            let header = match SegmentHeader::decode(&header) {
+                // Shorter than that, its creation was cut off.
+                _ if read < SEGMENT_HEADER_LEN => None,
+                HeaderFound::Valid(header)
+                    if header.log_hash == log.hash && header.first_sequence == named =>
+                {
+                    Some(header)
+                }
+                HeaderFound::Damaged => {
+                    report.damaged += 1;
+                    None
+                }
+                HeaderFound::Valid(_) | HeaderFound::Unknown => {
+                    self.set_aside(&path, report)?;
+                    continue;
+                }
+            };
+            files.push(SegmentFile { path, file, length, first_sequence: named, header });
+        }
+        // By number: names are sorted, but only as long as all are of one length.
+        files.sort_by_key(|file| file.first_sequence);
+        Ok(files)
+    }
+
+    fn read_segment(
+        &mut self,
+        number: usize,
+        log: &mut Log<S::File>,
+        found: SegmentFile<S::File>,
+        end: Option<u64>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), SpoolError> {
+        let SegmentFile { path, file, length, first_sequence, header } = found;
+        let accepted = header.map_or(log.accepted, |header| header.accepted_before);
+        let sequences = first_sequence..end.unwrap_or(u64::MAX);
+        let scanned = scan(&mut self.storage, &file, length, sequences, accepted, end.is_none())
+            .map_err(storage_error("read", &path))?;
+        report.damaged += scanned.damaged;
+        report.records += scanned.records.len() as u64;
+        report.lost += scanned.lost;
+        if log.accepted != Counts::default() {
+            report.lost += accepted - log.accepted;
+        }
+        if header.is_none() && scanned.records.is_empty() {
+            // Nothing of a scrape is in it.
+            report.torn_bytes += length;
+            return self.storage.remove(&path).map_err(storage_error("remove", &path));
+        }
+        if end.is_none() && length > scanned.end {
+            report.torn_bytes += length - scanned.end;
+            self.storage.truncate(&file, scanned.end).map_err(storage_error("truncate", &path))?;
+        }
+        report.segments += 1;
+        log.accepted = scanned.accepted;
+        let mut segment = Segment::new(first_sequence, accepted, Body::Disk(Some(file)));
+        for meta in scanned.records {
+            segment.push(meta, scanned.min_timestamp);
+            let amount = Amount { records: 1, bytes: meta.body_len.into(), counts: meta.counts() };
+            for attachment in self.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.attachments) {
+                if attachment.log != Some(number) || !attachment.covers(meta.sequence) {
+                    continue;
+                }
+                let state = &mut attachment.lanes[meta.lane.index()];
+                if meta.sequence > state.settled {
+                    state.unfetched.add(amount);
+                    segment.undecided += 1;
+                }
+            }
+        }
+        segment.bytes = scanned.end;
+        log.next_sequence = log.next_sequence.max(segment.end_sequence);
+        if end.is_some() {
+            segment.close(&mut self.storage);
+        } else {
+            log.growing = header.is_some();
+        }
+        log.segments.push_back(segment);
+        Ok(())
+    }
+
+    /// Brings logs and cursors together: where a cursor knows of more than the log holds, the log goes on
+    /// after that; where the log accepted more than the cursor and the records account for, it was lost.
+    fn balance(&mut self) {
+        for (number, log) in self.logs.iter_mut().enumerate() {
+            let (mut next_sequence, mut accepted) = (log.next_sequence, log.accepted);
+            for attachment in self.endpoints.iter().flat_map(|endpoint| &endpoint.attachments) {
+                if attachment.log != Some(number) {
+                    continue;
+                }
+                next_sequence = next_sequence.max(attachment.start);
+                accepted = most(accepted, attachment.start_accepted);
+                for lane in &attachment.lanes {
+                    next_sequence = next_sequence.max(lane.settled + 1);
+                }
+                match attachment.end {
+                    Some((end, counts)) => {
+                        next_sequence = next_sequence.max(end);
+                        accepted = most(accepted, counts);
+                    }
+                    None => {
+                        let known = attachment.delivered()
+                            + attachment.dropped().total()
+                            + attachment.pending().counts;
+                        accepted = most(accepted, attachment.start_accepted + known);
+                    }
+                }
+            }
+            if (next_sequence, accepted) != (log.next_sequence, log.accepted) {
+                (log.next_sequence, log.accepted) = (next_sequence, accepted);
+                log.growing = false;
+            }
+        }
+        for number in 0..self.endpoints.len() {
+            let endpoint = &mut self.endpoints[number];
+            let mut records = Vec::new();
+            for attachment in &mut endpoint.attachments {
+                let known =
+                    attachment.delivered() + attachment.dropped().total() + attachment.pending().counts;
+                let Some(log) = attachment.log else {
+                    // The log is gone and with it what was not settled; how much nobody knows unless it ended.
+                    let end = attachment.end.get_or_insert((u64::MAX, attachment.start_accepted + known));
+                    let missing = (end.1 - attachment.start_accepted) - known;
+                    attachment.lost.add(&Reason::CORRUPT, missing);
+                    endpoint.rewrite = true;
+                    continue;
+                };
+                let accepted = attachment.accepted(self.logs[log].accepted);
+                let missing = accepted - known;
+                if !missing.is_zero() {
+                    attachment.lost.add(&Reason::CORRUPT, missing);
+                    records.push(CursorRecord::Lost {
+                        attachment: attachment.id,
+                        dropped: attachment.lost.clone(),
+                    });
+                }
+                // More than was accepted can only come of a damaged cursor file: it was accepted.
+                let surplus = known - accepted;
+                if !surplus.is_zero() {
+                    attachment.start_accepted = attachment.start_accepted - surplus;
+                    endpoint.rewrite = true;
+                }
+            }
+            if !records.is_empty() {
+                self.write_cursor(number, &records);
+            }
+        }
+    }
+
+    fn read_whole(&mut self, path: &str) -> Result<(S::File, Vec<u8>), SpoolError> {
+        let file = self.storage.open(path).map_err(storage_error("open", path))?;
+        let length = self.storage.len(&file).map_err(storage_error("read", path))?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        let read = self.storage.read_at(&file, 0, &mut bytes).map_err(storage_error("read", path))?;
+        bytes.truncate(read);
+        Ok((file, bytes))
+    }
+
+    fn set_aside(&mut self, path: &str, report: &mut RecoveryReport) -> Result<(), SpoolError> {
+        let aside = set_aside_path(path);
+        self.storage.rename(path, &aside).map_err(storage_error("rename", path))?;
+        report.set_aside.push(aside);
+        Ok(())
+    }
+}
+
+struct SegmentFile<F> {
+    path: String,
+    file: F,
+    length: u64,
+    first_sequence: u64,
+    /// `None` where it is damaged.
+    header: Option<SegmentHeader>,
+}
+
+/// The larger of each kind.
+fn most(a: Counts, b: Counts) -> Counts {
+    Counts {
+        samples: a.samples.max(b.samples),
+        histograms: a.histograms.max(b.histograms),
+        exemplars: a.exemplars.max(b.exemplars),
+    }
+}
+
+/// Takes a record of the cursor file in.
+fn apply<F>(endpoint: &mut Endpoint<F>, record: CursorRecord) {
+    match record {
+        CursorRecord::Endpoint { key } => endpoint.key = key,
+        CursorRecord::Attach { attachment, log, sequence, accepted } => {
+            if attachment <= endpoint.retired.attachment || endpoint.attachment(attachment).is_some() {
+                return;
+            }
+            endpoint.next_attachment = endpoint.next_attachment.max(attachment + 1);
+            endpoint.attachments.push(Attachment::new(attachment, log, sequence, accepted));
+        }
+        CursorRecord::End { attachment, sequence, accepted } => {
+            if let Some(at) = endpoint.attachment(attachment) {
+                endpoint.attachments[at].end = Some((sequence, accepted));
+            }
+        }
+        CursorRecord::Lane { attachment, lane, sequence, delivered, dropped } => {
+            if let Some(at) = endpoint.attachment(attachment) {
+                let state = &mut endpoint.attachments[at].lanes[lane.index()];
+                state.settled = sequence;
+                state.next = sequence + 1;
+                state.delivered = delivered;
+                state.dropped = dropped;
+            }
+        }
+        CursorRecord::Lost { attachment, dropped } => {
+            if let Some(at) = endpoint.attachment(attachment) {
+                endpoint.attachments[at].lost = dropped;
+            }
+        }
+        CursorRecord::Retired { attachment, accepted, delivered, dropped } => {
+            endpoint.attachments.retain(|a| a.id > attachment);
+            endpoint.next_attachment = endpoint.next_attachment.max(attachment + 1);
+            let retired = &mut endpoint.retired;
+            (retired.attachment, retired.accepted) = (attachment, accepted);
+            (retired.delivered, retired.dropped) = (delivered, dropped);
+        }
+        CursorRecord::Refused { dropped } => endpoint.refused = dropped,
+    }
+}

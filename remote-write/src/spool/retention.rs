@@ -1,0 +1,215 @@
+use super::core::SpoolCore;
+use super::endpoint::{Amount, Entry};
+use super::ledger::Reason;
+use super::options::FsyncPolicy;
+use super::segment::{Body, Segment};
+use super::storage::Storage;
+use crate::{Lane, LaneSet};
+
+/// Segments a log's quota holds at least, so that dropping the oldest costs no more than this part of it.
+const SEGMENTS_IN_QUOTA: u64 = 4;
+/// No log gets less: a few scrapes fit.
+const MIN_QUOTA: u64 = 64 << 10;
+
+impl<S: Storage> SpoolCore<S> {
+    /// Bytes each log may take.
+    pub(super) fn quota(&self) -> u64 {
+        (self.max_bytes / self.logs.len().max(1) as u64).max(MIN_QUOTA)
+    }
+
+    /// Bytes after which a segment is closed.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes.min(self.quota() / SEGMENTS_IN_QUOTA)
+    }
+
+    /// Drops the log's oldest segments while it takes more than its quota.
+    pub(super) fn enforce_quota(&mut self, log: usize) {
+        let quota = self.quota();
+        while self.logs[log].segments.len() > 1 && self.logs[log].bytes() > quota {
+            self.evict(log, 0);
+        }
+    }
+
+    /// Drops the log's oldest segment in memory, unless it is the last; says whether there was one.
+    pub(super) fn evict_oldest_memory(&mut self, log: usize) -> bool {
+        let known = &self.logs[log];
+        match known.segments.iter().position(Segment::is_memory) {
+            Some(at) if at + 1 < known.segments.len() => {
+                self.evict(log, at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Drops what is too old for the endpoint without reading it, segment by segment.
+    pub(super) fn expire(&mut self, endpoint: usize) {
+        let Some(limit) = self.endpoints[endpoint].options.sample_age_limit else { return };
+        let oldest = self.now.saturating_sub(limit).as_millis();
+        for attachment in 0..self.endpoints[endpoint].attachments.len() {
+            let stretch = &self.endpoints[endpoint].attachments[attachment];
+            let Some(log) = stretch.log else { continue };
+            let mut at = self.logs[log].segment_after(stretch.first_undecided().saturating_sub(1));
+            // From the oldest on, up to the first that still has something to send.
+            while self.logs[log].segments.get(at).is_some_and(|segment| segment.max_timestamp < oldest) {
+                let last = self.logs[log].segments[at].end_sequence;
+                self.decide_unfetched(endpoint, attachment, at, &Reason::TOO_OLD);
+                at = self.logs[log].segment_after(last.saturating_sub(1));
+            }
+        }
+    }
+
+    /// Removes the log's segments of which every endpoint has decided everything; the last one stays, for it
+    /// says how much the log has accepted.
+    pub(super) fn drop_decided_segments(&mut self, log: usize) {
+        let needed = self.logs[log].opened || self.is_referenced(log);
+        let mut at = 0;
+        while at < self.logs[log].segments.len() {
+            let known = &self.logs[log];
+            let last = at + 1 == known.segments.len();
+            if known.segments[at].undecided == 0 && !(last && needed) {
+                self.remove_segment(log, at);
+            } else {
+                at += 1;
+            }
+        }
+        if !needed && self.logs[log].segments.is_empty() {
+            self.remove_log_directory(log);
+        }
+    }
+
+    fn is_referenced(&self, log: usize) -> bool {
+        self.endpoints.iter().flat_map(|e| &e.attachments).any(|attachment| attachment.log == Some(log))
+    }
+
+    /// Removes a segment that is still needed: what was not fetched of it is dropped.
+    fn evict(&mut self, log: usize, at: usize) {
+        let (first, end) =
+            (self.logs[log].segments[at].first_sequence, self.logs[log].segments[at].end_sequence);
+        for endpoint in 0..self.endpoints.len() {
+            for attachment in 0..self.endpoints[endpoint].attachments.len() {
+                if self.endpoints[endpoint].attachments[attachment].log != Some(log) {
+                    continue;
+                }
+                // What is in flight can't be read again after a restart.
+                let mut touched = LaneSet::EMPTY;
+                for lane in Lane::all() {
+                    let state = &mut self.endpoints[endpoint].attachments[attachment].lanes[lane.index()];
+                    for entry in state.open.iter_mut().filter(|e| (first..end).contains(&e.last)) {
+                        entry.evicted = true;
+                        touched.insert(lane);
+                    }
+                }
+                let at = self.logs[log].segment_after(first);
+                if self.logs[log].segments.get(at).is_some_and(|segment| segment.first_sequence == first) {
+                    touched = self.mark_unfetched(endpoint, attachment, at, &Reason::SPOOL_FULL, touched);
+                }
+                let stretch = &self.endpoints[endpoint].attachments[attachment];
+                let records: Vec<_> = touched.iter().map(|lane| stretch.lane_record(lane)).collect();
+                self.write_cursor(endpoint, &records);
+                for lane in touched.iter() {
+                    let state = &mut self.endpoints[endpoint].attachments[attachment].lanes[lane.index()];
+                    let taken = state.take_decided();
+                    for entry in &taken {
+                        self.logs[log].decide(entry.last, entry.amount.records);
+                    }
+                }
+            }
+        }
+        let at = self.logs[log].segment_after(first);
+        if self.logs[log].segments.get(at).is_some_and(|segment| segment.first_sequence == first) {
+            self.remove_segment(log, at);
+        }
+        for endpoint in 0..self.endpoints.len() {
+            self.retire(endpoint);
+        }
+    }
+
+    /// Decides what the endpoint has not fetched of a segment.
+    fn decide_unfetched(&mut self, endpoint: usize, attachment: usize, at: usize, why: &Reason) {
+        let touched = self.mark_unfetched(endpoint, attachment, at, why, LaneSet::EMPTY);
+        for lane in touched.iter() {
+            self.settle_decided(endpoint, attachment, lane);
+        }
+    }
+
+    /// Puts what the endpoint has not fetched of a segment into its lanes' queues as decided; returns the lanes
+    /// and `touched`.
+    fn mark_unfetched(
+        &mut self,
+        endpoint: usize,
+        attachment: usize,
+        at: usize,
+        why: &Reason,
+        mut touched: LaneSet,
+    ) -> LaneSet {
+        let Some(log) = self.endpoints[endpoint].attachments[attachment].log else { return touched };
+        if !self.load_index(log, at) {
+            // The lanes find out that these are missing when they come to the log's end.
+            return touched;
+        }
+        let evicted = *why == Reason::SPOOL_FULL;
+        let segment = &self.logs[log].segments[at];
+        let stretch = &mut self.endpoints[endpoint].attachments[attachment];
+        let mut entries: [Option<Entry>; Lane::COUNT] = [const { None }; Lane::COUNT];
+        for meta in segment.records_from(stretch.start) {
+            let state = &stretch.lanes[meta.lane.index()];
+            if meta.sequence < state.next || !stretch.covers(meta.sequence) {
+                continue;
+            }
+            let entry = entries[meta.lane.index()].get_or_insert_with(|| Entry {
+                first: meta.sequence,
+                last: meta.sequence,
+                amount: Amount::default(),
+                decided: Some(why.clone()),
+                evicted,
+                oldest_timestamp: meta.max_timestamp,
+            });
+            entry.last = meta.sequence;
+            entry.amount.add(Amount { records: 1, bytes: meta.body_len.into(), counts: meta.counts() });
+        }
+        let end = segment.end_sequence;
+        for (lane, entry) in Lane::all().zip(entries) {
+            let Some(entry) = entry else { continue };
+            let state = &mut stretch.lanes[lane.index()];
+            state.unfetched.subtract(entry.amount);
+            state.next = end;
+            state.open.push_back(entry);
+            touched.insert(lane);
+        }
+        touched
+    }
+
+    fn remove_segment(&mut self, log: usize, at: usize) {
+        if self.options.fsync != FsyncPolicy::Never {
+            // Otherwise a lost machine might find neither the segment nor the word that it was settled.
+            self.sync_cursors();
+        }
+        let known = &mut self.logs[log];
+        let last = at + 1 == known.segments.len();
+        let Some(segment) = known.segments.remove(at) else { return };
+        if last {
+            known.growing = false;
+        }
+        if let Body::Disk(file) = segment.body {
+            drop(file);
+            let path = self.logs[log].segment_path(segment.first_sequence);
+            // What can't be removed is found and settled by the next start.
+            if self.storage.remove(&path).is_ok() && self.options.fsync != FsyncPolicy::Never {
+                let _ = self.storage.sync_directory(&self.logs[log].directory);
+            }
+        }
+    }
+}
+
+impl<F> Segment<F> {
+    /// Forgets where the records are; they are read from the file again when they are needed.
+    pub(super) fn close<S: Storage<File = F>>(&mut self, storage: &mut S) {
+        if let Body::Disk(file) = &mut self.body {
+            if let Some(file) = file.take() {
+                storage.release_cache(&file);
+            }
+            self.index = None;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use promferry_model::Timestamp;
+
+use super::ledger::LedgerSnapshot;
+use crate::Counts;
+
+/// What there is in a spool.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SpoolStats {
+    /// Every log, also those of earlier configurations that are still being drained.
+    pub logs: Vec<LogStats>,
+    /// Every endpoint with a cursor, also those that take no part in this run.
+    pub endpoints: Vec<EndpointStats>,
+    /// How the disk does.
+    pub storage: StorageState,
+    /// Settlements whose sums were not those of the fragments.
+    pub settle_mismatches: u64,
+}
+
+/// What there is in one log.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// The log's key.
+    pub key: String,
+    /// Segments, on disk and in memory.
+    pub segments: usize,
+    /// Bytes in all of them.
+    pub bytes: u64,
+    /// Bytes of them that are in memory because the disk did not take them.
+    pub memory_bytes: u64,
+    /// Bytes the log may take before its oldest segment goes.
+    pub max_bytes: u64,
+    /// Everything it was ever given.
+    pub accepted: Counts,
+}
+
+/// What one endpoint waits for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// The endpoint's key.
+    pub key: String,
+    /// Whether it takes part in this run.
+    pub attached: bool,
+    /// Fragments stored or in flight.
+    pub pending_fragments: u64,
+    /// Bytes of their bodies.
+    pub pending_bytes: u64,
+    /// The timestamp of the oldest pending sample, or an earlier one in the same segment.
+    pub oldest_pending: Option<Timestamp>,
+    /// What became of everything.
+    pub ledger: LedgerSnapshot,
+}
+
+/// How the disk does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StorageState {
+    /// Everything is written.
+    #[default]
+    Healthy,
+    /// Something could not be written or read: samples are kept in memory as far as the budget goes.
+    Degraded {
+        /// Since when.
+        since: Timestamp,
+        /// What failed last.
+        error: String,
+    },
+}
+
+/// What was found when a spool was opened.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Segments found.
+    pub segments: u64,
+    /// Records found.
+    pub records: u64,
+    /// Bytes at the ends of logs that were no complete scrape and were cut off.
+    pub torn_bytes: u64,
+    /// Places in logs and cursor files where something damaged stood.
+    pub damaged: u64,
+    /// What damaged records held, counted once a log.
+    pub lost: Counts,
+    /// Files of an unknown format or version, which were renamed and left alone.
+    pub set_aside: Vec<String>,
+    /// Keys of endpoints that have a cursor, with what is pending for them.
+    pub endpoints: Vec<(String, Counts)>,
+}
