@@ -37,6 +37,8 @@ pub struct Work {
     pub url: String,
     /// Remote write 2.0 for those that speak it.
     pub remote_write_2: bool,
+    /// `batch_send_deadline` of those that read Prometheus' configuration; their default (5 s) without it.
+    pub batch_send_deadline: Option<Duration>,
 }
 
 impl Collector {
@@ -133,9 +135,14 @@ fn scrape_config(work: &Work, indent: &str) -> String {
 }
 
 fn remote_write(work: &Work) -> String {
-    let message =
-        if work.remote_write_2 { "    protobuf_message: io.prometheus.write.v2.Request\n" } else { "" };
-    format!("remote_write:\n  - url: {}\n{message}", work.url)
+    let mut text = format!("remote_write:\n  - url: {}\n", work.url);
+    if work.remote_write_2 {
+        text.push_str("    protobuf_message: io.prometheus.write.v2.Request\n");
+    }
+    if let Some(deadline) = work.batch_send_deadline {
+        let _ = writeln!(text, "    queue_config: {{batch_send_deadline: {}ms}}", deadline.as_millis());
+    }
+    text
 }
 
 fn otelcol_config(work: &Work) -> String {

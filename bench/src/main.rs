@@ -71,6 +71,9 @@ enum Command {
         /// Time measured; a multiple of the interval.
         #[arg(long, value_parser = duration, default_value = "60s")]
         window: Duration,
+        /// Longest wait for a request to fill, for collectors with Prometheus' configuration; their default without it.
+        #[arg(long, value_parser = duration)]
+        batch_send_deadline: Option<Duration>,
     },
     /// Kills collectors with signal 9 at random moments, the receiver being down part of the time, and counts losses.
     Kill {
@@ -146,7 +149,7 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             let judgement = if count_only { Judgement::CountOnly } else { Judgement::EachSeries };
             sink(judgement, lifetime).await?;
         }
-        Command::Run { collectors, targets, series, interval, warmup, window } => {
+        Command::Run { collectors, targets, series, interval, warmup, window, batch_send_deadline } => {
             let load = Load {
                 targets,
                 series,
@@ -154,6 +157,7 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
                 warmup_ms: warmup.as_millis() as u64,
                 window_ms: window.as_millis() as u64,
                 remote_write_2: collectors.remote_write_2,
+                batch_send_deadline_ms: batch_send_deadline.map(|deadline| deadline.as_millis() as u64),
             };
             let mut measurements = Vec::new();
             for (collector, program, folder) in collectors.present()? {

@@ -64,6 +64,8 @@ pub struct Load {
     pub window_ms: u64,
     /// Remote write 2.0 for collectors that speak it.
     pub remote_write_2: bool,
+    /// Milliseconds that a sample may wait for its request to fill; each collector's default without it.
+    pub batch_send_deadline_ms: Option<u64>,
 }
 
 /// What one collector did.
@@ -119,7 +121,10 @@ pub async fn measure(
     folder: &Path,
 ) -> Result<Measurement, RunError> {
     let mut stand = Stand::start(load.targets, load.series).await?;
-    let work = stand.work(load.interval_ms, load.remote_write_2);
+    let work = Work {
+        batch_send_deadline: load.batch_send_deadline_ms.map(Duration::from_millis),
+        ..stand.work(load.interval_ms, load.remote_write_2)
+    };
     let mut running = Running::start(collector, program, &work, folder)?;
     let (start, start_ms) = (Instant::now(), now_ms());
 
@@ -317,7 +322,13 @@ impl Stand {
 
     fn work(&self, interval_ms: u64, remote_write_2: bool) -> Work {
         let interval = Duration::from_millis(interval_ms);
-        Work { targets: self.targets.clone(), interval, url: self.url.clone(), remote_write_2 }
+        Work {
+            targets: self.targets.clone(),
+            interval,
+            url: self.url.clone(),
+            remote_write_2,
+            batch_send_deadline: None,
+        }
     }
 
     async fn stats(&self) -> Result<Stats, CallError> {

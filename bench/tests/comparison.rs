@@ -49,11 +49,11 @@ fn scrape_config(target: &ScriptedTarget, scraper: &str) -> String {
 }
 
 /// An agent beside the server stands for the collector under test.
-fn start_agent(program: &Path, target: &ScriptedTarget, server: &PrometheusServer, folder: &Path) -> Process {
+fn start_agent(program: &Path, jobs: &str, server: &PrometheusServer, folder: &Path) -> Process {
     let config = folder.join("agent.yml");
     let text = format!(
         "global:\n  external_labels: {{via: agent}}\n{}remote_write:\n- url: {}\n  queue_config: {{batch_send_deadline: 200ms}}\n",
-        scrape_config(target, "agent"),
+        jobs,
         server.write_url(),
     );
     fs::write(&config, text).unwrap();
@@ -87,7 +87,7 @@ async fn two_scrapers_of_one_script_agree_and_a_missing_label_is_named() {
     let target = ScriptedTarget::start(Page::text("first 1\n")).await.unwrap();
     let server = PrometheusServer::start(&program, &scrape_config(&target, "server"), &[FAST]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let _agent = start_agent(&program, &target, &server, folder.path());
+    let _agent = start_agent(&program, &scrape_config(&target, "agent"), &server, folder.path());
 
     both_see(&target, Page::text("first 1\nleaves{a=\"1\"} NaN\n")).await;
     let seconds = now_ms() as f64 / 1000.0;
@@ -147,4 +147,33 @@ async fn two_scrapers_of_one_script_agree_and_a_missing_label_is_named() {
     assert!(names.iter().any(|labels| labels["__name__"] == "up" && labels["via"] == "agent"));
     let targets = server.targets().await.unwrap();
     assert_eq!(targets["data"]["activeTargets"][0]["scrapePool"], "scripted");
+}
+
+#[tokio::test]
+async fn two_scrapers_of_a_real_exporter_agree_on_every_series() {
+    let Some(program) = Peer::Prometheus.or_skip("comparison over node_exporter") else { return };
+    let Some(exporter) = Peer::NodeExporter.or_skip("comparison over node_exporter") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let address = free_address().unwrap();
+    let flags = [format!("--web.listen-address={address}"), "--web.disable-exporter-metrics".to_owned()];
+    let _exporter = Process::start(&exporter, flags, &folder.path().join("exporter.log")).unwrap();
+    let jobs = format!(
+        "scrape_configs:\n- job_name: node\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{address}']\n"
+    );
+    let server = PrometheusServer::start(&program, &jobs, &[FAST]).await.unwrap();
+    let _agent = start_agent(&program, &jobs, &server, folder.path());
+
+    let comparison = Comparison { strip: "via", presence_only: &[], exact: &[] };
+    let start = Instant::now();
+    let differences = loop {
+        let ours = server.series("{job=\"node\",via=\"agent\"}").await.unwrap();
+        let theirs = server.series("{job=\"node\",via=\"\"}").await.unwrap();
+        let differences = comparison.series(&ours, &theirs);
+        if (differences.is_empty() && differences.common > 0) || start.elapsed() > LIMIT {
+            break differences;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    assert!(differences.is_empty(), "{differences}");
+    assert!(differences.common >= 200, "{differences}");
 }
