@@ -25,8 +25,8 @@ const HEAD_MAX: usize = 16 * 1024;
 pub struct Farm {
     targets: Vec<Arc<Target>>,
     addresses: Vec<SocketAddr>,
-    /// Dropping it ends the listeners.
-    _listeners: JoinSet<()>,
+    /// Dropping it ends them.
+    listeners: JoinSet<()>,
 }
 
 /// What a farm has answered.
@@ -63,13 +63,13 @@ struct State {
 impl Farm {
     /// Starts `targets` targets with `series` series each on ports of 127.0.0.1 that the system chooses.
     pub async fn start(targets: usize, series: usize) -> io::Result<Self> {
-        let mut farm = Self { targets: Vec::new(), addresses: Vec::new(), _listeners: JoinSet::new() };
+        let mut farm = Self { targets: Vec::new(), addresses: Vec::new(), listeners: JoinSet::new() };
         for index in 0..targets {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let target = Arc::new(Target { page: Page::new(index, series), state: Mutex::default() });
             farm.addresses.push(listener.local_addr()?);
             farm.targets.push(Arc::clone(&target));
-            farm._listeners.spawn(listen(listener, target));
+            farm.listeners.spawn(listen(listener, target));
         }
         Ok(farm)
     }

@@ -9,7 +9,7 @@ use promferry_bench::{
     control::{Control, json},
     farm::Farm,
     ledger::Judgement,
-    runner::{FarmAddresses, Load, RunError, SinkAddresses, Torment, measure, torment},
+    runner::{FarmAddresses, Load, RunError, SinkAddresses, Torment, measure, outage, torment},
     sink::Sink,
     table,
 };
@@ -100,6 +100,9 @@ enum Command {
         /// Chooses the moments.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Kills nothing: takes the receiver away once, for this long, instead.
+        #[arg(long, value_parser = duration)]
+        only_outage: Option<Duration>,
     },
 }
 
@@ -171,20 +174,39 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             collectors.write_json(&(&load, table::machine(), &measurements))?;
             return Ok(if measurements.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
-        Command::Kill { collectors, targets, series, interval, kills, shortest, longest, seed } => {
+        Command::Kill {
+            collectors,
+            targets,
+            series,
+            interval,
+            kills,
+            shortest,
+            longest,
+            seed,
+            only_outage,
+        } => {
             let plan = Torment {
                 targets,
                 series,
                 interval_ms: interval.as_millis() as u64,
-                kills,
+                kills: if only_outage.is_some() { 0 } else { kills },
                 life_ms: (shortest.as_millis() as u64, longest.max(shortest).as_millis() as u64),
                 seed,
                 remote_write_2: collectors.remote_write_2,
             };
             let mut survivals = Vec::new();
             for (collector, program, folder) in collectors.present()? {
-                eprintln!("bench: {} and {kills} kills", collector.name());
-                match torment(collector, &program, &plan, folder.path()).await {
+                let outcome = match only_outage {
+                    Some(down) => {
+                        eprintln!("bench: {} without its receiver for {down:?}", collector.name());
+                        outage(collector, &program, &plan, down, folder.path()).await
+                    }
+                    None => {
+                        eprintln!("bench: {} and {kills} kills", collector.name());
+                        torment(collector, &program, &plan, folder.path()).await
+                    }
+                };
+                match outcome {
                     Ok(survival) => survivals.push(survival),
                     Err(error) => eprintln!("bench: {error}"),
                 }

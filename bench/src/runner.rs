@@ -269,6 +269,39 @@ pub async fn torment(
     })
 }
 
+/// Takes the receiver away from one collector for a while and counts what is lost.
+pub async fn outage(
+    collector: Collector,
+    program: &Path,
+    plan: &Torment,
+    down: Duration,
+    folder: &Path,
+) -> Result<Survival, RunError> {
+    let mut stand = Stand::start(plan.targets, plan.series).await?;
+    let work = stand.work(plan.interval_ms, plan.remote_write_2);
+    let start_ms = now_ms();
+    let mut running = Running::start(collector, program, &work, folder)?;
+    sleep(Duration::from_millis(plan.life_ms.1)).await;
+    let for_ms = Some(down.as_millis() as u64);
+    stand.fault(&Fault { down: true, for_ms, ..Fault::default() }).await?;
+    sleep(down + Duration::from_millis(plan.life_ms.1)).await;
+    stand.wait_until_drained(&mut running).await?;
+    let stop_asked_ms = now_ms();
+    running.process.terminate(STOP_LIMIT).await?;
+    let account = Account::new(&stand.record().await?, &stand.received().await?, &[stop_asked_ms]);
+    let sink = stand.stats().await?;
+    stand.stop()?;
+    Ok(Survival {
+        collector,
+        version: collector.version(program),
+        account,
+        kills: 0,
+        kills_with_receiver_down: 0,
+        sink,
+        run_ms: now_ms() - start_ms,
+    })
+}
+
 /// From a kill to the next start.
 const RESTART_MS: u64 = 500;
 

@@ -44,7 +44,7 @@ pub struct Fault {
     /// Waited before any answer, milliseconds.
     pub delay_ms: u64,
     /// The connection is closed without an answer.
-    pub drop: Option<Drop>,
+    pub drop: Option<When>,
     /// Nothing listens: connections are refused, open ones are closed.
     pub down: bool,
     /// The fault's time, milliseconds; without it the fault lasts until the next one.
@@ -56,7 +56,7 @@ pub struct Fault {
 /// When a connection is closed without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Drop {
+pub enum When {
     /// The request is not taken in.
     Before,
     /// It is, but the sender does not learn of it and will rightly send it again.
@@ -214,7 +214,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     if let Some(fault) = &fault {
         shared.ledger().add_fault();
         tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
-        if fault.drop == Some(Drop::Before) || fault.down {
+        if fault.drop == Some(When::Before) || fault.down {
             return Err(Dropped);
         }
         if let Some(status) = fault.status {
@@ -231,7 +231,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         }
     }
     let response = accept(&head, &body, &shared);
-    if fault.is_some_and(|fault| fault.drop == Some(Drop::After)) { Err(Dropped) } else { Ok(response) }
+    if fault.is_some_and(|fault| fault.drop == Some(When::After)) { Err(Dropped) } else { Ok(response) }
 }
 
 fn accept(head: &Parts, body: &[u8], shared: &Shared) -> Response<Full<Bytes>> {

@@ -65,17 +65,22 @@ pub fn steady(load: &Load, measurements: &[Measurement]) -> String {
 
 /// The table of runs with kills.
 pub fn survival(torment: &Torment, survivals: &[Survival]) -> String {
+    let what = if torment.kills == 0 {
+        "the receiver gone once".to_owned()
+    } else {
+        let (shortest, longest) = (torment.life_ms.0 / 1000, torment.life_ms.1 / 1000);
+        format!(
+            "{} kills with signal 9, each {shortest} to {longest} s after a start (seed {})",
+            torment.kills, torment.seed
+        )
+    };
     let mut text = format!(
-        "{} targets × {} series, every {} s; {} kills with signal 9, each {} to {} s after a start (seed {}); {}.\n\n\
+        "{} targets × {} series, every {} s; {what}; {}.\n\n\
          | collector | kills (receiver down) | scrapes answered | delivered | lost | samples lost | within 1 s of a kill | out of order | repeated |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
         torment.targets,
         torment.series,
         torment.interval_ms as f64 / 1000.0,
-        torment.kills,
-        torment.life_ms.0 / 1000,
-        torment.life_ms.1 / 1000,
-        torment.seed,
         machine(),
     );
     for one in survivals {

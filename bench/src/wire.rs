@@ -363,4 +363,42 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_prost_writes_is_read_back(
+            series in proptest::collection::vec(
+                (
+                    proptest::collection::vec((".{0,9}", ".{0,9}"), 0..4),
+                    proptest::collection::vec(proptest::prelude::any::<(i64, u64)>(), 0..4),
+                ),
+                0..5,
+            ),
+        ) {
+            let timeseries = series.iter().map(|(labels, samples)| TimeSeries {
+                labels: labels.iter().map(|(name, value)| Label { name: name.clone(), value: value.clone() }).collect(),
+                samples: samples.iter().map(|(timestamp, bits)| sample(f64::from_bits(*bits), *timestamp)).collect(),
+                ..TimeSeries::default()
+            });
+            let bytes = WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }.encode_to_vec();
+            let mut read = Vec::new();
+            each_series(&bytes, Protocol::V1, |series| {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let labels: Vec<_> = series.labels.iter().map(|(name, value)| (text(name), text(value))).collect();
+                read.push((labels, series.samples.clone()));
+            })
+            .unwrap();
+            proptest::prop_assert_eq!(read, series);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            for protocol in [Protocol::V1, Protocol::V2] {
+                let counted = count(&bytes, protocol);
+                if let Ok(totals) = each_series(&bytes, protocol, |_| ()) {
+                    proptest::prop_assert_eq!(counted, Ok(totals));
+                }
+            }
+        }
+    }
 }

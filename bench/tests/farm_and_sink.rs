@@ -11,7 +11,7 @@ use promferry_bench::{
     ledger::Judgement,
     messages::{Label, Sample, TimeSeries, WriteRequest},
     page::sequence_of,
-    sink::{Drop, Fault, Sink},
+    sink::{Fault, Sink, When},
 };
 use prost::Message;
 use std::{io::Read, net::SocketAddr, time::Duration};
@@ -95,11 +95,11 @@ async fn faults_answer_what_they_were_told_and_end() {
     }
     assert_eq!((sink.stats().accepted_requests, sink.stats().faulted_requests), (1, 2));
 
-    sink.set_fault(Some(Fault { drop: Some(Drop::Before), requests: Some(1), ..Fault::default() }));
+    sink.set_fault(Some(Fault { drop: Some(When::Before), requests: Some(1), ..Fault::default() }));
     assert!(matches!(write(&sink, body.clone()).await, Err(CallError::Http { .. })));
     assert_eq!(sink.stats().accepted_requests, 1);
 
-    sink.set_fault(Some(Fault { drop: Some(Drop::After), requests: Some(1), ..Fault::default() }));
+    sink.set_fault(Some(Fault { drop: Some(When::After), requests: Some(1), ..Fault::default() }));
     assert!(matches!(write(&sink, body.clone()).await, Err(CallError::Http { .. })));
     assert_eq!((sink.stats().accepted_requests, sink.stats().duplicates), (2, 5));
 }
