@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use crate::{Clock, CredentialError, CredentialSource, Credentials};
+use crate::{Clock, CredentialError, CredentialSource, Credentials, ProviderReport};
 
 /// Credentials are refreshed between these two times before they expire, at a random moment, so that a fleet
 /// started together does not call STS together.
@@ -156,6 +156,11 @@ impl CachedCredentials {
             consecutive_failures: state.consecutive_failures,
             last_error: state.last_error.clone(),
         }
+    }
+
+    /// What the source looked at when it was last asked.
+    pub fn report(&self) -> ProviderReport {
+        self.shared.source.report()
     }
 
     /// The clock that decides what has expired; signing uses the same.

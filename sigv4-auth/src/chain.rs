@@ -1,7 +1,7 @@
 //! From options to credentials: a base, then roles assumed one with the other.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::ecs::EcsCredentialsProvider;
@@ -55,11 +55,6 @@ impl CredentialChain {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self { config: config.clone(), environment, region: region.to_owned(), report: Mutex::default() })
-    }
-
-    /// What the last attempt looked at; empty before the first.
-    pub fn report(&self) -> ProviderReport {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The region whose STS `step` is assumed at; of the base without one.
@@ -310,11 +305,9 @@ impl CredentialSource for CredentialChain {
         // to know of them is in our errors.
         Box::pin(self.load().with_subscriber(NoSubscriber::new()))
     }
-}
 
-impl CredentialSource for Arc<CredentialChain> {
-    fn credentials(&self) -> CredentialFuture<'_> {
-        self.as_ref().credentials()
+    fn report(&self) -> ProviderReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

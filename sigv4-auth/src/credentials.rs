@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::Secret;
+use crate::{ProviderReport, Secret};
 
 /// An access key with its secret, and what belongs to it. Cloning is cheap; `Debug` shows neither the secret
 /// nor the session token.
@@ -111,11 +111,26 @@ pub type CredentialFuture<'a> =
 pub trait CredentialSource: Send + Sync + 'static {
     /// Gets credentials now, with a call to STS or another service where need be.
     fn credentials(&self) -> CredentialFuture<'_>;
+
+    /// What the last call looked at; empty before the first, and for sources with nothing to tell.
+    fn report(&self) -> ProviderReport {
+        ProviderReport::default()
+    }
 }
 
 impl CredentialSource for Credentials {
     fn credentials(&self) -> CredentialFuture<'_> {
         Box::pin(std::future::ready(Ok(self.clone())))
+    }
+}
+
+impl<S: CredentialSource + ?Sized> CredentialSource for Arc<S> {
+    fn credentials(&self) -> CredentialFuture<'_> {
+        self.as_ref().credentials()
+    }
+
+    fn report(&self) -> ProviderReport {
+        self.as_ref().report()
     }
 }
 

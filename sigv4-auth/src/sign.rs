@@ -134,6 +134,9 @@ fn is_signed(name: &HeaderName) -> bool {
 // aws-sigv4 panics on a URI without authority, so one in origin form gets the authority of its Host header.
 fn absolute_uri<B>(request: &http::Request<B>) -> Result<String, SignError> {
     let uri = request.uri();
+    if !uri.query().is_none_or(holds_text) {
+        return Err(SignError::QueryNotText);
+    }
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = match uri.authority() {
         Some(authority) if !authority.host().is_empty() => authority.as_str(),
@@ -144,6 +147,27 @@ fn absolute_uri<B>(request: &http::Request<B>) -> Result<String, SignError> {
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let scheme = uri.scheme_str().unwrap_or("https");
     Ok(format!("{scheme}://{authority}{path}"))
+}
+
+// aws-sigv4 puts the replacement character for what is no UTF-8 in a query, and AWS would refuse the signature.
+fn holds_text(query: &str) -> bool {
+    let mut decoded = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digit = |at: usize| tail.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        let escaped = (*first == b'%').then(|| Some(digit(0)? * 16 + digit(1)?)).flatten();
+        match escaped.and_then(|byte| u8::try_from(byte).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 /// Why a request could not be signed.
@@ -169,6 +193,9 @@ pub enum SignError {
     /// Neither the URI nor a `Host` header names a host.
     #[error("cannot sign a request that names no host: give it an absolute URI or a host header")]
     NoHost,
+    /// The query holds percent-escapes that are no UTF-8 text.
+    #[error("cannot sign a query whose percent-escapes are not UTF-8 text")]
+    QueryNotText,
     /// A header that has to be signed holds bytes that are no text.
     #[error("cannot sign the header {header}: its value is not UTF-8 text")]
     HeaderNotText {

@@ -418,7 +418,7 @@ fn collapsed(value: &str) -> String {
     value.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// Without dot segments and empty segments.
+/// Without dot segments (RFC 3986 section 5.2.4) and empty segments.
 fn normalized(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -430,7 +430,8 @@ fn normalized(path: &str) -> String {
             segment => segments.push(segment),
         }
     }
-    let slash = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+    let names_folder = ["/", "/.", "/.."].iter().any(|end| path.ends_with(end));
+    let slash = if names_folder && !segments.is_empty() { "/" } else { "" };
     format!("/{}{slash}", segments.join("/"))
 }
 

@@ -3,6 +3,8 @@
 mod cache;
 mod fake_sts;
 mod front;
+mod process;
+mod properties;
 mod stack;
 mod sts;
 mod vectors;

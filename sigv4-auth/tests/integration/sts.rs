@@ -233,6 +233,8 @@ async fn prometheus_role_arn_with_irsa_signs_for_the_hub() {
         assert_eq!(client.clone().oneshot(request).await.expect("an answer").status(), 200);
     }
     assert_eq!(sts.state().calls.len(), 2, "two calls for any number of requests");
+    let report = layer.credentials().report().to_string();
+    assert!(report.contains("web identity (used); assume role"), "{report}");
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(seen[0].0.headers.contains_key("x-amz-security-token"));
     assert_eq!(seen[0].1.as_deref(), Ok("ASIAGIVEN2"));
