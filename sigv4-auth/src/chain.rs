@@ -16,7 +16,7 @@ use tracing::subscriber::NoSubscriber;
 
 use crate::report::Finding;
 use crate::sdk::{Aws, error_text, provider_error};
-use crate::sts::Sts;
+use crate::sts::{CallerIdentity, Sts};
 use crate::{
     BaseCredentials, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
     CredentialsConfig, Environment, ProviderReport, RoleStep,
@@ -55,6 +55,23 @@ impl CredentialChain {
     ) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self { config: config.clone(), environment, region: region.to_owned(), report: Mutex::default() })
+    }
+
+    /// Asks STS whose these credentials are.
+    ///
+    /// # Errors
+    /// STS is not reachable, or refuses the keys.
+    pub async fn caller_identity(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<CallerIdentity, CredentialError> {
+        let ask = async {
+            let aws = Aws::new(self.environment.clone())?;
+            let region = self.sts_region(self.config.roles.last());
+            let sts = Sts { aws: &aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
+            sts.caller_identity(credentials).await
+        };
+        ask.with_subscriber(NoSubscriber::new()).await
     }
 
     /// The region whose STS `step` is assumed at; of the base without one.

@@ -77,6 +77,9 @@ impl<S> Layer<S> for SigV4Layer {
 ///
 /// A 403 whose `Date` header shows that our clock is off by more than four minutes corrects the clock, and the
 /// request is signed and sent once more.
+///
+/// The body is whole bytes, such as `bytes::Bytes`; a client that wants an `http_body::Body` goes behind tower's
+/// `MapRequest` (`request.map(Full::new)`).
 #[derive(Clone, Debug)]
 pub struct SigV4<S> {
     inner: S,

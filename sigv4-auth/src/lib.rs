@@ -66,3 +66,4 @@ pub use report::{Finding, LookedAt, ProviderReport};
 pub use scope::{Scope, ScopeKeys};
 pub use secret::Secret;
 pub use sign::{SignError, SigningParams, sign};
+pub use sts::CallerIdentity;

@@ -12,6 +12,17 @@ use serde::Deserialize;
 use crate::sdk::{Aws, error_text, shown};
 use crate::{CredentialError, Credentials, RoleStep};
 
+/// Whose credentials they are, as STS says it (`GetCallerIdentity`, which needs no permission).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerIdentity {
+    /// The account's twelve digits.
+    pub account: String,
+    /// The ARN of the user or of the assumed role's session.
+    pub arn: String,
+    /// The unique id.
+    pub user_id: String,
+}
+
 /// STS at one region.
 pub(crate) struct Sts<'a> {
     pub(crate) aws: &'a Aws,
@@ -67,6 +78,21 @@ impl Sts<'_> {
                 let secrets =
                     [with.secret_key().expose(), with.session_token().map_or("", |token| token.expose())];
                 Err(self.refused(&error, provider, &secrets, |code| assume_role_advice(code, with, step)))
+            }
+        }
+    }
+
+    pub(crate) async fn caller_identity(&self, of: &Credentials) -> Result<CallerIdentity, CredentialError> {
+        match self.aws.sts(self.region, self.use_fips, Some(of)).get_caller_identity().send().await {
+            Ok(output) => Ok(CallerIdentity {
+                account: output.account().unwrap_or_default().to_owned(),
+                arn: output.arn().unwrap_or_default().to_owned(),
+                user_id: output.user_id().unwrap_or_default().to_owned(),
+            }),
+            Err(error) => {
+                let secrets =
+                    [of.secret_key().expose(), of.session_token().map_or("", |token| token.expose())];
+                Err(self.refused(&error, of.provider().to_owned(), &secrets, |code| keys_advice(code, of)))
             }
         }
     }
@@ -222,11 +248,17 @@ fn assume_role_advice(code: &str, with: &Credentials, step: &RoleStep) -> Option
                 None => String::from("; should it ask for an sts:ExternalId, set external_id"),
             },
         )),
+        code => keys_advice(code, with),
+    }
+}
+
+fn keys_advice(code: &str, keys: &Credentials) -> Option<String> {
+    match code {
         "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {
-            Some(format!("the keys from {} are not right", with.provider()))
+            Some(format!("the keys from {} are not right", keys.provider()))
         }
         "ExpiredToken" | "ExpiredTokenException" => {
-            Some(format!("the keys from {} have expired", with.provider()))
+            Some(format!("the keys from {} have expired", keys.provider()))
         }
         "RegionDisabledException" => {
             Some(String::from("switch STS on for this region in IAM's account settings"))

@@ -99,13 +99,21 @@ fn answer(state: &Mutex<State>, head: &Parts, body: &Bytes) -> Result<Response<S
                 return Err((StatusCode::BAD_REQUEST, "ExpiredTokenException", message));
             }
         }
-        "AssumeRole" => {
+        "AssumeRole" | "GetCallerIdentity" => {
             let keys = state.keys.clone();
             let scope = Scope { region: String::from("eu-west-1"), service: String::from("sts") };
             let verifier = Verifier::new(move |access_key| keys.get(access_key).cloned()).for_scope(scope);
             let caller = verifier
                 .verify(head, body, SystemTime::now())
                 .map_err(|error| (StatusCode::FORBIDDEN, "InvalidClientTokenId", error.to_string()))?;
+            if action == "GetCallerIdentity" {
+                return Ok(Response::new(format!(
+                    "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                     <GetCallerIdentityResult><Arn>arn:aws:sts::222222222222:assumed-role/{caller}/s</Arn>\
+                     <UserId>AROA:s</UserId><Account>222222222222</Account></GetCallerIdentityResult>\
+                     </GetCallerIdentityResponse>"
+                )));
+            }
             let trusted = state.roles.get(&role).is_some_and(|external_id| {
                 external_id.as_ref().is_none_or(|external_id| *external_id == field("ExternalId"))
             });

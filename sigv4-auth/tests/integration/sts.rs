@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use promferry_sigv4_auth::verify::{KnownKey, Verifier};
 use promferry_sigv4_auth::{
     BaseCredentials, CachedCredentials, Clock, CredentialChain, CredentialError, CredentialSource,
-    CredentialsConfig, Environment, Finding, RoleStep, Scope, Secret, SigV4Config, SigV4Layer,
+    Credentials, CredentialsConfig, Environment, Finding, RoleStep, Scope, Secret, SigV4Config, SigV4Layer,
 };
 use tempfile::TempDir;
 use tower::{Layer, ServiceExt};
@@ -163,6 +163,12 @@ async fn roles_are_assumed_with_the_right_external_id() {
     let right = chain(&config(Some("external-7"), "base-secret"), sts.environment(&[]));
     let credentials = right.credentials().await.expect("assumed");
     assert_eq!(credentials.provider(), format!("assume role {HUB_ROLE}"));
+    let caller = right.caller_identity(&credentials).await.expect("known");
+    assert_eq!((caller.account.as_str(), caller.user_id.as_str()), ("222222222222", "AROA:s"));
+    assert_eq!(caller.arn, "arn:aws:sts::222222222222:assumed-role/ASIAGIVEN1/s");
+    let stranger = Credentials::new("AKIDSTRANGER", "stranger-secret", None);
+    let error = right.caller_identity(&stranger).await.expect_err("unknown").to_string();
+    assert!(error.contains("keys from static are not right"), "{error}");
     let findings: Vec<_> = right.report().looked_at.into_iter().map(|looked_at| looked_at.finding).collect();
     assert_eq!(findings, [Finding::Used, Finding::Used]);
 
