@@ -1,1 +1,93 @@
-//! Delivery: from the spool to an endpoint.
+//! Delivery: from the spool to an endpoint, whatever the endpoint answers.
+
+mod backoff;
+mod endpoint;
+mod notice;
+mod outcome;
+mod queue;
+mod request;
+mod shards;
+mod stats;
+mod transport;
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use http::HeaderMap;
+use promferry_model::{Clock, MemoryBudget, Rng};
+use tokio::sync::watch;
+
+use crate::encode::EncodingContext;
+use crate::options::RemoteWriteConfig;
+use crate::spool::{EndpointId, Spool};
+use endpoint::{EndpointLoop, MetadataSchedule};
+use request::Sender;
+use shards::Shards;
+
+pub use outcome::{MAX_RETRY_AFTER, Outcome};
+pub use request::ExplainDenial;
+pub(crate) use request::{Phase, nhcb_in_rw1};
+pub use stats::{EndpointSnapshot, EndpointStats, LastError};
+pub use transport::{MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
+
+/// Bytes before compression that a request may have: AMP takes 1 MB and does not say of what, so that both
+/// readings are kept.
+pub const MAX_RAW_BYTES: usize = 1_000_000;
+
+/// Everything one endpoint's delivery is made of.
+pub(crate) struct Delivery {
+    pub(crate) config: RemoteWriteConfig,
+    pub(crate) headers: HeaderMap,
+    pub(crate) transport: Transport,
+    pub(crate) explain_denial: Option<ExplainDenial>,
+    pub(crate) spool: Spool,
+    pub(crate) id: EndpointId,
+    pub(crate) stats: Arc<EndpointStats>,
+    pub(crate) budget: MemoryBudget,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rng: Box<dyn Rng>,
+    pub(crate) context: Arc<EncodingContext>,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// Delivers until the phase says stop.
+pub(crate) async fn start_endpoint(delivery: Delivery) {
+    let Delivery { config, phase, .. } = delivery;
+    let queue = &config.queue_config;
+    let metadata = config.metadata_config.send.then(|| MetadataSchedule {
+        context: delivery.context,
+        interval: config.metadata_config.send_interval.as_std(),
+        max_entries: config.metadata_config.max_samples_per_send,
+    });
+    let sender = Sender {
+        endpoint: config.key().to_owned(),
+        url: config.url.clone(),
+        headers: delivery.headers,
+        protocol: config.protocol(),
+        transport: delivery.transport,
+        attempt_timeout: config.remote_timeout.as_std(),
+        min_backoff: queue.min_backoff.as_std(),
+        max_backoff: queue.max_backoff.as_std(),
+        sample_age_limit: queue.sample_age_limit.as_std(),
+        explain_denial: delivery.explain_denial,
+        stats: delivery.stats,
+        clock: delivery.clock,
+        rng: Mutex::new(delivery.rng),
+        notices: notice::Notices::default(),
+        max_raw_bytes: AtomicUsize::new(MAX_RAW_BYTES),
+        phase: phase.clone(),
+    };
+    let endpoint = EndpointLoop {
+        arrivals: delivery.spool.arrivals(delivery.id),
+        spool: delivery.spool,
+        id: delivery.id,
+        sender: Arc::new(sender),
+        budget: delivery.budget,
+        max_values: queue.max_samples_per_send as u64,
+        batch_send_deadline: queue.batch_send_deadline.as_std(),
+        shards: Shards::new(queue.min_shards, queue.max_shards),
+        phase,
+        metadata,
+    };
+    endpoint.run().await;
+}

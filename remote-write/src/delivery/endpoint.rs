@@ -1,0 +1,286 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use promferry_model::{MemoryBudget, Purpose, Reservation};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::queue::{Due, Queue, RequestLimits};
+use super::request::{Phase, Sender, Settlement};
+use super::shards::Shards;
+use crate::encode::{self, EncodingContext};
+use crate::spool::{EndpointId, Spool, SpoolError, StoredFragment};
+use crate::{Lane, LaneSet};
+
+/// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
+/// as many of them in flight as there are shards.
+pub(super) struct EndpointLoop {
+    pub(super) spool: Spool,
+    pub(super) id: EndpointId,
+    pub(super) arrivals: watch::Receiver<u64>,
+    pub(super) sender: Arc<Sender>,
+    pub(super) budget: MemoryBudget,
+    pub(super) max_values: u64,
+    pub(super) batch_send_deadline: Duration,
+    pub(super) shards: Shards,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) metadata: Option<MetadataSchedule>,
+}
+
+/// What 1.0's metadata requests are made of and how often.
+pub(super) struct MetadataSchedule {
+    pub(super) context: Arc<EncodingContext>,
+    pub(super) interval: Duration,
+    pub(super) max_entries: usize,
+}
+
+/// What is read ahead for each request that may be in flight, in bytes as stored.
+const READ_AHEAD_BYTES: usize = 1024 * 1024;
+/// The most that is read ahead in all.
+const MAX_READ_AHEAD_BYTES: usize = 16 * 1024 * 1024;
+/// The most that one lane may hold of it, so that a slow lane leaves room for the others.
+const MAX_LANE_BYTES: usize = 1024 * 1024;
+/// Less than this is not worth a trip to the disk while more is coming.
+const MIN_READ_BYTES: usize = 64 * 1024;
+
+enum Event {
+    Fetched(Result<Vec<StoredFragment>, SpoolError>, LaneSet, Instant),
+    Settled(Option<Vec<(Lane, usize)>>),
+    MetadataSent,
+}
+
+/// What the loop knows while it runs.
+struct State {
+    queue: Queue,
+    /// Memory for what the queue holds.
+    held: Option<Reservation>,
+    tasks: JoinSet<Event>,
+    reading: bool,
+    /// The last read, over all lanes, found nothing: wait to be told of more.
+    drained: bool,
+    /// The last read found nothing in the lanes that have room: wait until another has some.
+    blocked: bool,
+    in_flight: usize,
+    /// A request came back undecided: delivery is being stopped, nothing new starts.
+    stopping: bool,
+}
+
+impl EndpointLoop {
+    pub(super) async fn run(mut self) {
+        let mut state = State {
+            queue: Queue::default(),
+            held: None,
+            tasks: JoinSet::new(),
+            reading: false,
+            drained: false,
+            blocked: false,
+            in_flight: 0,
+            stopping: false,
+        };
+        let mut next_metadata = self.metadata.as_ref().map(|schedule| Instant::now() + schedule.interval);
+        let mut next_resize = Instant::now() + Shards::PERIOD;
+        loop {
+            let phase = *self.phase.borrow_and_update();
+            if phase == Phase::Stopped {
+                break;
+            }
+            let flushing = phase == Phase::Flushing;
+            if !state.stopping {
+                self.read_ahead(&mut state);
+                self.start_requests(&mut state, flushing);
+            }
+            let all_sent = state.queue.is_idle() && state.drained && !state.reading;
+            if flushing && (all_sent || (state.stopping && state.in_flight == 0)) {
+                break;
+            }
+            self.sender.stats.set_gauges(self.shards.current(), state.in_flight, state.queue.bytes());
+            let mut wake = next_resize;
+            if let Some(at) = next_metadata {
+                wake = wake.min(at);
+            }
+            if state.in_flight < self.shards.current()
+                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(flushing))
+            {
+                wake = wake.min(at);
+            }
+            tokio::select! {
+                Some(event) = state.tasks.join_next(), if !state.tasks.is_empty() => match event {
+                    Ok(event) => self.handle(event, &mut state),
+                    Err(error) => {
+                        // The lanes of a request that panicked stay busy until a restart: never out of order.
+                        tracing::error!("{}: a delivery task failed: {error}", self.sender.endpoint);
+                        state.in_flight = state.in_flight.saturating_sub(1);
+                    }
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= next_resize {
+                        next_resize = now + Shards::PERIOD;
+                        self.resize(&state);
+                    }
+                    if next_metadata.is_some_and(|at| now >= at) {
+                        next_metadata = self.send_metadata(&mut state, now);
+                    }
+                }
+                arrived = self.arrivals.changed(), if state.drained => match arrived {
+                    Ok(()) => state.drained = false,
+                    // The spool is closed: what is in flight ends, and nothing comes after it.
+                    Err(_) => state.stopping = true,
+                },
+                changed = self.phase.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.sender.stats.set_gauges(0, 0, 0);
+    }
+
+    fn limits(&self) -> RequestLimits {
+        RequestLimits { values: self.max_values, raw_bytes: self.sender.max_raw_bytes.load(Ordering::Relaxed) }
+    }
+
+    fn deadline(&self, flushing: bool) -> Duration {
+        if flushing { Duration::ZERO } else { self.batch_send_deadline }
+    }
+
+    fn read_ahead(&mut self, state: &mut State) {
+        if state.reading || state.blocked || state.drained {
+            return;
+        }
+        let allowed = (READ_AHEAD_BYTES * self.shards.current()).min(MAX_READ_AHEAD_BYTES);
+        let room = allowed.saturating_sub(state.queue.bytes());
+        let lanes = state.queue.lanes_with_room(MAX_LANE_BYTES);
+        if room < MIN_READ_BYTES || lanes.is_empty() {
+            return;
+        }
+        let (spool, id) = (self.spool.clone(), self.id);
+        state.reading = true;
+        // What arrives from here on is seen as a change.
+        self.arrivals.mark_unchanged();
+        state.tasks.spawn(async move {
+            let fetched = spool.fetch(id, lanes, room).await;
+            Event::Fetched(fetched, lanes, Instant::now())
+        });
+    }
+
+    fn start_requests(&mut self, state: &mut State, flushing: bool) {
+        while state.in_flight < self.shards.current() {
+            match state.queue.due(self.limits(), self.deadline(flushing)) {
+                Some(Due::Now) => {}
+                Some(Due::At(at)) if at <= Instant::now() => {}
+                _ => return,
+            }
+            let fragments = state.queue.take(self.limits());
+            if fragments.is_empty() {
+                return;
+            }
+            let (sender, spool, id) = (Arc::clone(&self.sender), self.spool.clone(), self.id);
+            state.in_flight += 1;
+            state.tasks.spawn(async move {
+                let Some(settlements) = sender.deliver(fragments).await else { return Event::Settled(None) };
+                let freed = settlements.iter().map(|settled| (settled.lane, settled.body_bytes)).collect();
+                // Recorded before the lane's next request may start: a restart repeats only what was in flight.
+                match settle(&spool, id, settlements).await {
+                    Ok(()) => Event::Settled(Some(freed)),
+                    Err(error) => {
+                        tracing::error!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
+                        Event::Settled(Some(freed))
+                    }
+                }
+            });
+        }
+    }
+
+    fn handle(&self, event: Event, state: &mut State) {
+        match event {
+            Event::Fetched(Ok(fragments), lanes, at) => {
+                state.reading = false;
+                state.drained = fragments.is_empty() && lanes == LaneSet::ALL;
+                state.blocked = fragments.is_empty() && lanes != LaneSet::ALL;
+                for fragment in fragments {
+                    state.queue.push(fragment, at);
+                }
+                self.hold(state);
+            }
+            Event::Fetched(Err(error), ..) => {
+                state.reading = false;
+                state.drained = true;
+                tracing::error!("{}: the spool can't be read: {error}", self.sender.endpoint);
+            }
+            Event::Settled(freed) => {
+                state.in_flight -= 1;
+                state.blocked = false;
+                match freed {
+                    Some(freed) => state.queue.settled(freed),
+                    None => state.stopping = true,
+                }
+                self.hold(state);
+            }
+            Event::MetadataSent => {}
+        }
+    }
+
+    /// Accounts for what the queue holds. What is read is bounded already, so an exhausted budget is only
+    /// not charged further: delivering is what gives memory back.
+    fn hold(&self, state: &mut State) {
+        let bytes = state.queue.bytes();
+        match &mut state.held {
+            Some(held) => {
+                let _ = held.resize(bytes);
+            }
+            None => state.held = self.budget.try_reserve(Purpose::Buffers, bytes).ok(),
+        }
+    }
+
+    fn resize(&mut self, state: &State) {
+        let snapshot = self.sender.stats.snapshot();
+        let waiting = state.queue.due(self.limits(), Duration::MAX / 4) == Some(Due::Now);
+        self.shards.adjust(snapshot.attempt_time, state.in_flight, waiting);
+    }
+
+    fn send_metadata(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        let schedule = self.metadata.as_ref()?;
+        let entries = schedule.context.metadata();
+        let max_entries = schedule.max_entries;
+        let sender = Arc::clone(&self.sender);
+        if !entries.is_empty() && sender.stats.effective_protocol(sender.protocol) == crate::Protocol::V1 {
+            state.tasks.spawn(async move {
+                for (chunk, request) in entries.chunks(max_entries).zip(encode::metadata_requests(&entries, max_entries)) {
+                    let bytes = request.body.len();
+                    let sent = sender.deliver_metadata(request.body).await;
+                    sender.stats.count_metadata(chunk.len(), sent.then_some(bytes));
+                }
+                Event::MetadataSent
+            });
+        }
+        Some(now + schedule.interval)
+    }
+}
+
+/// Records what became of a request's fragments: once a lane, up to the last of it.
+async fn settle(spool: &Spool, id: EndpointId, settlements: Vec<Settlement>) -> Result<(), SpoolError> {
+    let mut lanes: BTreeMap<Lane, Settlement> = BTreeMap::new();
+    for settled in settlements {
+        match lanes.entry(settled.lane) {
+            Entry::Vacant(lane) => {
+                lane.insert(settled);
+            }
+            Entry::Occupied(mut lane) => {
+                let lane = lane.get_mut();
+                lane.position = lane.position.max(settled.position);
+                lane.delivered += settled.delivered;
+                lane.dropped.extend(settled.dropped);
+            }
+        }
+    }
+    for settled in lanes.into_values() {
+        spool.settle(id, settled.lane, settled.position, settled.delivered, settled.dropped).await?;
+    }
+    Ok(())
+}

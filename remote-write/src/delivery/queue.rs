@@ -1,0 +1,138 @@
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use crate::spool::StoredFragment;
+use crate::{Counts, Lane, LaneSet};
+
+/// What was read from the spool and waits to be sent: in the log's order, bounded in bytes by its owner.
+///
+/// A lane has at most one request in flight, so that what is in it arrives in order: while it is busy its
+/// other fragments wait, and other lanes go ahead of them.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Waiting>,
+    busy: LaneSet,
+    waiting_bytes: usize,
+    busy_bytes: usize,
+    lane_bytes: LaneBytes,
+}
+
+/// A fragment read from the spool, and since when it could have been sent.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) stored: StoredFragment,
+    pub(super) since: Instant,
+}
+
+/// How much one request may carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLimits {
+    /// Samples and histograms.
+    pub(super) values: u64,
+    /// Bytes before compression.
+    pub(super) raw_bytes: usize,
+}
+
+#[derive(Debug)]
+struct LaneBytes([usize; Lane::COUNT]);
+
+impl Default for LaneBytes {
+    fn default() -> Self {
+        Self([0; Lane::COUNT])
+    }
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, stored: StoredFragment, since: Instant) {
+        let bytes = stored.fragment.body.len();
+        self.waiting_bytes += bytes;
+        self.lane_bytes.0[stored.fragment.lane.index()] += bytes;
+        self.waiting.push_back(Waiting { stored, since });
+    }
+
+    /// Bytes held: waiting and in flight.
+    pub(super) fn bytes(&self) -> usize {
+        self.waiting_bytes + self.busy_bytes
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.busy.is_empty()
+    }
+
+    /// Lanes that hold less than `lane_limit` bytes: the ones worth reading more of.
+    pub(super) fn lanes_with_room(&self, lane_limit: usize) -> LaneSet {
+        Lane::all().filter(|lane| self.lane_bytes.0[lane.index()] < lane_limit).collect()
+    }
+
+    /// When the next request is due: at once when enough waits in idle lanes for a full one, else when the
+    /// oldest of it has waited for `deadline`. `None` while nothing waits in an idle lane.
+    pub(super) fn due(&self, limits: RequestLimits, deadline: std::time::Duration) -> Option<Due> {
+        let mut counts = Counts::default();
+        let mut raw_bytes = 0;
+        let mut oldest: Option<Instant> = None;
+        for waiting in self.waiting.iter().filter(|w| !self.busy.contains(w.stored.fragment.lane)) {
+            counts += waiting.stored.fragment.counts;
+            raw_bytes += waiting.stored.fragment.raw_len as usize;
+            oldest = Some(oldest.map_or(waiting.since, |oldest| oldest.min(waiting.since)));
+            if counts.values() >= limits.values || raw_bytes >= limits.raw_bytes {
+                return Some(Due::Now);
+            }
+        }
+        oldest.map(|oldest| Due::At(oldest + deadline))
+    }
+
+    /// Takes the next request's fragments and makes their lanes busy. A fragment beyond the limits still
+    /// goes, alone.
+    pub(super) fn take(&mut self, limits: RequestLimits) -> Vec<StoredFragment> {
+        let mut taken = Vec::new();
+        let mut lanes = LaneSet::EMPTY;
+        let mut passed = self.busy;
+        let (mut values, mut raw_bytes) = (0, 0);
+        let mut at = 0;
+        while at < self.waiting.len() {
+            let fragment = &self.waiting[at].stored.fragment;
+            let (lane, fragment_raw) = (fragment.lane, fragment.raw_len as usize);
+            let fits = values + fragment.counts.values() <= limits.values && raw_bytes + fragment_raw <= limits.raw_bytes;
+            let same_protocol = taken.first().is_none_or(|first: &StoredFragment| first.fragment.protocol == fragment.protocol);
+            if passed.contains(lane) || !(taken.is_empty() || (fits && same_protocol)) {
+                // What stays behind holds its whole lane back.
+                passed.insert(lane);
+                at += 1;
+                if passed == LaneSet::ALL || values >= limits.values {
+                    break;
+                }
+                continue;
+            }
+            values += fragment.counts.values();
+            raw_bytes += fragment_raw;
+            lanes.insert(lane);
+            if let Some(waiting) = self.waiting.remove(at) {
+                let bytes = waiting.stored.fragment.body.len();
+                self.waiting_bytes -= bytes;
+                self.busy_bytes += bytes;
+                taken.push(waiting.stored);
+            }
+        }
+        for lane in lanes.iter() {
+            self.busy.insert(lane);
+        }
+        taken
+    }
+
+    /// Frees the lanes of a request whose fragments are decided and recorded.
+    pub(super) fn settled(&mut self, fragments: impl IntoIterator<Item = (Lane, usize)>) {
+        for (lane, bytes) in fragments {
+            self.busy.remove(lane);
+            self.busy_bytes -= bytes;
+            self.lane_bytes.0[lane.index()] -= bytes;
+        }
+    }
+}
+
+/// When a request is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Now,
+    At(Instant),
+}

@@ -1,0 +1,155 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use promferry_model::Timestamp;
+
+use crate::{Counts, Protocol};
+
+/// What an endpoint's delivery counts and shows; plain atomics, read at any time.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    requests: Mutex<BTreeMap<&'static str, u64>>,
+    retried: [AtomicU64; 3],
+    bytes: AtomicU64,
+    metadata_bytes: AtomicU64,
+    metadata: AtomicU64,
+    metadata_failed: AtomicU64,
+    attempts: AtomicU64,
+    attempt_micros: AtomicU64,
+    shards: AtomicUsize,
+    in_flight: AtomicUsize,
+    highest_sent_ms: AtomicI64,
+    last_success_ms: AtomicI64,
+    queued_bytes: AtomicUsize,
+    v1_by_fallback: AtomicBool,
+    last_error: Mutex<Option<LastError>>,
+}
+
+/// The latest answer or failure that was not a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// When it came.
+    pub at: Timestamp,
+    /// What it was, in words; never with a secret.
+    pub text: String,
+}
+
+/// [`EndpointStats`] at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct EndpointSnapshot {
+    /// Attempts by what became of them: `delivered`, `retry`, `throttled`, `denied`, `refused`, `too_large`,
+    /// `wrong_protocol`, `failed` (no answer).
+    pub requests: BTreeMap<&'static str, u64>,
+    /// What was in attempts that had to be repeated.
+    pub retried: Counts,
+    /// Bytes of bodies delivered, compressed.
+    pub bytes: u64,
+    /// Bytes of metadata bodies delivered, compressed.
+    pub metadata_bytes: u64,
+    /// Metadata entries delivered.
+    pub metadata: u64,
+    /// Metadata entries given up.
+    pub metadata_failed: u64,
+    /// Attempts made.
+    pub attempts: u64,
+    /// Time spent in attempts.
+    pub attempt_time: Duration,
+    /// Requests that may be in flight at once.
+    pub shards: usize,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Bytes read from the spool and held in memory.
+    pub queued_bytes: usize,
+    /// The latest timestamp among delivered samples; zero before the first.
+    pub highest_sent: Timestamp,
+    /// When the endpoint last took something; zero before the first.
+    pub last_success: Timestamp,
+    /// Whether 2.0 was configured, refused, and 1.0 is sent instead.
+    pub v1_by_fallback: bool,
+    /// The latest failure.
+    pub last_error: Option<LastError>,
+}
+
+impl EndpointStats {
+    /// What is counted so far.
+    pub fn snapshot(&self) -> EndpointSnapshot {
+        let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        EndpointSnapshot {
+            requests: lock(&self.requests).clone(),
+            retried: Counts {
+                samples: load(&self.retried[0]),
+                histograms: load(&self.retried[1]),
+                exemplars: load(&self.retried[2]),
+            },
+            bytes: load(&self.bytes),
+            metadata_bytes: load(&self.metadata_bytes),
+            metadata: load(&self.metadata),
+            metadata_failed: load(&self.metadata_failed),
+            attempts: load(&self.attempts),
+            attempt_time: Duration::from_micros(load(&self.attempt_micros)),
+            shards: self.shards.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
+            highest_sent: Timestamp::from_millis(self.highest_sent_ms.load(Ordering::Relaxed)),
+            last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
+            v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
+            last_error: lock(&self.last_error).clone(),
+        }
+    }
+
+    /// The message that goes out although another may be configured.
+    pub(super) fn effective_protocol(&self, configured: Protocol) -> Protocol {
+        if self.v1_by_fallback.load(Ordering::Relaxed) { Protocol::V1 } else { configured }
+    }
+
+    pub(super) fn fall_back_to_v1(&self) {
+        self.v1_by_fallback.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_attempt(&self, outcome: &'static str, took: Duration) {
+        *lock(&self.requests).entry(outcome).or_insert(0) += 1;
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.attempt_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn count_retried(&self, counts: Counts) {
+        for (counter, count) in self.retried.iter().zip([counts.samples, counts.histograms, counts.exemplars]) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn count_delivered(&self, bytes: usize, highest: Timestamp, now: Timestamp) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.highest_sent_ms.fetch_max(highest.as_millis(), Ordering::Relaxed);
+        self.last_success_ms.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn count_metadata(&self, entries: usize, bytes: Option<usize>) {
+        match bytes {
+            Some(bytes) => {
+                self.metadata.fetch_add(entries as u64, Ordering::Relaxed);
+                self.metadata_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            None => {
+                self.metadata_failed.fetch_add(entries as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn fail(&self, at: Timestamp, text: String) {
+        *lock(&self.last_error) = Some(LastError { at, text });
+    }
+
+    pub(super) fn set_gauges(&self, shards: usize, in_flight: usize, queued_bytes: usize) {
+        self.shards.store(shards, Ordering::Relaxed);
+        self.in_flight.store(in_flight, Ordering::Relaxed);
+        self.queued_bytes.store(queued_bytes, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

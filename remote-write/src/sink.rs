@@ -1,0 +1,381 @@
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use promferry_model::{
+    Clock, ExemplarView, Histogram, Labels, MemoryBudget, MetadataView, Receipt, Refused, Sample, SeededRng, SeriesId,
+    SeriesView, Sink, SinkError, Stage, TargetInfo, TargetSink, Timestamp,
+};
+use promferry_relabel::RelabelRules;
+use smol_str::SmolStr;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Counts, Protocol};
+use crate::delivery::{EndpointSnapshot, ExplainDenial, Transport, start_endpoint, Delivery, EndpointStats, Phase, nhcb_in_rw1};
+use crate::encode::{EncodingContext, Profile, Profiles, TargetEncoder};
+use crate::options::{ConfigError, RemoteWriteConfig};
+use crate::spool::{EndpointId, EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, Ticket};
+
+/// A durable remote-write sender: the [`Sink`] that samples are given to, and the delivery to every endpoint.
+///
+/// Clones share everything. Samples of a committed scrape are in the spool before the commit resolves, and
+/// leave it when the endpoint has them or has refused them for good.
+#[derive(Clone)]
+pub struct RemoteWrite(Arc<Inner>);
+
+/// An endpoint: what is configured, and how its requests travel.
+pub struct Endpoint {
+    /// The entry of `remote_write`.
+    pub config: RemoteWriteConfig,
+    /// What carries requests; signing and authentication included.
+    pub transport: Transport,
+    /// Turns a 401 or 403 into what the operator has to do.
+    pub explain_denial: Option<ExplainDenial>,
+}
+
+/// What all endpoints of a [`RemoteWrite`] share.
+pub struct Shared {
+    /// Labels for every series that has none of that name (`global.external_labels`).
+    pub external_labels: Labels,
+    /// The queue on disk.
+    pub spool: Spool,
+    /// What memory is reserved from.
+    pub budget: MemoryBudget,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where chance comes from: jitter and hash seeds.
+    pub seed: u64,
+    /// The `User-Agent` of requests.
+    pub user_agent: String,
+}
+
+/// Why a [`RemoteWrite`] could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An option that cannot be.
+    #[error("remote_write endpoint {endpoint}: {source}")]
+    Config {
+        /// The endpoint's name or URL.
+        endpoint: String,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// Two endpoints are known by one name: their backlogs could not be told apart.
+    #[error("two remote_write endpoints are called {0}; give each a name of its own")]
+    DuplicateEndpoint(String),
+    /// The spool could not be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// An endpoint as it stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// The endpoint's name, else its URL.
+    pub key: String,
+    /// Where it is, without credentials.
+    pub url: String,
+    /// The message that is configured.
+    pub protocol: Protocol,
+    /// What became of everything so far.
+    pub ledger: LedgerSnapshot,
+    /// Requests, bytes and the latest trouble.
+    pub delivery: EndpointSnapshot,
+}
+
+struct Inner {
+    context: Arc<EncodingContext>,
+    profiles: Arc<Profiles>,
+    /// The log of each profile, by the profile's position.
+    logs: Vec<LogId>,
+    spool: Spool,
+    endpoints: Vec<Running>,
+    phase: watch::Sender<Phase>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Running {
+    key: String,
+    url: String,
+    protocol: Protocol,
+    id: EndpointId,
+    stats: Arc<EndpointStats>,
+}
+
+impl RemoteWrite {
+    /// Starts delivery to `endpoints`, beginning with what earlier runs left in the spool. Has to be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]. An endpoint that can't be reached is none: its data waits.
+    pub async fn start(shared: Shared, endpoints: Vec<Endpoint>) -> Result<Self, StartError> {
+        let context = EncodingContext::new(shared.budget.clone(), shared.seed);
+        let (phase, phases) = watch::channel(Phase::Running);
+        let mut profiles: Vec<(u64, Arc<Profile>)> = Vec::new();
+        let mut logs = Vec::new();
+        let mut running: Vec<Running> = Vec::new();
+        let mut deliveries = Vec::new();
+        for endpoint in endpoints {
+            let config = endpoint.config;
+            let key = config.key().to_owned();
+            let in_config = |source| StartError::Config { endpoint: key.clone(), source };
+            config.validate().map_err(in_config)?;
+            if running.iter().any(|other| other.key == key) {
+                return Err(StartError::DuplicateEndpoint(key));
+            }
+            let (identity, profile) = profile_of(&config, &shared.external_labels).map_err(in_config)?;
+            let at = match profiles.iter().position(|(known, _)| *known == identity) {
+                Some(at) => at,
+                None => {
+                    logs.push(shared.spool.open_log(&format!("{}-{identity:016x}", protocol_name(profile.protocol))).await?);
+                    profiles.push((identity, Arc::new(profile)));
+                    profiles.len() - 1
+                }
+            };
+            let age_limit = config.queue_config.sample_age_limit.as_std();
+            let options = EndpointOptions { sample_age_limit: (!age_limit.is_zero()).then_some(age_limit) };
+            let id = shared.spool.attach(&key, logs[at], options).await?;
+            let stats = Arc::new(EndpointStats::default());
+            running.push(Running {
+                url: without_credentials(&config.url),
+                protocol: config.protocol(),
+                id,
+                stats: Arc::clone(&stats),
+                key,
+            });
+            deliveries.push(Delivery {
+                headers: headers(&config, &shared.user_agent),
+                config,
+                transport: endpoint.transport,
+                explain_denial: endpoint.explain_denial,
+                spool: shared.spool.clone(),
+                id,
+                stats,
+                budget: shared.budget.clone(),
+                clock: Arc::clone(&shared.clock),
+                rng: Box::new(SeededRng::new(shared.seed ^ running.len() as u64)),
+                context: Arc::clone(&context),
+                phase: phases.clone(),
+            });
+        }
+        let tasks = deliveries.into_iter().map(|delivery| tokio::spawn(start_endpoint(delivery))).collect();
+        let profiles = profiles.into_iter().map(|(_, profile)| profile).collect();
+        Ok(Self(Arc::new(Inner {
+            context,
+            profiles: Arc::new(Profiles::new(1, profiles)),
+            logs,
+            spool: shared.spool,
+            endpoints: running,
+            phase,
+            tasks: Mutex::new(tasks),
+        })))
+    }
+
+    /// Sends what waits without waiting for more, for at most `limit`, then stops delivery and closes the
+    /// spool. What could not be delivered stays there for the next start. It ends early when everything is
+    /// delivered or the endpoints refuse.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.0.phase.send_replace(Phase::Flushing);
+        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = tokio::task::JoinSet::new();
+        for task in tasks {
+            all.spawn(task);
+        }
+        let flushed = tokio::time::timeout(limit, async { while all.join_next().await.is_some() {} }).await;
+        if flushed.is_err() {
+            self.0.phase.send_replace(Phase::Stopped);
+            while all.join_next().await.is_some() {}
+        }
+        self.0.spool.close().await;
+    }
+
+    /// Every endpoint as it stands now.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] after [`RemoteWrite::shutdown`].
+    pub async fn status(&self) -> Result<Vec<EndpointStatus>, SpoolError> {
+        let mut status = Vec::with_capacity(self.0.endpoints.len());
+        for endpoint in &self.0.endpoints {
+            status.push(EndpointStatus {
+                key: endpoint.key.clone(),
+                url: endpoint.url.clone(),
+                protocol: endpoint.protocol,
+                ledger: self.0.spool.ledger(endpoint.id).await?,
+                delivery: endpoint.stats.snapshot(),
+            });
+        }
+        Ok(status)
+    }
+
+    /// How many series are active over all targets.
+    pub fn active_series(&self) -> usize {
+        self.0.context.active_series()
+    }
+
+    /// How many series are active in each job, the most first.
+    pub fn active_series_by_job(&self) -> Vec<(SmolStr, usize)> {
+        self.0.context.active_series_by_job()
+    }
+
+    /// The queue on disk.
+    pub fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+}
+
+impl Sink for RemoteWrite {
+    type Target = RemoteWriteTarget;
+
+    fn open(&self, target: &TargetInfo) -> RemoteWriteTarget {
+        let encoder = TargetEncoder::new(target, Arc::clone(&self.0.profiles), Arc::clone(&self.0.context));
+        RemoteWriteTarget { encoder, inner: Arc::clone(&self.0), values: Counts::default() }
+    }
+}
+
+/// The [`TargetSink`] of a [`RemoteWrite`].
+pub struct RemoteWriteTarget {
+    encoder: TargetEncoder,
+    inner: Arc<Inner>,
+    /// What was added since `begin`: what is refused when there is no memory to encode it.
+    values: Counts,
+}
+
+impl TargetSink for RemoteWriteTarget {
+    type Commit = Commit;
+
+    fn generation(&self) -> u32 {
+        self.inner.profiles.generation()
+    }
+
+    fn admit(&mut self, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
+        self.encoder.admit(series)
+    }
+
+    fn release(&mut self, id: SeriesId) {
+        self.encoder.release(id);
+    }
+
+    fn metadata(&mut self, metadata: &MetadataView<'_>) {
+        self.encoder.metadata(metadata);
+    }
+
+    fn begin(&mut self, at: Timestamp) {
+        self.values = Counts::default();
+        self.encoder.begin(at);
+    }
+
+    fn sample(&mut self, id: SeriesId, sample: Sample) {
+        self.values.samples += 1;
+        self.encoder.sample(id, sample);
+    }
+
+    fn histogram(&mut self, id: SeriesId, timestamp: Timestamp, start: Option<Timestamp>, histogram: &Histogram) {
+        self.values.histograms += 1;
+        self.encoder.histogram(id, timestamp, start, histogram);
+    }
+
+    fn exemplar(&mut self, exemplar: &ExemplarView<'_>) {
+        self.encoder.exemplar(exemplar);
+    }
+
+    fn abort(&mut self) {
+        self.encoder.abort();
+    }
+
+    fn commit(&mut self) -> Commit {
+        let values = std::mem::take(&mut self.values);
+        let scrape = match self.encoder.finish() {
+            Ok(scrape) => scrape,
+            Err(_) => {
+                let counts = self.inner.logs.iter().map(|log| (*log, values)).collect();
+                self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
+                return Commit(Ticket::failed(SinkError::OverBudget));
+            }
+        };
+        let mut groups = Vec::with_capacity(scrape.profiles.len());
+        for (log, profile) in self.inner.logs.iter().zip(scrape.profiles) {
+            if profile.nhcb_in_rw1_not_supported > 0 {
+                let counts = Counts { histograms: profile.nhcb_in_rw1_not_supported, ..Counts::default() };
+                self.inner.spool.refuse(vec![(*log, counts)], nhcb_in_rw1());
+            }
+            if !profile.fragments.is_empty() {
+                groups.push((*log, profile.fragments));
+            }
+        }
+        // The spool reserves anew what it queues: both at once would count the same bytes twice.
+        drop(scrape.reservation);
+        Commit(self.inner.spool.append(groups))
+    }
+}
+
+/// Resolves when a scrape is in the spool.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Commit(Ticket);
+
+impl Future for Commit {
+    type Output = Result<Receipt, SinkError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// The profile of an endpoint, and a number that only equal profiles share; it names their log on disk.
+fn profile_of(config: &RemoteWriteConfig, external_labels: &Labels) -> Result<(u64, Profile), ConfigError> {
+    let protocol = config.protocol();
+    let send_native_histograms = config.send_native_histograms || protocol == Protocol::V2;
+    let rules = &config.write_relabel_configs;
+    let identity =
+        format!("{external_labels} {rules:?} {protocol:?} {} {send_native_histograms}", config.send_exemplars);
+    let compiled = RelabelRules::compile(rules, Default::default()).map_err(|error| ConfigError {
+        path: std::iter::once("write_relabel_configs".to_owned()).chain(error.path).collect(),
+        message: error.message,
+    })?;
+    let write_relabel = if rules.is_empty() { Vec::new() } else { vec![Arc::new(compiled) as Arc<dyn Stage>] };
+    let profile = Profile {
+        external_labels: external_labels.clone(),
+        write_relabel,
+        protocol,
+        send_exemplars: config.send_exemplars,
+        send_native_histograms,
+    };
+    Ok((xxh3_64(identity.as_bytes()), profile))
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::V1 => "v1",
+        Protocol::V2 => "v2",
+    }
+}
+
+/// Configured headers and the user agent; names were validated, and a value that is no header value is left
+/// out as a server could not read it either.
+fn headers(config: &RemoteWriteConfig, user_agent: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(user_agent) {
+        headers.insert(http::header::USER_AGENT, value);
+    }
+    headers
+}
+
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        _ => url.to_owned(),
+    }
+}
