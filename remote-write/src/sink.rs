@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use promferry_model::{
-    Clock, ExemplarView, Histogram, Labels, MemoryBudget, MetadataView, Receipt, Refused, Sample, SeededRng, SeriesId,
-    SeriesView, Sink, SinkError, Stage, TargetInfo, TargetSink, Timestamp,
+    Clock, ExemplarView, Histogram, Labels, MemoryBudget, MetadataView, Receipt, Refused, Sample, SeededRng,
+    SeriesId, SeriesView, Sink, SinkError, Stage, TargetInfo, TargetSink, Timestamp,
 };
 use promferry_relabel::RelabelRules;
 use smol_str::SmolStr;
@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{Counts, Protocol};
-use crate::delivery::{EndpointSnapshot, ExplainDenial, Transport, start_endpoint, Delivery, EndpointStats, Phase, nhcb_in_rw1};
+use crate::delivery::{
+    Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, nhcb_in_rw1, start_endpoint,
+};
 use crate::encode::{EncodingContext, Profile, Profiles, TargetEncoder};
 use crate::options::{ConfigError, RemoteWriteConfig};
 use crate::spool::{EndpointId, EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, Ticket};
+use crate::{Counts, Protocol};
 
 /// A durable remote-write sender: the [`Sink`] that samples are given to, and the delivery to every endpoint.
 ///
@@ -133,7 +135,12 @@ impl RemoteWrite {
             let at = match profiles.iter().position(|(known, _)| *known == identity) {
                 Some(at) => at,
                 None => {
-                    logs.push(shared.spool.open_log(&format!("{}-{identity:016x}", protocol_name(profile.protocol))).await?);
+                    logs.push(
+                        shared
+                            .spool
+                            .open_log(&format!("{}-{identity:016x}", protocol_name(profile.protocol)))
+                            .await?,
+                    );
                     profiles.push((identity, Arc::new(profile)));
                     profiles.len() - 1
                 }
@@ -265,9 +272,9 @@ impl TargetSink for RemoteWriteTarget {
         self.encoder.metadata(metadata);
     }
 
-    fn begin(&mut self, at: Timestamp) {
+    fn begin(&mut self, _at: Timestamp) {
         self.values = Counts::default();
-        self.encoder.begin(at);
+        self.encoder.begin();
     }
 
     fn sample(&mut self, id: SeriesId, sample: Sample) {
@@ -275,7 +282,13 @@ impl TargetSink for RemoteWriteTarget {
         self.encoder.sample(id, sample);
     }
 
-    fn histogram(&mut self, id: SeriesId, timestamp: Timestamp, start: Option<Timestamp>, histogram: &Histogram) {
+    fn histogram(
+        &mut self,
+        id: SeriesId,
+        timestamp: Timestamp,
+        start: Option<Timestamp>,
+        histogram: &Histogram,
+    ) {
         self.values.histograms += 1;
         self.encoder.histogram(id, timestamp, start, histogram);
     }
@@ -290,13 +303,10 @@ impl TargetSink for RemoteWriteTarget {
 
     fn commit(&mut self) -> Commit {
         let values = std::mem::take(&mut self.values);
-        let scrape = match self.encoder.finish() {
-            Ok(scrape) => scrape,
-            Err(_) => {
-                let counts = self.inner.logs.iter().map(|log| (*log, values)).collect();
-                self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
-                return Commit(Ticket::failed(SinkError::OverBudget));
-            }
+        let Ok(scrape) = self.encoder.finish() else {
+            let counts = self.inner.logs.iter().map(|log| (*log, values)).collect();
+            self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
+            return Commit(Ticket::failed(SinkError::OverBudget));
         };
         let mut groups = Vec::with_capacity(scrape.profiles.len());
         for (log, profile) in self.inner.logs.iter().zip(scrape.profiles) {
@@ -332,13 +342,16 @@ fn profile_of(config: &RemoteWriteConfig, external_labels: &Labels) -> Result<(u
     let protocol = config.protocol();
     let send_native_histograms = config.send_native_histograms || protocol == Protocol::V2;
     let rules = &config.write_relabel_configs;
-    let identity =
-        format!("{external_labels} {rules:?} {protocol:?} {} {send_native_histograms}", config.send_exemplars);
+    let identity = format!(
+        "{external_labels} {rules:?} {protocol:?} {} {send_native_histograms}",
+        config.send_exemplars
+    );
     let compiled = RelabelRules::compile(rules, Default::default()).map_err(|error| ConfigError {
         path: std::iter::once("write_relabel_configs".to_owned()).chain(error.path).collect(),
         message: error.message,
     })?;
-    let write_relabel = if rules.is_empty() { Vec::new() } else { vec![Arc::new(compiled) as Arc<dyn Stage>] };
+    let write_relabel =
+        if rules.is_empty() { Vec::new() } else { vec![Arc::new(compiled) as Arc<dyn Stage>] };
     let profile = Profile {
         external_labels: external_labels.clone(),
         write_relabel,
@@ -361,7 +374,8 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 fn headers(config: &RemoteWriteConfig, user_agent: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
             headers.insert(name, value);
         }
     }

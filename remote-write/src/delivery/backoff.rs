@@ -5,8 +5,7 @@ use promferry_model::Rng;
 /// Pauses between attempts: doubling from a first to a longest one, each up to 10 % shorter or longer by
 /// chance, so that senders that failed together don't come back together.
 #[derive(Clone, Debug)]
-pub struct Backoff {
-    min: Duration,
+pub(super) struct Backoff {
     max: Duration,
     next: Duration,
 }
@@ -16,20 +15,15 @@ const JITTER: f64 = 0.1;
 
 impl Backoff {
     /// Pauses from `min` to `max`.
-    pub fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min), next: min }
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        Self { max: max.max(min), next: min }
     }
 
     /// The next pause. One that the endpoint asked for (`Retry-After`) takes its place, if it is longer.
-    pub fn pause(&mut self, asked: Option<Duration>, rng: &mut dyn Rng) -> Duration {
+    pub(super) fn pause(&mut self, asked: Option<Duration>, rng: &mut dyn Rng) -> Duration {
         let planned = self.next.mul_f64(1.0 - JITTER + 2.0 * JITTER * rng.next_f64()).min(self.max);
         self.next = (self.next * 2).min(self.max);
         asked.map_or(planned, |asked| asked.max(planned))
-    }
-
-    /// Starts over after a success.
-    pub fn reset(&mut self) {
-        self.next = self.min;
     }
 }
 
@@ -46,13 +40,14 @@ mod tests {
         assert!((0.027..=0.033).contains(&pauses[0]) && pauses[15] <= 5.0);
         // The compliance suite for 2.0 senders takes a ratio below 0.8 for a missing backoff.
         assert!(pauses.windows(2).all(|pair| pair[1] / pair[0] >= 0.8), "{pauses:?}");
-        backoff.reset();
-        assert!(backoff.pause(None, &mut rng) < Duration::from_millis(34));
     }
 
     #[test]
     fn what_the_endpoint_asks_for_is_waited() {
         let mut backoff = Backoff::new(Duration::from_millis(30), Duration::from_secs(5));
-        assert_eq!(backoff.pause(Some(Duration::from_secs(60)), &mut SeededRng::new(1)), Duration::from_secs(60));
+        assert_eq!(
+            backoff.pause(Some(Duration::from_secs(60)), &mut SeededRng::new(1)),
+            Duration::from_secs(60)
+        );
     }
 }

@@ -142,7 +142,10 @@ impl EndpointLoop {
     }
 
     fn limits(&self) -> RequestLimits {
-        RequestLimits { values: self.max_values, raw_bytes: self.sender.max_raw_bytes.load(Ordering::Relaxed) }
+        RequestLimits {
+            values: self.max_values,
+            raw_bytes: self.sender.max_raw_bytes.load(Ordering::Relaxed),
+        }
     }
 
     fn deadline(&self, flushing: bool) -> Duration {
@@ -251,7 +254,9 @@ impl EndpointLoop {
         let sender = Arc::clone(&self.sender);
         if !entries.is_empty() && sender.stats.effective_protocol(sender.protocol) == crate::Protocol::V1 {
             state.tasks.spawn(async move {
-                for (chunk, request) in entries.chunks(max_entries).zip(encode::metadata_requests(&entries, max_entries)) {
+                for (chunk, request) in
+                    entries.chunks(max_entries).zip(encode::metadata_requests(&entries, max_entries))
+                {
                     let bytes = request.body.len();
                     let sent = sender.deliver_metadata(request.body).await;
                     sender.stats.count_metadata(chunk.len(), sent.then_some(bytes));

@@ -48,7 +48,11 @@ impl Notices {
             known => {
                 let unsaid = known.map_or(0, |said| said.unsaid);
                 said.insert(kind, Said { at: now, unsaid: 0 });
-                Some(if unsaid == 0 { String::new() } else { format!(" ({unsaid} more like it since last said)") })
+                Some(if unsaid == 0 {
+                    String::new()
+                } else {
+                    format!(" ({unsaid} more like it since last said)")
+                })
             }
         }
     }

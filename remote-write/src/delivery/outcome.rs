@@ -70,9 +70,14 @@ impl Outcome {
 }
 
 /// What the `…-Written` headers of an answer to a 2.0 request confirm.
-pub fn written(headers: &HeaderMap) -> Counts {
-    let count = |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
-    Counts { samples: count(WRITTEN_SAMPLES), histograms: count(WRITTEN_HISTOGRAMS), exemplars: count(WRITTEN_EXEMPLARS) }
+pub(super) fn written(headers: &HeaderMap) -> Counts {
+    let count =
+        |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
+    Counts {
+        samples: count(WRITTEN_SAMPLES),
+        histograms: count(WRITTEN_HISTOGRAMS),
+        exemplars: count(WRITTEN_EXEMPLARS),
+    }
 }
 
 fn has_written_headers(headers: &HeaderMap) -> bool {
@@ -97,9 +102,15 @@ fn says_capacity_is_adjusted(body: &[u8]) -> bool {
 /// What 1.x receivers say to a 2.0 message that they try to decode (Cortex, Mimir and Prometheus before 2.54
 /// wrap Go protobuf's own words).
 fn says_undecodable(body: &[u8]) -> bool {
-    [&b"illegal wireType"[..], b"unexpected EOF", b"proto: wrong wireType", b"unsupported proto", b"Unsupported content"]
-        .iter()
-        .any(|text| contains(body, text))
+    [
+        &b"illegal wireType"[..],
+        b"unexpected EOF",
+        b"proto: wrong wireType",
+        b"unsupported proto",
+        b"Unsupported content",
+    ]
+    .iter()
+    .any(|text| contains(body, text))
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {

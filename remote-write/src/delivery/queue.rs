@@ -93,8 +93,11 @@ impl Queue {
         while at < self.waiting.len() {
             let fragment = &self.waiting[at].stored.fragment;
             let (lane, fragment_raw) = (fragment.lane, fragment.raw_len as usize);
-            let fits = values + fragment.counts.values() <= limits.values && raw_bytes + fragment_raw <= limits.raw_bytes;
-            let same_protocol = taken.first().is_none_or(|first: &StoredFragment| first.fragment.protocol == fragment.protocol);
+            let fits = values + fragment.counts.values() <= limits.values
+                && raw_bytes + fragment_raw <= limits.raw_bytes;
+            let same_protocol = taken
+                .first()
+                .is_none_or(|first: &StoredFragment| first.fragment.protocol == fragment.protocol);
             if passed.contains(lane) || !(taken.is_empty() || (fits && same_protocol)) {
                 // What stays behind holds its whole lane back.
                 passed.insert(lane);
@@ -135,4 +138,75 @@ impl Queue {
 pub(super) enum Due {
     Now,
     At(Instant),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Position;
+    use crate::{Compression, Fragment, Protocol};
+    use promferry_model::Timestamp;
+    use std::time::Duration;
+
+    const LIMITS: RequestLimits = RequestLimits { values: 1000, raw_bytes: 100_000 };
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    fn fragment(lane: u8, samples: u64, at: i64) -> StoredFragment {
+        let at = Timestamp::from_millis(at);
+        let fragment = Fragment {
+            lane: Lane::new(lane).unwrap(),
+            protocol: Protocol::V1,
+            compression: Compression::None,
+            counts: Counts { samples, ..Counts::default() },
+            raw_len: 10 * samples as u32,
+            min_timestamp: at,
+            max_timestamp: at,
+            body: vec![0; samples as usize].into(),
+        };
+        StoredFragment { position: Position::default(), fragment }
+    }
+
+    fn queue(fragments: &[(u8, u64)], since: Instant) -> Queue {
+        let mut queue = Queue::default();
+        for (at, &(lane, samples)) in fragments.iter().enumerate() {
+            queue.push(fragment(lane, samples, at as i64), since);
+        }
+        queue
+    }
+
+    fn take(queue: &mut Queue) -> Vec<(usize, i64)> {
+        let taken = queue.take(LIMITS);
+        taken.iter().map(|s| (s.fragment.lane.index(), s.fragment.min_timestamp.as_millis())).collect()
+    }
+
+    #[test]
+    fn a_request_takes_what_fits_and_never_passes_a_lane_by() {
+        let mut queue = queue(&[(1, 600), (2, 300), (1, 500), (3, 100), (1, 10)], Instant::now());
+        assert_eq!(take(&mut queue), [(1, 0), (2, 1), (3, 3)]);
+        assert_eq!(take(&mut queue), [], "lane 1 is in flight");
+        queue.settled([(Lane::new(1).unwrap(), 600)]);
+        assert_eq!(take(&mut queue), [(1, 2), (1, 4)]);
+        assert_eq!(queue.bytes(), 300 + 100 + 510);
+    }
+
+    #[test]
+    fn a_fragment_beyond_the_limits_goes_alone() {
+        let mut queue = queue(&[(1, 5000), (2, 1)], Instant::now());
+        assert_eq!(take(&mut queue), [(1, 0)]);
+        assert_eq!(take(&mut queue), [(2, 1)]);
+    }
+
+    #[test]
+    fn a_request_is_due_when_full_or_when_its_oldest_part_has_waited() {
+        let since = Instant::now();
+        let mut queue = queue(&[(1, 400), (2, 400)], since);
+        assert_eq!(queue.due(LIMITS, DEADLINE), Some(Due::At(since + DEADLINE)));
+        queue.push(fragment(3, 200, 9), since + DEADLINE);
+        assert_eq!(queue.due(LIMITS, DEADLINE), Some(Due::Now));
+        queue.take(LIMITS);
+        assert_eq!(queue.due(LIMITS, DEADLINE), None);
+        assert!(!queue.is_idle());
+        queue.settled([(1, 400), (2, 400), (3, 200)].map(|(lane, bytes)| (Lane::new(lane).unwrap(), bytes)));
+        assert!(queue.is_idle() && queue.bytes() == 0 && queue.lanes_with_room(1) == LaneSet::ALL);
+    }
 }

@@ -20,8 +20,8 @@ use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
 
 /// Whether an endpoint's delivery goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
     Running,
     /// What waits goes out now, without waiting for more; a refusal ends it.
     Flushing,
@@ -112,8 +112,11 @@ impl Sender {
                 dropped: Vec::new(),
             })
             .collect();
-        let parts =
-            fragments.into_iter().enumerate().map(|(of, stored)| Part { of, fragment: stored.fragment }).collect();
+        let parts = fragments
+            .into_iter()
+            .enumerate()
+            .map(|(of, stored)| Part { of, fragment: stored.fragment })
+            .collect();
         let mut work = VecDeque::from([parts]);
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
         while let Some(group) = work.pop_front() {
@@ -165,7 +168,7 @@ impl Sender {
             };
             match outcome {
                 Outcome::Delivered => return true,
-                Outcome::Retry { after, .. } if self.pause(&mut backoff, after).await => {}
+                Outcome::Retry { after, .. } if self.pause(&mut backoff, after, Phase::Flushing).await => {}
                 _ => return false,
             }
         }
@@ -188,12 +191,18 @@ impl Sender {
                     Ok(Some(request)) => request,
                     Ok(None) if group.len() > 1 => return Decision::Split,
                     Ok(None) => {
-                        let text = format!("{}: {counts:?} of one scrape exceed what a request may have", self.endpoint);
+                        let text = format!(
+                            "{}: {counts:?} of one scrape exceed what a request may have",
+                            self.endpoint
+                        );
                         self.notices.error(self.clock.monotonic(), "too large", &text);
                         return Decision::Split;
                     }
                     Err(error) => {
-                        let text = format!("{}: {counts:?} can't be read back and are dropped: {error}", self.endpoint);
+                        let text = format!(
+                            "{}: {counts:?} can't be read back and are dropped: {error}",
+                            self.endpoint
+                        );
                         self.notices.error(self.clock.monotonic(), "encode", &text);
                         return Decision::Dropped { reason: Reason::CORRUPT, written: Counts::default() };
                     }
@@ -219,7 +228,7 @@ impl Sender {
                         "retry",
                         &format!("{}: {answer}; the data is kept and sent again", self.endpoint),
                     );
-                    if !self.pause(backoff, after).await {
+                    if !self.pause(backoff, after, Phase::Stopped).await {
                         return Decision::Undecided;
                     }
                     if self.any_too_old(group) {
@@ -231,9 +240,12 @@ impl Sender {
                     self.notices.error(
                         self.clock.monotonic(),
                         "denied",
-                        &format!("{}: {answer}; the data is kept and sent again once that is put right", self.endpoint),
+                        &format!(
+                            "{}: {answer}; the data is kept and sent again once that is put right",
+                            self.endpoint
+                        ),
                     );
-                    if *self.phase.borrow() != Phase::Running || !self.pause(backoff, Some(DENIED_PAUSE)).await {
+                    if !self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await {
                         return Decision::Undecided;
                     }
                 }
@@ -242,7 +254,10 @@ impl Sender {
                     self.notices.warn(
                         self.clock.monotonic(),
                         "fallback",
-                        &format!("{}: remote write 2.0 is not understood ({answer}); 1.0 is sent from now on", self.endpoint),
+                        &format!(
+                            "{}: remote write 2.0 is not understood ({answer}); 1.0 is sent from now on",
+                            self.endpoint
+                        ),
                     );
                 }
                 Outcome::TooLarge if raw_bytes > BLAMABLE_RAW_BYTES || counts.values() > BLAMABLE_VALUES => {
@@ -250,12 +265,16 @@ impl Sender {
                     self.notices.warn(
                         self.clock.monotonic(),
                         "too large",
-                        &format!("{}: {answer} to {raw_bytes} bytes before compression; split and sent again", self.endpoint),
+                        &format!(
+                            "{}: {answer} to {raw_bytes} bytes before compression; split and sent again",
+                            self.endpoint
+                        ),
                     );
                     return Decision::Split;
                 }
                 Outcome::TooLarge | Outcome::WrongProtocol | Outcome::Refused { .. } => {
-                    let written = if let Outcome::Refused { written } = outcome { written } else { Counts::default() };
+                    let written =
+                        if let Outcome::Refused { written } = outcome { written } else { Counts::default() };
                     self.notices.error(
                         self.clock.monotonic(),
                         "refused",
@@ -274,7 +293,11 @@ impl Sender {
     /// The request that carries `group`; `None` when it would be larger than one may be.
     fn encode(&self, group: &[Part], protocol: Protocol) -> Result<Option<Encoded>, FragmentError> {
         let max_bytes = self.max_raw_bytes.load(Ordering::Relaxed);
-        let limits = RequestLimits { max_raw_bytes: max_bytes, max_compressed_bytes: max_bytes, ..RequestLimits::NONE };
+        let limits = RequestLimits {
+            max_raw_bytes: max_bytes,
+            max_compressed_bytes: max_bytes,
+            ..RequestLimits::NONE
+        };
         let mut builder = RequestBuilder::new(protocol, limits);
         let mut left_out = Vec::with_capacity(group.len());
         for part in group {
@@ -287,7 +310,12 @@ impl Sender {
     }
 
     /// One attempt and its answer in words. A failure without an answer is worth a retry.
-    async fn attempt(&self, body: Bytes, protocol: Protocol, attempt: usize) -> Result<(Outcome, String), Stopped> {
+    async fn attempt(
+        &self,
+        body: Bytes,
+        protocol: Protocol,
+        attempt: usize,
+    ) -> Result<(Outcome, String), Stopped> {
         let started = Instant::now();
         let retry = Outcome::Retry { after: None, throttled: false };
         let mut phase = self.phase.clone();
@@ -304,8 +332,10 @@ impl Sender {
                 let outcome = Outcome::of(head.status, &head.headers, &body, protocol, self.clock.now());
                 let mut text = words(head.status, &head.headers, &body);
                 if outcome == Outcome::Denied
-                    && let Some(explanation) =
-                        self.explain_denial.as_ref().and_then(|explain| explain(head.status, &head.headers, &body))
+                    && let Some(explanation) = self
+                        .explain_denial
+                        .as_ref()
+                        .and_then(|explain| explain(head.status, &head.headers, &body))
                 {
                     text = format!("{text}: {explanation}");
                 }
@@ -331,9 +361,15 @@ impl Sender {
         Ok((outcome, text))
     }
 
-    async fn call(&self, body: Bytes, protocol: Protocol, attempt: usize) -> Result<http::Response<Bytes>, String> {
-        let mut request =
-            Request::post(self.url.as_str()).body(body).map_err(|error| format!("the url can't be used: {error}"))?;
+    async fn call(
+        &self,
+        body: Bytes,
+        protocol: Protocol,
+        attempt: usize,
+    ) -> Result<http::Response<Bytes>, String> {
+        let mut request = Request::post(self.url.as_str())
+            .body(body)
+            .map_err(|error| format!("the url can't be used: {error}"))?;
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         let (content_type, version) = match protocol {
@@ -354,8 +390,9 @@ impl Sender {
         ready.call(request).await.map_err(|error| describe(&error))
     }
 
-    /// Sleeps between attempts; false when delivery was stopped meanwhile. A flush does not hurry it.
-    async fn pause(&self, backoff: &mut Backoff, asked: Option<Duration>) -> bool {
+    /// Sleeps between attempts; false when delivery came to `end` meanwhile. A flush does not hurry what is
+    /// backing off.
+    async fn pause(&self, backoff: &mut Backoff, asked: Option<Duration>, end: Phase) -> bool {
         let pause = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             backoff.pause(asked, &mut **rng)
@@ -363,7 +400,7 @@ impl Sender {
         let mut phase = self.phase.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => true,
-            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => false,
+            _ = phase.wait_for(|phase| *phase >= end) => false,
         }
     }
 
@@ -373,7 +410,8 @@ impl Sender {
     }
 
     fn any_too_old(&self, group: &[Part]) -> bool {
-        self.oldest_allowed().is_some_and(|oldest| group.iter().any(|part| part.fragment.max_timestamp < oldest))
+        self.oldest_allowed()
+            .is_some_and(|oldest| group.iter().any(|part| part.fragment.max_timestamp < oldest))
     }
 
     fn oldest_allowed(&self) -> Option<Timestamp> {

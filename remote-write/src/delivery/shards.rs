@@ -61,7 +61,11 @@ mod tests {
         assert_eq!(period(&mut shards, 1.0, true), 2);
         assert_eq!(period(&mut shards, 2.0, true), 4);
         assert_eq!(period(&mut shards, 4.0, true), 6);
-        assert_eq!(period(&mut shards, 0.1, true), 6, "an endpoint that refuses at once gets no more senders");
+        assert_eq!(
+            period(&mut shards, 0.1, true),
+            6,
+            "an endpoint that refuses at once gets no more senders"
+        );
         assert_eq!(period(&mut shards, 1.4, false), 3);
         assert_eq!(period(&mut shards, 0.0, false), 1);
     }

@@ -116,7 +116,8 @@ impl EndpointStats {
     }
 
     pub(super) fn count_retried(&self, counts: Counts) {
-        for (counter, count) in self.retried.iter().zip([counts.samples, counts.histograms, counts.exemplars]) {
+        for (counter, count) in self.retried.iter().zip([counts.samples, counts.histograms, counts.exemplars])
+        {
             counter.fetch_add(count, Ordering::Relaxed);
         }
     }

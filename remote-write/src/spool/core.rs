@@ -23,7 +23,7 @@ pub struct EndpointId(pub(super) usize);
 
 /// Where a fragment stands among those of its endpoint: ordered as they are to be sent, the same after a
 /// restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     attachment: u32,
     sequence: u64,

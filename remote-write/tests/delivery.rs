@@ -1,0 +1,284 @@
+//! Samples go in at one end, and a real HTTP server counts them at the other, whatever it answers meanwhile.
+
+mod receiver;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+use promferry_model::{
+    Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType, PromDuration, Sample, SeriesId,
+    SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
+};
+use promferry_relabel::RelabelConfig;
+use promferry_remote_write::delivery::transport;
+use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
+use promferry_remote_write::{
+    Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
+};
+use receiver::Receiver;
+
+const START: i64 = 1_700_000_000_000;
+
+fn config(receiver: &Receiver) -> RemoteWriteConfig {
+    let mut config = RemoteWriteConfig { url: receiver.url(), ..RemoteWriteConfig::default() };
+    config.queue_config.batch_send_deadline = PromDuration::from_millis(20);
+    config.queue_config.max_backoff = PromDuration::from_millis(100);
+    config.metadata_config.send = false;
+    config
+}
+
+async fn start(dir: &Path, configs: Vec<RemoteWriteConfig>) -> RemoteWrite {
+    let clock = Arc::new(SystemClock::new());
+    let budget = MemoryBudget::new(256 << 20);
+    let storage = DiskStorage::new(dir.join("spool")).unwrap();
+    let (spool, _) = Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+    let external_labels = Labels::from_pairs([("cluster", "test")]);
+    let shared =
+        Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".to_owned() };
+    let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
+    let endpoints = configs.into_iter().map(|config| Endpoint {
+        config,
+        transport: transport(Client::new(http.clone())),
+        explain_denial: None,
+    });
+    RemoteWrite::start(shared, endpoints.collect()).await.unwrap()
+}
+
+struct Target {
+    sink: RemoteWriteTarget,
+    series: Vec<SeriesId>,
+}
+
+impl Target {
+    fn open(remote: &RemoteWrite, instance: &str, series: usize) -> Self {
+        let labels = Labels::from_pairs([("instance", instance), ("job", "test")]);
+        let mut sink = remote.open(&TargetInfo {
+            job: "test".into(),
+            labels: labels.clone(),
+            url: format!("http://{instance}/metrics"),
+            scrape_interval: Duration::from_secs(1),
+        });
+        let metadata =
+            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
+        sink.metadata(&metadata);
+        let series = (0..series).map(|number| {
+            let mut builder = LabelsBuilder::from(&labels);
+            builder.set("__name__", "m");
+            builder.set("number", number.to_string());
+            sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
+        });
+        let series = series.collect();
+        Self { sink, series }
+    }
+
+    async fn scrape(&mut self, number: i64) {
+        let at = Timestamp::from_millis(START + 1000 * number);
+        self.sink.begin(at);
+        for &id in &self.series {
+            self.sink.sample(id, Sample::new(at, number as f64));
+        }
+        self.sink.commit().await.unwrap();
+    }
+}
+
+/// Every endpoint's ledger balances; returns (accepted, delivered, dropped, pending) samples of the first.
+async fn balance(remote: &RemoteWrite) -> (u64, u64, u64, u64) {
+    let status = remote.status().await.unwrap();
+    for endpoint in &status {
+        assert!(endpoint.ledger.balances(), "{endpoint:?}");
+    }
+    let ledger = &status[0].ledger;
+    let dropped = ledger.dropped_total().samples;
+    (ledger.accepted.samples, ledger.delivered.samples, dropped, ledger.pending.samples)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_and_a_restart_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    let mut targets: Vec<_> = (0..5).map(|n| Target::open(&remote, &format!("host-{n}:80"), 300)).collect();
+    for scrape in 0..4 {
+        if scrape == 1 {
+            receiver.until("the first scrape arrived", |r| r.count() == 5 * 300).await;
+            receiver.answer(503, "down for a while");
+        }
+        for target in &mut targets {
+            target.scrape(scrape).await;
+        }
+    }
+    receiver
+        .until("attempts were made", |r| {
+            r.requests().iter().filter(|(_, _, status)| *status == 503).count() > 2
+        })
+        .await;
+    let (accepted, delivered, dropped, pending) = balance(&remote).await;
+    assert_eq!((accepted, delivered, dropped, pending), (6000, 1500, 0, 4500));
+    drop(targets);
+    remote.shutdown(Duration::from_millis(200)).await;
+    drop(remote);
+
+    receiver.answer(200, "");
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    let mut target = Target::open(&remote, "host-0:80", 300);
+    target.scrape(9).await;
+    receiver.until("everything arrived", |r| r.count() == 6300).await;
+    receiver.assert_once_in_order();
+    remote.shutdown(Duration::from_secs(20)).await;
+    let labels = receiver.samples().into_keys().next().unwrap();
+    assert_eq!(labels, "__name__=m,cluster=test,instance=host-0:80,job=test,number=0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutting_down_sends_what_waits_and_does_not_wait_for_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut config = config(&receiver);
+    config.queue_config.batch_send_deadline = PromDuration::from_secs(3600);
+    let remote = start(dir.path(), vec![config]).await;
+    let mut target = Target::open(&remote, "a:1", 10);
+    target.scrape(0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(receiver.count(), 0, "ten samples wait for the deadline");
+    remote.shutdown(Duration::from_secs(20)).await;
+    assert_eq!(receiver.count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_endpoint_that_is_down_takes_nothing_from_another_with_other_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let (up, down) = (Receiver::start().await, Receiver::start().await);
+    down.answer(500, "");
+    let only_odd: RelabelConfig =
+        serde_json::from_str(r#"{"source_labels": ["number"], "regex": ".*[13579]", "action": "keep"}"#)
+            .unwrap();
+    let filtered = RemoteWriteConfig { write_relabel_configs: vec![only_odd], ..config(&up) };
+    let remote = start(dir.path(), vec![filtered, config(&down)]).await;
+    let mut target = Target::open(&remote, "a:1", 100);
+    for scrape in 0..5 {
+        target.scrape(scrape).await;
+    }
+    up.until("half of it arrived", |r| r.count() == 250).await;
+    assert_eq!(down.count(), 0);
+    balance(&remote).await;
+    down.answer(200, "");
+    down.until("all of it arrived", |r| r.count() == 500).await;
+    assert!(up.samples().keys().all(|series| !series.ends_with('0')));
+    up.assert_once_in_order();
+    down.assert_once_in_order();
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_is_split_until_it_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    receiver.judge(|received| {
+        if received.raw_bytes > 100_000 { (413, "too large".into()) } else { (200, String::new()) }
+    });
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    let mut target = Target::open(&remote, "a:1", 2000);
+    for scrape in 0..3 {
+        target.scrape(scrape).await;
+    }
+    receiver.until("all of it arrived", |r| r.count() == 6000).await;
+    receiver.assert_once_in_order();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(balance(&remote).await, (6000, 6000, 0, 0));
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_for_good_is_counted_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut first = true;
+    receiver.judge(move |_| {
+        let status = if first { 400 } else { 200 };
+        first = false;
+        (status, "label value is not to our taste".into())
+    });
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    let mut target = Target::open(&remote, "a:1", 10);
+    target.scrape(0).await;
+    receiver.until("a refusal", |r| r.requests().len() == 1).await;
+    target.scrape(1).await;
+    receiver.until("the next scrape", |r| r.count() == 10).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(balance(&remote).await, (20, 10, 10, 0));
+    let status = remote.status().await.unwrap().remove(0);
+    assert_eq!(status.ledger.dropped_for(&Reason::REFUSED).samples, 10);
+    let text = status.delivery.last_error.unwrap().text;
+    assert!(text.contains("400") && text.contains("not to our taste"), "{text}");
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_keeps_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    receiver.answer(403, r#"{"message":"Missing Authentication Token"}"#);
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    let mut target = Target::open(&remote, "a:1", 10);
+    target.scrape(0).await;
+    receiver.until("a denial", |r| !r.requests().is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(receiver.requests().len(), 1, "the next attempt comes after ten seconds at the earliest");
+    assert_eq!(balance(&remote).await, (10, 0, 0, 10));
+    let started = std::time::Instant::now();
+    remote.shutdown(Duration::from_secs(20)).await;
+    assert!(started.elapsed() < Duration::from_secs(8), "a refusal ends the flush at once");
+    receiver.answer(200, "");
+    let remote = start(dir.path(), vec![config(&receiver)]).await;
+    receiver.until("the kept data", |r| r.count() == 10).await;
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_knows_only_1_0_gets_1_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    receiver.judge(|received| {
+        if received.version.starts_with('2') { (415, "unsupported".into()) } else { (200, String::new()) }
+    });
+    let wanted = RemoteWriteConfig { protobuf_message: ProtobufMessage::V2, ..config(&receiver) };
+    let remote = start(dir.path(), vec![wanted]).await;
+    let mut target = Target::open(&remote, "a:1", 700);
+    for scrape in 0..3 {
+        target.scrape(scrape).await;
+    }
+    receiver.until("all of it arrived", |r| r.count() == 2100).await;
+    receiver.assert_once_in_order();
+    let versions: Vec<_> = receiver.requests().into_iter().map(|(version, ..)| version).collect();
+    assert_eq!(versions.iter().filter(|version| version.starts_with('2')).count(), 1, "{versions:?}");
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn version_2_is_confirmed_by_written_headers() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let wanted = RemoteWriteConfig { protobuf_message: ProtobufMessage::V2, ..config(&receiver) };
+    let remote = start(dir.path(), vec![wanted]).await;
+    let mut target = Target::open(&remote, "a:1", 700);
+    target.scrape(0).await;
+    receiver.until("all of it arrived", |r| r.count() == 700).await;
+    assert!(receiver.requests().iter().all(|(version, ..)| version == "2.0.0"));
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_of_live_targets_is_sent_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut config = config(&receiver);
+    config.metadata_config.send = true;
+    config.metadata_config.send_interval = PromDuration::from_millis(50);
+    let remote = start(dir.path(), vec![config]).await;
+    let target = Target::open(&remote, "a:1", 1);
+    receiver.until("metadata", |r| r.state.lock().unwrap().metadata.iter().any(|family| family == "m")).await;
+    drop(target);
+    remote.shutdown(Duration::from_secs(20)).await;
+}
