@@ -149,10 +149,10 @@ fn otelcol_config(work: &Work) -> String {
     format!(
         "receivers:\n  prometheus:\n    config:\n{}\
          processors:\n  batch: {{}}\n\
-         exporters:\n  prometheusremotewrite:\n    endpoint: {}\n\
+         exporters:\n  prometheus_remote_write:\n    endpoint: {}\n\
          service:\n  telemetry:\n    metrics:\n      level: none\n    logs:\n      level: warn\n\
          \x20 pipelines:\n    metrics:\n      receivers: [prometheus]\n      processors: [batch]\n\
-         \x20     exporters: [prometheusremotewrite]\n",
+         \x20     exporters: [prometheus_remote_write]\n",
         scrape_config(work, "      "),
         work.url,
     )
