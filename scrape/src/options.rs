@@ -1,7 +1,6 @@
 //! The keys of Prometheus' `scrape_config` and of the part of `global` that they inherit.
 
 mod byte_size;
-mod protocol;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -13,7 +12,7 @@ use promferry_relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer};
 
 pub use byte_size::{ByteSize, ByteSizeError};
-pub use protocol::ScrapeProtocol;
+pub use promferry_exposition::ScrapeProtocol;
 
 /// A job: how its targets are scraped and what is kept of them.
 ///
@@ -253,7 +252,11 @@ impl ScrapeConfig {
         or_inherit(&mut self.scrape_native_histograms, global.scrape_native_histograms);
         or_inherit(&mut self.extra_scrape_metrics, global.extra_scrape_metrics);
         or_inherit(&mut self.scrape_protocols, global.scrape_protocols);
-        let default_protocols = ScrapeProtocol::defaults(self.scrape_native_histograms == Some(true));
+        let default_protocols: &[ScrapeProtocol] = if self.scrape_native_histograms == Some(true) {
+            &ScrapeProtocol::DEFAULT_PROTOBUF_FIRST
+        } else {
+            &ScrapeProtocol::DEFAULT
+        };
         or_inherit(&mut self.scrape_protocols, Some(default_protocols.to_vec()));
         let convert = global.convert_classic_histograms_to_nhcb;
         or_inherit(&mut self.convert_classic_histograms_to_nhcb, Some(convert));

@@ -20,9 +20,6 @@ impl ScrapeConfig {
         if let Some(protocols) = &self.scrape_protocols {
             validate_protocols(protocols)?;
         }
-        if self.fallback_scrape_protocol == Some(ScrapeProtocol::OpenMetricsText2_0_0) {
-            return Err(unsupported_protocol(vec!["fallback_scrape_protocol".to_owned()]));
-        }
         if self.name_validation() == NameValidation::Legacy
             && self.metric_name_escaping_scheme == Some(EscapingScheme::AllowUtf8)
         {
@@ -97,19 +94,12 @@ fn validate_protocols(protocols: &[ScrapeProtocol]) -> Result<(), ConfigError> {
         return Err(ConfigError::new(["scrape_protocols"], "scrape_protocols cannot be empty"));
     }
     for (at, protocol) in protocols.iter().enumerate() {
-        let path = vec!["scrape_protocols".to_owned(), at.to_string()];
         if protocols[..at].contains(protocol) {
+            let path = ["scrape_protocols".to_owned(), at.to_string()];
             return Err(ConfigError::new(path, format!("{protocol} is listed twice")));
-        }
-        if *protocol == ScrapeProtocol::OpenMetricsText2_0_0 {
-            return Err(unsupported_protocol(path));
         }
     }
     Ok(())
-}
-
-fn unsupported_protocol(path: Vec<String>) -> ConfigError {
-    ConfigError::new(path, "OpenMetricsText2.0.0 is not supported; use OpenMetricsText1.0.0")
 }
 
 fn unsupported_conversion() -> ConfigError {

@@ -1,0 +1,179 @@
+//! A job made ready: rules compiled, stages in order, requests prepared.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use promferry_exposition::{ParseOptions, accept_header};
+use promferry_http_client::{Http, HttpOptions};
+use promferry_model::{Labels, LabelsBuilder, Stage, TargetGroup};
+use promferry_relabel::RelabelRules;
+use smol_str::SmolStr;
+
+use crate::histogram::HistogramLimits;
+use crate::{
+    ConfigError, LabelLimits, ScrapeConfig, Target, TargetError, TargetLabels, ValidNames, discovered_labels,
+};
+
+/// A [`ScrapeConfig`] made ready to scrape.
+#[derive(Clone)]
+pub struct Job {
+    pub(crate) config: ScrapeConfig,
+    pub(crate) name: SmolStr,
+    pub(crate) http: Http,
+    pub(crate) accept: HeaderValue,
+    pub(crate) histogram_limits: HistogramLimits,
+    relabel: RelabelRules,
+    stages: Vec<Arc<dyn Stage>>,
+    dialect: Vec<Arc<dyn Stage>>,
+}
+
+/// Why a job cannot be made ready.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A rule of the options is broken.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The options of `http_config` cannot be used.
+    #[error("job {job:?}: {error}")]
+    Http {
+        /// The job's name.
+        job: String,
+        /// What is wrong.
+        error: promferry_http_client::Error,
+    },
+}
+
+impl Job {
+    /// Makes `config` ready. Its defaults have been [applied](ScrapeConfig::apply_defaults); it is validated
+    /// here. `dialect` are stages that run after metric relabelling and before limits; empty for Prometheus'
+    /// own meaning.
+    ///
+    /// # Errors
+    /// [`JobError`] names the key or the file that is wrong.
+    pub fn new(
+        config: ScrapeConfig,
+        dialect: Vec<Arc<dyn Stage>>,
+        http: HttpOptions,
+    ) -> Result<Self, JobError> {
+        config.validate()?;
+        let validation = config.name_validation();
+        let compile = |name: &str, rules| {
+            RelabelRules::compile_named(name, rules, validation)
+                .map_err(|error| ConfigError::from(error).within(name))
+        };
+        let relabel = compile("relabel_configs", &config.relabel_configs)?;
+        let metric_relabel = compile("metric_relabel_configs", &config.metric_relabel_configs)?;
+        let http = Http::new(&config.http, http)
+            .map_err(|error| JobError::Http { job: config.job_name.clone(), error })?;
+
+        let mut stages: Vec<Arc<dyn Stage>> =
+            vec![Arc::new(TargetLabels { honor_labels: config.honor_labels })];
+        if !metric_relabel.is_empty() {
+            stages.push(Arc::new(metric_relabel));
+        }
+        stages.extend(dialect.iter().cloned());
+        stages.push(Arc::new(ValidNames(validation)));
+        stages.push(Arc::new(LabelLimits::of(&config)));
+
+        let protocols = config.scrape_protocols.as_deref().unwrap_or_default();
+        let accept = HeaderValue::try_from(accept_header(protocols, config.escaping()))
+            .unwrap_or(HeaderValue::from_static("*/*"));
+        Ok(Self {
+            name: SmolStr::from(&config.job_name),
+            histogram_limits: HistogramLimits::new(
+                config.native_histogram_bucket_limit,
+                config.native_histogram_min_bucket_factor,
+            ),
+            http,
+            accept,
+            relabel,
+            stages,
+            dialect,
+            config,
+        })
+    }
+
+    /// The options.
+    pub fn config(&self) -> &ScrapeConfig {
+        &self.config
+    }
+
+    /// The steps that a new series goes through, in order: target labels, metric relabelling, the dialect's,
+    /// names and limits. "Explain" reads this list.
+    pub fn stages(&self) -> &[Arc<dyn Stage>] {
+        &self.stages
+    }
+
+    /// The rules that targets go through.
+    pub fn target_rules(&self) -> &RelabelRules {
+        &self.relabel
+    }
+
+    /// The targets that discovery describes, each identity once.
+    pub fn targets(&self, groups: &[TargetGroup]) -> DiscoveredTargets {
+        let mut found = DiscoveredTargets::default();
+        let mut identities = hashbrown::HashSet::new();
+        for group in groups {
+            for own in &group.targets {
+                let discovered = discovered_labels(&self.config, own, &group.labels);
+                match Target::populate(&self.config, &discovered, |labels| self.relabel.apply(labels)) {
+                    Ok(Some(target)) => {
+                        if identities.insert(target.identity()) {
+                            found.active.push(target);
+                        }
+                    }
+                    Ok(None) => found.drop_target(&discovered, self.config.keep_dropped_targets),
+                    Err(error) => found.errors.push((group.source.clone(), discovered.to_labels(), error)),
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether series and requests come out as under `other`, so that nothing has to be done anew.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.config == other.config
+            && self.dialect.len() == other.dialect.len()
+            && self.dialect.iter().zip(&other.dialect).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    pub(crate) fn parse_options(&self, target: &Target, start_timestamps: bool) -> ParseOptions {
+        let mut options = ParseOptions::default();
+        options.native_histograms = target.native_histograms();
+        options.always_classic_histograms = target.always_classic_histograms();
+        options.parse_start_timestamps = start_timestamps;
+        options
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stages: Vec<&str> = self.stages.iter().map(|stage| stage.name()).collect();
+        f.debug_struct("Job").field("name", &self.name).field("stages", &stages).finish_non_exhaustive()
+    }
+}
+
+/// What a job made of discovery's groups.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DiscoveredTargets {
+    /// Targets to scrape.
+    pub active: Vec<Target>,
+    /// The discovered labels of targets dropped by relabelling, as many as `keep_dropped_targets` says.
+    pub dropped: Vec<Labels>,
+    /// How many were dropped in all.
+    pub dropped_count: u64,
+    /// Targets that cannot be scraped: the group's source, the discovered labels, the reason.
+    pub errors: Vec<(SmolStr, Labels, TargetError)>,
+}
+
+impl DiscoveredTargets {
+    fn drop_target(&mut self, discovered: &LabelsBuilder, keep: u64) {
+        self.dropped_count += 1;
+        if keep == 0 || (self.dropped.len() as u64) < keep {
+            self.dropped.push(discovered.to_labels());
+        }
+    }
+}

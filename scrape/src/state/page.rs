@@ -1,0 +1,228 @@
+//! The hot path: from the lines of a page to samples.
+
+use std::time::Duration;
+
+use promferry_exposition::{Event, Exemplars, Format, Parser};
+use promferry_model::{Sample, SeriesId, TargetSink, Timestamp};
+
+use super::admission::{Admission, Line};
+use super::{PageCounts, TargetState};
+use crate::cache::Key;
+use crate::scratch::Scratch;
+use crate::{Job, ScrapeError, Target};
+
+/// A page and what decides how it is read.
+#[derive(Clone, Copy)]
+pub(crate) struct PageInput<'a> {
+    pub(crate) page: &'a [u8],
+    pub(crate) format: Format,
+    pub(crate) job: &'a Job,
+    pub(crate) target: &'a Target,
+    /// The scrape's timestamp.
+    pub(crate) at: Timestamp,
+    /// The wall clock, which bounds timestamps on the page.
+    pub(crate) now: Timestamp,
+    pub(crate) start_timestamps: bool,
+}
+
+/// How far into the future a sample may be (Prometheus 3.16 `scrape/scrape.go` `maxAheadTime`).
+const MAX_AHEAD: Duration = Duration::from_secs(10 * 60);
+
+/// A page on its way: what every line needs.
+struct Reading<'a> {
+    job: &'a Job,
+    at: Timestamp,
+    latest: Timestamp,
+    /// Samples that count against `sample_limit`.
+    limited: u64,
+    over_bucket_limit: bool,
+}
+
+impl Reading<'_> {
+    fn sample_limit_is_reached(&self) -> bool {
+        self.job.config.sample_limit > 0 && self.limited >= self.job.config.sample_limit
+    }
+
+    fn is_over_sample_limit(&self) -> bool {
+        self.job.config.sample_limit > 0 && self.limited > self.job.config.sample_limit
+    }
+}
+
+impl<T: TargetSink> TargetState<T> {
+    /// Reads a page into the sink, between `begin` and either `accept` or `reject`.
+    ///
+    /// # Errors
+    /// What fails the whole scrape. A sample that is left out alone is counted.
+    pub(crate) fn read(
+        &mut self,
+        input: &PageInput<'_>,
+        scratch: &mut Scratch,
+        counts: &mut PageCounts,
+    ) -> Result<(), ScrapeError> {
+        let &PageInput { page, format, job, target, at, now, start_timestamps } = input;
+        let mut reading =
+            Reading { job, at, latest: now.saturating_add(MAX_AHEAD), limited: 0, over_bucket_limit: false };
+        let mut parser = Parser::new(format, page, job.parse_options(target, start_timestamps));
+        while let Some(event) = parser.next()? {
+            match event {
+                Event::Series(series) => {
+                    let key = series.key(self.seed).0;
+                    let Some(id) = self.look_up(&mut reading, scratch, counts, key, &series)? else {
+                        continue;
+                    };
+                    let (timestamp, start) = (series.timestamp(), series.start());
+                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, timestamp) else {
+                        continue;
+                    };
+                    self.sink.sample(id.id, Sample { timestamp, value: series.value(), start });
+                    self.native.remove(id.id);
+                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);
+                }
+                Event::Histogram(series) => {
+                    let key = series.key(self.seed).0;
+                    let Some(id) = self.look_up(&mut reading, scratch, counts, key, &series)? else {
+                        continue;
+                    };
+                    let mut histogram = series.histogram();
+                    if job.histogram_limits.exceeded_by(&histogram)
+                        && !job.histogram_limits.apply(&mut histogram)
+                    {
+                        reading.over_bucket_limit = true;
+                        counts.post_metric_relabeling += 1;
+                        continue;
+                    }
+                    let (timestamp, start) = (series.timestamp(), series.start());
+                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, timestamp) else {
+                        continue;
+                    };
+                    self.sink.histogram(id.id, timestamp, start, &histogram);
+                    self.native.insert(id.id);
+                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);
+                }
+                Event::Type { family, metric_type } => {
+                    self.leave_family(scratch, &family);
+                    scratch.family.set_type(&family, metric_type);
+                }
+                Event::Unit { family, unit } => {
+                    self.leave_family(scratch, &family);
+                    scratch.family.set_unit(&family, &unit);
+                }
+                Event::Help { family, help } => {
+                    self.leave_family(scratch, &family);
+                    scratch.family.set_help(&family, &help.unescape());
+                }
+                _ => {}
+            }
+        }
+        scratch.family.tell(&mut self.families, &mut self.sink);
+        if reading.is_over_sample_limit() {
+            return Err(ScrapeError::SampleLimit { limit: job.config.sample_limit });
+        }
+        if reading.over_bucket_limit {
+            return Err(ScrapeError::BucketLimit { limit: job.config.native_histogram_bucket_limit });
+        }
+        Ok(())
+    }
+
+    /// The series of a line; `None` when the line is left out.
+    #[inline]
+    fn look_up(
+        &mut self,
+        reading: &mut Reading<'_>,
+        scratch: &mut Scratch,
+        counts: &mut PageCounts,
+        key: Key,
+        line: &impl Line,
+    ) -> Result<Option<Located>, ScrapeError> {
+        counts.scraped += 1;
+        if let Some(outcome) = scratch.walk.find(&self.cache, key) {
+            return Ok(outcome.id().map(|id| Located { id, is_new: false }));
+        }
+        scratch.family.tell(&mut self.families, &mut self.sink);
+        let over_limit = reading.sample_limit_is_reached();
+        match self.admit(reading.job, scratch, counts, key, line, over_limit)? {
+            Admission::Series(id) => Ok(Some(Located { id, is_new: true })),
+            Admission::Dropped => Ok(None),
+            Admission::Refused => {
+                counts.post_metric_relabeling += 1;
+                Ok(None)
+            }
+            Admission::OverLimit => {
+                counts.post_metric_relabeling += 1;
+                reading.limited += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Judges a sample by what the page and its own timestamp say; `None` when it is left out.
+    #[inline]
+    fn place(
+        &mut self,
+        reading: &mut Reading<'_>,
+        scratch: &mut Scratch,
+        counts: &mut PageCounts,
+        Located { id, is_new }: Located,
+        timestamp: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let config = &reading.job.config;
+        let explicit = if config.honor_timestamps { timestamp } else { None };
+        counts.post_metric_relabeling += 1;
+        if !scratch.seen.insert(id) && explicit.is_none() {
+            counts.duplicate += 1;
+            return None;
+        }
+        reading.limited += 1;
+        if reading.is_over_sample_limit() {
+            return None;
+        }
+        let Some(explicit) = explicit else {
+            scratch.tracked.insert(id);
+            counts.series_added += u64::from(is_new);
+            return Some(reading.at);
+        };
+        if explicit > reading.latest {
+            counts.out_of_bounds += 1;
+            return None;
+        }
+        let last = self.timestamps.get(&id).copied();
+        if last.is_some_and(|last| explicit <= last) {
+            counts.out_of_order += 1;
+            return None;
+        }
+        self.timestamps.insert(id, explicit);
+        scratch.replaced_timestamps.push((id, last));
+        if config.track_timestamps_staleness {
+            scratch.tracked.insert(id);
+        }
+        counts.series_added += u64::from(is_new);
+        Some(explicit)
+    }
+
+    #[inline]
+    fn add_exemplars(
+        &mut self,
+        scratch: &mut Scratch,
+        counts: &mut PageCounts,
+        exemplars: Exemplars<'_>,
+        id: SeriesId,
+        at: Timestamp,
+    ) {
+        counts.exemplars_left_out +=
+            scratch.exemplars.add(exemplars, id, at, &self.exemplars, &mut self.sink);
+    }
+
+    fn leave_family(&mut self, scratch: &mut Scratch, next: &str) {
+        if scratch.family.is_left_for(next) {
+            scratch.family.tell(&mut self.families, &mut self.sink);
+        }
+    }
+}
+
+/// A line's series.
+#[derive(Clone, Copy)]
+struct Located {
+    id: SeriesId,
+    /// The line was not known from the page before.
+    is_new: bool,
+}
