@@ -1,6 +1,7 @@
 //! Reads and writes what metric targets expose: the Prometheus text format, OpenMetrics and delimited protobuf.
 
 mod context;
+mod encode;
 mod error;
 mod exemplars;
 mod family;
@@ -13,11 +14,13 @@ mod parser;
 mod protobuf;
 mod protobuf_metric;
 mod text;
+mod text_created;
 mod text_lexer;
 mod text_series;
 mod wire;
 
 pub use context::SeriesKey;
+pub use encode::{BucketPoint, Encoder, FamilyEncoder, HistogramPoint, Point, PointExemplar, SummaryPoint};
 pub use error::ParseError;
 pub use exemplars::{ExemplarSample, Exemplars};
 pub use family::{belongs_to_family, family_of};
@@ -25,5 +28,7 @@ pub(crate) use format::Dialect;
 pub use format::Format;
 pub use label_buffer::LabelBuffer;
 pub use native_histogram::HistogramEvent;
-pub use negotiate::{ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, format_for};
+pub use negotiate::{
+    ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,
+};
 pub use parser::{Event, HelpText, ParseOptions, Parser, SeriesEvent};

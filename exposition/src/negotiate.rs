@@ -200,6 +200,49 @@ fn declared_format(content_type: &str) -> Result<Format, ContentTypeError> {
     }
 }
 
+/// The format to answer a scraper in that sent this `Accept`: the most wanted one that an
+/// [`crate::Encoder`] writes, the Prometheus text format if none is.
+///
+/// ```
+/// use promferry_exposition::{Format, accepted_format};
+/// assert_eq!(accepted_format("text/plain;q=0.3,application/openmetrics-text;version=1.0.0;q=0.6"), Format::OpenMetrics);
+/// assert_eq!(accepted_format("text/html"), Format::Text);
+/// ```
+pub fn accepted_format(accept: &str) -> Format {
+    let mut best = (0.0, Format::Text);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let parameter = |name: &str| {
+            parameters
+                .iter()
+                .find(|(n, _)| n.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim_matches('"'))
+        };
+        let format = match media_type.as_str() {
+            "text/plain" => Format::Text,
+            "application/openmetrics-text"
+                if matches!(parameter("version"), None | Some("0.0.1" | "1.0.0")) =>
+            {
+                Format::OpenMetrics
+            }
+            "application/vnd.google.protobuf"
+                if parameter("proto") == Some("io.prometheus.client.MetricFamily")
+                    && parameter("encoding") == Some("delimited") =>
+            {
+                Format::Protobuf
+            }
+            _ => continue,
+        };
+        let weight = parameter("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        if weight > best.0 {
+            best = (weight, format);
+        }
+    }
+    best.1
+}
+
 /// The media type and its `version`, by the rules of Go's `mime.ParseMediaType`.
 fn parse_media_type(text: &str) -> Result<(String, Option<String>), &'static str> {
     let (base, mut rest) = match text.find(';') {

@@ -7,6 +7,7 @@ use promferry_model::{BUCKET_LABEL, MetricType, NORMAL_NAN_BITS, QUANTILE_LABEL,
 
 use crate::context::Context;
 use crate::go_float;
+use crate::text_created::{Ahead, Created, Identity, has_created_series};
 use crate::text_lexer::{Lexer, Token, is_blank, is_metric_name, is_metric_name_start};
 use crate::text_series::{self, Collect, Discard, ListOf};
 use crate::{Dialect, LabelBuffer, ParseError, ParseOptions};
@@ -25,6 +26,8 @@ pub(crate) struct TextParser<'a> {
     family_length: usize,
     series: Range<usize>,
     exemplar: Option<TextExemplar>,
+    /// Of use under [`ParseOptions::parse_start_timestamps`] only.
+    created: Created,
 }
 
 /// An entry of a text page; texts as they are written.
@@ -56,6 +59,7 @@ impl<'a> TextParser<'a> {
             family_length: 0,
             series: 0..0,
             exemplar: None,
+            created: Created::default(),
         }
     }
 
@@ -77,6 +81,7 @@ impl<'a> TextParser<'a> {
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
         let quick = match self.dialect {
             Dialect::Prometheus => self.quick_line::<false>(),
+            Dialect::OpenMetrics if self.options.parse_start_timestamps => None,
             Dialect::OpenMetrics => self.quick_line::<true>(),
         };
         match quick {
@@ -95,7 +100,7 @@ impl<'a> TextParser<'a> {
     #[inline]
     fn quick_line<const OPEN_METRICS: bool>(&mut self) -> Option<Entry<'a>> {
         let start = self.at;
-        let rest = &self.page[start..];
+        let rest = self.page.get(start..)?;
         let &first = rest.first()?;
         if !is_metric_name_start(first) && first != b'{' {
             return None;
@@ -157,11 +162,7 @@ impl<'a> TextParser<'a> {
                     self.expect_linebreak(&mut lexer, "expected the end of the line after the comment")?;
                     Some(Entry::Comment(comment))
                 }
-                Token::MetricName | Token::BraceOpen => {
-                    let entry = self.careful_series(&mut lexer, line, first)?;
-                    let hidden = self.options.parse_start_timestamps && self.is_created_series();
-                    (!hidden).then_some(entry)
-                }
+                Token::MetricName | Token::BraceOpen => self.careful_series(&mut lexer, line, first)?,
                 _ => {
                     let expected = match self.dialect {
                         Dialect::Prometheus => "expected a metric name, '{', '#' or an empty line",
@@ -230,21 +231,79 @@ impl<'a> TextParser<'a> {
         Ok(entry)
     }
 
+    /// Reads a sample's line; `None` if its series is not to be seen.
     fn careful_series(
         &mut self,
         lexer: &mut Lexer<'a>,
         line: usize,
         first: Token,
-    ) -> Result<Entry<'a>, ParseError> {
-        let (end, after) = text_series::series(self.page, lexer, line, first, &mut Discard)?;
+    ) -> Result<Option<Entry<'a>>, ParseError> {
+        let searches_created = self.dialect == Dialect::OpenMetrics && self.options.parse_start_timestamps;
+        let mut identity = searches_created.then(|| Identity::new(self.page, self.context.metric_type()));
+        let (end, after) = match &mut identity {
+            Some(identity) => text_series::series(self.page, lexer, line, first, identity)?,
+            None => text_series::series(self.page, lexer, line, first, &mut Discard)?,
+        };
         self.series = line..end;
-        self.exemplar = None;
         let value = self.value(lexer, after, "expected a value after the series")?;
         let timestamp = match self.dialect {
             Dialect::Prometheus => self.careful_timestamp(lexer)?,
-            Dialect::OpenMetrics => self.careful_openmetrics_end(lexer)?,
+            Dialect::OpenMetrics => {
+                let (timestamp, exemplar) = self.careful_openmetrics_end(lexer)?;
+                self.exemplar = exemplar;
+                timestamp
+            }
         };
-        Ok(Entry::Series { value, timestamp })
+        if let Some(identity) = identity {
+            let has_created_series = has_created_series(self.context.metric_type());
+            if has_created_series && identity.created_of().is_some() {
+                return Ok(None);
+            }
+            let metric = has_created_series.then(|| self.metric_of(identity)).flatten();
+            let mut created = std::mem::take(&mut self.created);
+            created.search(metric, lexer.at, || self.look_ahead(lexer.at));
+            self.created = created;
+        }
+        Ok(Some(Entry::Series { value, timestamp }))
+    }
+
+    /// The identity of the current series' metric, whose name is as long as the one of the last metadata.
+    fn metric_of(&self, identity: Identity<'a>) -> Option<u64> {
+        let series = self.series.start;
+        let quoted_first = self.page[series..].starts_with(b"{\"");
+        let name_end = series + self.family_length + if quoted_first { 2 } else { 0 };
+        let name = self.page.get(identity.name_at..name_end)?;
+        Some(identity.metric(name))
+    }
+
+    /// The first line from `at` on that is no series or is a `_created` one.
+    fn look_ahead(&self, mut at: usize) -> Ahead {
+        loop {
+            let mut lexer = Lexer::new(self.page, self.dialect, at);
+            match self.created_series(&mut lexer, at) {
+                Ok(Some(created)) => return Ahead { at, created: Some(created) },
+                Ok(None) => at = lexer.at,
+                Err(_) => return Ahead { at, created: None },
+            }
+        }
+    }
+
+    /// The metric and the value of the next line if it is a `_created` series, an error if it is no series.
+    fn created_series(&self, lexer: &mut Lexer<'a>, line: usize) -> Result<Option<(u64, i64)>, ParseError> {
+        let first = lexer.next_token();
+        if !matches!(first, Token::MetricName | Token::BraceOpen) {
+            return Err(self.error(line, "expected a metric name or '{'"));
+        }
+        let mut identity = Identity::new(self.page, self.context.metric_type());
+        let (_, after) = text_series::series(self.page, lexer, line, first, &mut identity)?;
+        let value = self.value(lexer, after, "expected a value after the series")?;
+        self.careful_openmetrics_end(lexer)?;
+        let created = identity.created_of();
+        Ok(created.map(|name| (identity.metric(name), go_float::to_int64(value * 1000.0))))
+    }
+
+    pub(crate) const fn start(&self) -> Option<Timestamp> {
+        self.created.start
     }
 
     fn careful_timestamp(&self, lexer: &mut Lexer<'a>) -> Result<Option<Timestamp>, ParseError> {
@@ -261,7 +320,10 @@ impl<'a> TextParser<'a> {
         }
     }
 
-    fn careful_openmetrics_end(&mut self, lexer: &mut Lexer<'a>) -> Result<Option<Timestamp>, ParseError> {
+    fn careful_openmetrics_end(
+        &self,
+        lexer: &mut Lexer<'a>,
+    ) -> Result<(Option<Timestamp>, Option<TextExemplar>), ParseError> {
         let mut timestamp = None;
         let mut token = lexer.next_token();
         if token == Token::Timestamp {
@@ -269,18 +331,17 @@ impl<'a> TextParser<'a> {
             token = lexer.next_token();
         }
         match token {
-            Token::Linebreak => {}
-            Token::ExemplarOpen => self.exemplar = Some(self.careful_exemplar(lexer)?),
+            Token::Linebreak => Ok((timestamp, None)),
+            Token::ExemplarOpen => Ok((timestamp, Some(self.careful_exemplar(lexer)?))),
             _ => {
                 let expected = if timestamp.is_some() {
                     "expected an exemplar or the end of the line"
                 } else {
                     "expected a timestamp in seconds, an exemplar or the end of the line"
                 };
-                return Err(self.error(lexer.start, expected));
+                Err(self.error(lexer.start, expected))
             }
         }
-        Ok(timestamp)
     }
 
     fn careful_exemplar(&self, lexer: &mut Lexer<'a>) -> Result<TextExemplar, ParseError> {
@@ -456,13 +517,5 @@ const fn expected_types(dialect: Dialect) -> &'static str {
         Dialect::OpenMetrics => {
             "expected one of counter, gauge, gaugehistogram, histogram, info, stateset, summary and unknown"
         }
-    }
-}
-impl TextParser<'_> {
-    fn is_created_series(&self) -> bool {
-        false
-    }
-    pub(crate) fn start(&self) -> Option<Timestamp> {
-        None
     }
 }
