@@ -148,7 +148,7 @@ impl Error {
     /// Translates hyper's error about an exchange with `host`.
     pub(crate) fn from_hyper(error: &hyper::Error, host: &str) -> Self {
         let host = host.to_owned();
-        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_cut_short(error) {
             return Self::Closed { host };
         }
         if head_is_too_large(error) {
@@ -174,6 +174,12 @@ impl Error {
         }
         Self::Exchange { host: host.to_owned(), reason: root_cause(error) }
     }
+}
+
+/// Whether the connection ended in the middle of a body, which hyper reports as an I/O error.
+fn is_cut_short(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// hyper has a predicate for this in its server only.

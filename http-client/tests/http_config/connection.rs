@@ -127,6 +127,24 @@ async fn errors_say_what_happened() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_cut_short_is_an_error() {
+    for head in ["content-length: 9", "transfer-encoding: chunked"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n3\r\nabc\r\n");
+            stream.write_all(&answer.as_bytes()[..answer.len() - 2]).await.unwrap();
+        });
+        let response = Connection::new(http("{}")).send(get(&format!("http://{address}/"))).await.unwrap();
+        let error = response.into_body().read_to_end(100).await.unwrap_err();
+        assert!(matches!(error, Error::Closed { .. }), "{head}: {error:?}");
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn connecting_is_limited_in_time() {
     // A listener whose queue is full: connecting neither succeeds nor fails.
     let listener = socket_with_full_queue().await;

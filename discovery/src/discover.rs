@@ -1,0 +1,142 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use promferry_model::TargetGroup;
+use smol_str::SmolStr;
+use tokio::sync::Notify;
+
+/// A way of finding targets.
+///
+/// An implementation runs until it is dropped, or returns when what it found cannot change any more. It reports the
+/// groups it finds and how it fares to [`Updates`]; what it has reported stays in force until it reports something
+/// else, so failing means only to say so.
+pub trait Discover: Send + 'static {
+    /// Finds targets for as long as the future is polled.
+    fn run(self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Where a mechanism reports what it finds.
+///
+/// Reports are compared with what is known, by source: only differences reach the consumer.
+#[derive(Clone)]
+pub struct Updates {
+    found: Arc<Mutex<Found>>,
+    changed: Arc<Notify>,
+}
+
+/// What one mechanism has found, and how it fares.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) groups: BTreeMap<SmolStr, Arc<TargetGroup>>,
+    /// Sources that the consumer does not know about yet.
+    pub(crate) dirty: BTreeSet<SmolStr>,
+    /// Something has been found, were it that there is nothing.
+    pub(crate) has_result: bool,
+    /// The first result has been passed on.
+    pub(crate) is_announced: bool,
+    pub(crate) updates_total: u64,
+    pub(crate) refreshes_total: u64,
+    pub(crate) failures_total: u64,
+    pub(crate) last_failure: Option<(SystemTime, String)>,
+    pub(crate) last_success: Option<SystemTime>,
+    pub(crate) is_failing: bool,
+}
+
+impl Updates {
+    pub(crate) fn new(changed: Arc<Notify>) -> Self {
+        Self { found: Arc::default(), changed }
+    }
+
+    /// These groups are all there is: sources that are not among them are gone.
+    pub fn replace(&self, groups: Vec<TargetGroup>) {
+        let mut found = self.found();
+        let mut gone: BTreeSet<SmolStr> = found.groups.keys().cloned().collect();
+        for group in groups {
+            gone.remove(&group.source);
+            found.set(group);
+        }
+        for source in gone {
+            found.remove(&source);
+        }
+        self.finish(found);
+    }
+
+    /// This is the group of its source now; one without targets is none.
+    pub fn set(&self, group: TargetGroup) {
+        let mut found = self.found();
+        found.set(group);
+        self.finish(found);
+    }
+
+    /// The source has no group any more.
+    pub fn remove(&self, source: &str) {
+        let mut found = self.found();
+        found.remove(source);
+        self.finish(found);
+    }
+
+    /// What was asked for has been answered, whatever the answer was.
+    pub fn succeeded(&self) {
+        let mut found = self.found();
+        found.refreshes_total += 1;
+        found.is_failing = false;
+        found.last_success = Some(SystemTime::now());
+        found.has_result = true;
+        self.finish(found);
+    }
+
+    /// It has not, or not all of it; `reason` goes to the status page and must not contain secrets.
+    pub fn failed(&self, reason: &dyn fmt::Display) {
+        let mut found = self.found();
+        found.refreshes_total += 1;
+        found.failures_total += 1;
+        found.is_failing = true;
+        found.last_failure = Some((SystemTime::now(), reason.to_string()));
+    }
+
+    pub(crate) fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, found: MutexGuard<'_, Found>) {
+        let is_news = !found.dirty.is_empty() || (found.has_result && !found.is_announced);
+        drop(found);
+        if is_news {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl Found {
+    fn set(&mut self, group: TargetGroup) {
+        if group.targets.is_empty() {
+            self.remove(&group.source);
+            return;
+        }
+        self.has_result = true;
+        self.updates_total += 1;
+        if self.groups.get(&group.source).is_some_and(|known| **known == group) {
+            return;
+        }
+        self.dirty.insert(group.source.clone());
+        self.groups.insert(group.source.clone(), Arc::new(group));
+    }
+
+    fn remove(&mut self, source: &str) {
+        self.has_result = true;
+        if let Some((source, _)) = self.groups.remove_entry(source) {
+            self.updates_total += 1;
+            self.dirty.insert(source);
+        }
+    }
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updates").field("groups", &self.found().groups.len()).finish_non_exhaustive()
+    }
+}

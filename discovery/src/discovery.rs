@@ -1,0 +1,452 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use promferry_model::TargetGroup;
+use smol_str::SmolStr;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::mechanisms::mechanism::{Mechanism, restart_pause};
+use crate::{Discover, DiscoveryConfigs, Updates};
+
+/// What the embedding program, not the configuration, decides about discovery.
+#[derive(Debug, Clone)]
+pub struct DiscoveryOptions {
+    /// The least time between two batches of changes. A first result is passed on at once. 5 s by default, as in
+    /// Prometheus.
+    pub debounce: Duration,
+    /// How often files are looked at, unless their `refresh_interval` is shorter. 2 s by default.
+    #[cfg(feature = "file")]
+    pub file_poll_interval: Duration,
+    /// How HTTP servers are asked.
+    #[cfg(feature = "http")]
+    pub http: promferry_http_client::HttpOptions,
+    /// Where names are looked up.
+    #[cfg(feature = "dns")]
+    pub dns: crate::DnsServers,
+}
+
+impl Default for DiscoveryOptions {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_secs(5),
+            #[cfg(feature = "file")]
+            file_poll_interval: Duration::from_secs(2),
+            #[cfg(feature = "http")]
+            http: promferry_http_client::HttpOptions::default(),
+            #[cfg(feature = "dns")]
+            dns: crate::DnsServers::default(),
+        }
+    }
+}
+
+/// The running mechanisms of many jobs.
+///
+/// Mechanisms that several jobs configure alike run once. Clones are handles to the same set; the mechanisms end when
+/// the last handle and the [`Changes`] are dropped. Everything needs a tokio runtime.
+#[derive(Clone)]
+pub struct Discovery(Arc<Set>);
+
+/// What changes about the targets of all jobs, in batches.
+///
+/// Nothing is queued: what has not been asked for yet is merged, so a consumer that is busy gets the newest state when
+/// it comes back, and misses nothing.
+pub struct Changes {
+    set: Arc<Set>,
+    last_batch: Option<Instant>,
+}
+
+/// A group of targets that is new, different or gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The job it belongs to.
+    pub job: SmolStr,
+    /// The mechanism that found it: sources are unique within a mechanism.
+    pub mechanism: MechanismId,
+    /// The group's name within the mechanism.
+    pub source: SmolStr,
+    /// The group as it is now, shared between the jobs that have it; `None` when it is gone. A source that was never
+    /// announced may be reported gone.
+    pub group: Option<Arc<TargetGroup>>,
+}
+
+/// Tells the mechanisms of a process apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MechanismId(u64);
+
+/// How a mechanism fares, for a status page and for metrics.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MechanismStatus {
+    /// Which one it is.
+    pub id: MechanismId,
+    /// Prometheus' name of its kind: `static`, `file`, `http`, `dns`.
+    pub mechanism: &'static str,
+    /// What it looks at: files, a URL without its password, names.
+    pub subject: String,
+    /// The jobs that it finds targets for.
+    pub jobs: Vec<SmolStr>,
+    /// Groups in force.
+    pub groups: usize,
+    /// Targets in force, before relabelling.
+    pub targets: usize,
+    /// Groups that were received, changed or not.
+    pub updates_total: u64,
+    /// Attempts to find out, successful or not.
+    pub refreshes_total: u64,
+    /// Failed attempts.
+    pub failures_total: u64,
+    /// Whether the last attempt failed; what was found before is still in force.
+    pub is_failing: bool,
+    /// When and why an attempt failed last.
+    pub last_failure: Option<(SystemTime, String)>,
+    /// When an attempt succeeded last.
+    pub last_success: Option<SystemTime>,
+}
+
+struct Set {
+    options: DiscoveryOptions,
+    changed: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    running: BTreeMap<MechanismId, Running>,
+    /// Changes that come from a new configuration, not from a mechanism.
+    backlog: Vec<Change>,
+}
+
+struct Running {
+    mechanism: Mechanism,
+    updates: Updates,
+    task: JoinHandle<()>,
+    /// In which places of which jobs it stands.
+    slots: BTreeSet<Slot>,
+    /// Groups of a predecessor that stay in force until this one has a result.
+    inherited: Vec<Inherited>,
+}
+
+/// The place of a mechanism in a job: its kind and which one of that kind it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    job: SmolStr,
+    kind: &'static str,
+    index: usize,
+}
+
+struct Inherited {
+    job: SmolStr,
+    mechanism: MechanismId,
+    sources: Vec<SmolStr>,
+}
+
+impl Discovery {
+    /// An empty set and the stream of its changes. [`apply`](Self::apply) gives it something to do.
+    pub fn new(options: DiscoveryOptions) -> (Self, Changes) {
+        let set =
+            Arc::new(Set { options, changed: Arc::new(Notify::new()), state: Mutex::new(State::default()) });
+        (Self(set.clone()), Changes { set, last_batch: None })
+    }
+
+    /// Makes these jobs the ones that targets are found for.
+    ///
+    /// Mechanisms that are wanted already go on undisturbed. One that takes the place of another (same job, same kind,
+    /// same position) takes over its groups too: they stay in force until it has a result of its own. One that cannot
+    /// be started leaves the old one running; without an old one it is tried again and again. The error is in the
+    /// [`status`](Self::status) either way and in the returned list.
+    pub fn apply(&self, jobs: impl IntoIterator<Item = (SmolStr, DiscoveryConfigs)>) -> Vec<ApplyError> {
+        let mut errors = Vec::new();
+        let mut state = self.0.state();
+        let mut wanted: BTreeMap<Slot, Mechanism> = BTreeMap::new();
+        for (job, configs) in jobs {
+            let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+            for mechanism in Mechanism::of(configs) {
+                let kind = mechanism.name();
+                let index = counts.entry(kind).or_default();
+                wanted.insert(Slot { job: job.clone(), kind, index: *index }, mechanism);
+                *index += 1;
+            }
+        }
+        let before: BTreeMap<Slot, MechanismId> = (state.running.iter())
+            .flat_map(|(id, running)| running.slots.iter().map(|slot| (slot.clone(), *id)))
+            .collect();
+        let mut after: BTreeMap<Slot, MechanismId> = BTreeMap::new();
+        for (slot, mechanism) in wanted {
+            let same = state.running.iter().find(|(_, running)| running.mechanism == mechanism);
+            if let Some((id, _)) = same {
+                after.insert(slot, *id);
+                continue;
+            }
+            let built = mechanism.build(&self.0.options);
+            if let Err(error) = &built {
+                tracing::error!(job = %slot.job, %mechanism, %error, "cannot start a discovery mechanism");
+                let error = ApplyError { job: slot.job.clone(), mechanism: slot.kind, error: error.clone() };
+                errors.push(error);
+                if let Some(old) =
+                    before.get(&slot).and_then(|id| state.running.get(id).map(|old| (*id, old)))
+                {
+                    old.1.updates.failed(&errors[errors.len() - 1]);
+                    after.insert(slot, old.0);
+                    continue;
+                }
+            }
+            let id = state.start(mechanism, built.ok(), &self.0);
+            after.insert(slot, id);
+        }
+        state.rearrange(&before, after);
+        drop(state);
+        self.0.changed.notify_one();
+        errors
+    }
+
+    /// How all mechanisms fare.
+    pub fn status(&self) -> Vec<MechanismStatus> {
+        let state = self.0.state();
+        state.running.iter().map(|(id, running)| running.status(*id)).collect()
+    }
+}
+
+/// A mechanism of a new configuration that could not be started.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("job {job}: {error}")]
+pub struct ApplyError {
+    /// Whose it is.
+    pub job: SmolStr,
+    /// Prometheus' name of its kind.
+    pub mechanism: &'static str,
+    /// What prevents it.
+    #[source]
+    pub error: crate::Error,
+}
+
+impl Changes {
+    /// The next batch of changes, as soon as there is one that may be passed on: a first result or a changed
+    /// configuration at once, others when [`DiscoveryOptions::debounce`] has passed since the last batch.
+    ///
+    /// Cancelling the future loses nothing.
+    pub async fn next(&mut self) -> Vec<Change> {
+        loop {
+            // Registered before looking, so that what comes in between is not missed.
+            let changed = self.set.changed.notified();
+            let due = self.last_batch.map(|last| last + self.set.options.debounce);
+            let now = Instant::now();
+            let is_due = due.is_none_or(|due| due <= now);
+            let (batch, is_waiting) = self.set.state().take(is_due);
+            if !batch.is_empty() {
+                self.last_batch = Some(now);
+                return batch;
+            }
+            match due {
+                Some(due) if is_waiting => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(due) => {}
+                    }
+                }
+                _ => changed.await,
+            }
+        }
+    }
+}
+
+impl Set {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn start(&mut self, mechanism: Mechanism, built: Option<Box<dyn Discover>>, set: &Set) -> MechanismId {
+        let id = MechanismId(self.next_id);
+        self.next_id += 1;
+        let updates = Updates::new(set.changed.clone());
+        let task = tokio::spawn(keep_running(mechanism.clone(), built, updates.clone(), set.options.clone()));
+        let running = Running { mechanism, updates, task, slots: BTreeSet::new(), inherited: Vec::new() };
+        self.running.insert(id, running);
+        id
+    }
+
+    /// Puts the mechanisms into their new places: announces what a job gets, takes back what it loses, ends what nobody
+    /// wants.
+    fn rearrange(&mut self, before: &BTreeMap<Slot, MechanismId>, after: BTreeMap<Slot, MechanismId>) {
+        let pairs = |slots: &BTreeMap<Slot, MechanismId>| -> BTreeSet<(SmolStr, MechanismId)> {
+            slots.iter().map(|(slot, id)| (slot.job.clone(), *id)).collect()
+        };
+        let (old_pairs, new_pairs) = (pairs(before), pairs(&after));
+        for (job, id) in new_pairs.difference(&old_pairs) {
+            let Some(running) = self.running.get(id) else { continue };
+            // What is dirty is announced by `take`, once for all its jobs.
+            let found = running.updates.found();
+            let known = found.groups.iter().filter(|(source, _)| !found.dirty.contains(*source));
+            self.backlog.extend(known.map(|(source, group)| Change {
+                job: job.clone(),
+                mechanism: *id,
+                source: source.clone(),
+                group: Some(group.clone()),
+            }));
+        }
+        for (job, id) in old_pairs.difference(&new_pairs) {
+            let Some(running) = self.running.get_mut(id) else { continue };
+            let mut legacies = Vec::new();
+            let (given_on, own): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut running.inherited).into_iter().partition(|legacy| legacy.job == *job);
+            running.inherited = own;
+            legacies.extend(given_on);
+            let sources: Vec<_> = {
+                let found = running.updates.found();
+                found.groups.keys().chain(&found.dirty).cloned().collect()
+            };
+            legacies.push(Inherited { job: job.clone(), mechanism: *id, sources });
+            let slot = before.iter().find(|(slot, old)| slot.job == *job && *old == id).map(|(slot, _)| slot);
+            let successor = slot.and_then(|slot| after.get(slot)).and_then(|id| self.running.get_mut(id));
+            match successor {
+                Some(successor) if !successor.updates.found().is_announced => {
+                    successor.inherited.extend(legacies)
+                }
+                _ => self.backlog.extend(legacies.into_iter().flat_map(Inherited::into_removals)),
+            }
+        }
+        for running in self.running.values_mut() {
+            running.slots.clear();
+        }
+        for (slot, id) in after {
+            if let Some(running) = self.running.get_mut(&id) {
+                running.slots.insert(slot);
+            }
+        }
+        self.running.retain(|_, running| !running.slots.is_empty());
+    }
+
+    /// The changes that may be passed on now, and whether others have to wait.
+    fn take(&mut self, is_due: bool) -> (Vec<Change>, bool) {
+        let mut urgent = !self.backlog.is_empty();
+        let mut is_waiting = false;
+        for running in self.running.values() {
+            let found = running.updates.found();
+            let is_first = found.has_result && !found.is_announced;
+            urgent |= is_first && !(found.dirty.is_empty() && running.inherited.is_empty());
+            is_waiting |= !found.dirty.is_empty();
+        }
+        if !(urgent || is_due) {
+            return (Vec::new(), is_waiting);
+        }
+        let mut batch = std::mem::take(&mut self.backlog);
+        for (id, running) in &mut self.running {
+            let mut found = running.updates.found();
+            found.is_announced |= found.has_result;
+            let jobs: BTreeSet<&SmolStr> = running.slots.iter().map(|slot| &slot.job).collect();
+            for source in std::mem::take(&mut found.dirty) {
+                let group = found.groups.get(&source);
+                batch.extend(jobs.iter().map(|job| Change {
+                    job: (*job).clone(),
+                    mechanism: *id,
+                    source: source.clone(),
+                    group: group.cloned(),
+                }));
+            }
+            if found.is_announced {
+                drop(found);
+                let legacies = std::mem::take(&mut running.inherited);
+                batch.extend(legacies.into_iter().flat_map(Inherited::into_removals));
+            }
+        }
+        (batch, false)
+    }
+}
+
+impl Inherited {
+    fn into_removals(self) -> impl Iterator<Item = Change> {
+        let (job, mechanism) = (self.job, self.mechanism);
+        self.sources.into_iter().map(move |source| Change {
+            job: job.clone(),
+            mechanism,
+            source,
+            group: None,
+        })
+    }
+}
+
+impl Running {
+    fn status(&self, id: MechanismId) -> MechanismStatus {
+        let found = self.updates.found();
+        let jobs: BTreeSet<&SmolStr> = self.slots.iter().map(|slot| &slot.job).collect();
+        MechanismStatus {
+            id,
+            mechanism: self.mechanism.name(),
+            subject: self.mechanism.subject(),
+            jobs: jobs.into_iter().cloned().collect(),
+            groups: found.groups.len(),
+            targets: found.groups.values().map(|group| group.targets.len()).sum(),
+            updates_total: found.updates_total,
+            refreshes_total: found.refreshes_total,
+            failures_total: found.failures_total,
+            is_failing: found.is_failing,
+            last_failure: found.last_failure.clone(),
+            last_success: found.last_success,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("mechanisms", &self.0.state().running.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes").finish_non_exhaustive()
+    }
+}
+
+/// Runs a mechanism to its end. One that cannot be built, or panics, is built again after a pause.
+async fn keep_running(
+    mechanism: Mechanism,
+    mut built: Option<Box<dyn Discover>>,
+    updates: Updates,
+    options: DiscoveryOptions,
+) {
+    let mut failures = 0;
+    loop {
+        let discover = match built.take() {
+            Some(discover) => Ok(discover),
+            None => mechanism.build(&options),
+        };
+        match discover {
+            Ok(discover) => {
+                // A task of its own, so that a panic ends nothing but that task.
+                let mut running = AbortOnDrop(tokio::spawn(discover.run(updates.clone())));
+                match (&mut running.0).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        tracing::error!(%mechanism, %error, "a discovery mechanism broke down, it is started again");
+                        updates.failed(&"the mechanism broke down and is started again");
+                    }
+                }
+            }
+            Err(error) => updates.failed(&error),
+        }
+        tokio::time::sleep(restart_pause(failures)).await;
+        failures += 1;
+    }
+}
+
+/// Ends a task together with the one that waits for it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,385 @@
+//! `file_sd_configs`: targets in JSON and YAML files.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use glob::MatchOptions;
+use promferry_model::{PromDuration, TargetGroup};
+use serde::Deserialize;
+
+use super::list::{List, groups};
+use crate::config::{ConfigError, null_is_default, validate_interval};
+use crate::{Discover, Error, Updates};
+
+/// The longest file that is read: some hundred thousand targets.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// What serde-saphyr's limits would allow is some ten thousand targets; the file's length limits enough.
+const MAX_YAML_NODES: usize = MAX_FILE_BYTES as usize / 2;
+
+/// One of the `file_sd_configs`: files that hold lists of target groups.
+///
+/// Follows `discovery/file/file.go` of Prometheus 3.16, but looks at the files every few seconds instead of watching
+/// them: that also notices what happens behind symbolic links, as in the volumes that Kubernetes mounts.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FileSdConfig {
+    /// Paths that end in .json, .yml or .yaml; the last component may contain one `*`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub files: Vec<PathBuf>,
+    /// Everything is read anew this often, whether it looks changed or not. 5 m by default.
+    #[serde(default = "default_interval")]
+    pub refresh_interval: PromDuration,
+}
+
+impl FileSdConfig {
+    /// The files at these paths.
+    pub fn new(files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Self { files: files.into_iter().map(Into::into).collect(), refresh_interval: default_interval() }
+    }
+
+    /// # Errors
+    /// No path at all, a path that is none for this mechanism, or an interval of zero.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.files.is_empty() {
+            return Err(ConfigError::new(&["files"], "at least one path is needed"));
+        }
+        for (index, path) in self.files.iter().enumerate() {
+            if !path.to_str().is_some_and(is_valid_pattern) {
+                return Err(ConfigError::new(
+                    &["files", &index.to_string()],
+                    format!(
+                        "path {} is not valid for file discovery: it must end in .json, .yml or .yaml and may contain \
+                         one \"*\" after the last \"/\"",
+                        path.display()
+                    ),
+                ));
+            }
+        }
+        validate_interval(self.refresh_interval)?;
+        Ok(())
+    }
+
+    /// Makes relative paths ones below `base_dir`, without "." and ".." (as Go joins paths: the label
+    /// `__meta_filepath` shows it).
+    pub fn resolve_paths(&mut self, base_dir: &Path) {
+        for path in &mut self.files {
+            if path.is_relative() {
+                *path = clean(&base_dir.join(&*path));
+            }
+        }
+    }
+}
+
+fn default_interval() -> PromDuration {
+    PromDuration::from_secs(300)
+}
+
+/// Prometheus' `^[^*]*(\*[^/]*)?\.(json|yml|yaml|JSON|YML|YAML)$`. (Its second half allows more than one `*`.)
+fn is_valid_pattern(path: &str) -> bool {
+    let Some((stem, extension)) = path.rsplit_once('.') else {
+        return false;
+    };
+    let directory_of_star = stem.split_once('*').map(|(_, rest)| rest);
+    matches!(extension, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML")
+        && directory_of_star.is_none_or(|rest| !rest.contains('/'))
+}
+
+/// Go's `filepath.Clean`.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(cleaned.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                cleaned.pop();
+            }
+            Component::ParentDir if cleaned.has_root() => {}
+            other => cleaned.push(other),
+        }
+    }
+    cleaned
+}
+
+/// The mechanism.
+pub(crate) struct FileDiscovery {
+    patterns: Vec<String>,
+    interval: Duration,
+    poll_interval: Duration,
+    known: BTreeMap<String, KnownFile>,
+    /// When everything was read for the last time.
+    refreshed: Option<Instant>,
+    unmatched: Vec<bool>,
+}
+
+/// A file as it was when it was read last.
+#[derive(Default)]
+struct KnownFile {
+    stamp: Option<Stamp>,
+    content_hash: u64,
+    /// The groups that are in force.
+    groups: usize,
+    error: Option<String>,
+}
+
+/// What one look at the files brought.
+#[derive(Default)]
+struct Look {
+    set: Vec<TargetGroup>,
+    removed: Vec<String>,
+    errors: Vec<String>,
+    /// Something was read, or failed to be.
+    has_news: bool,
+}
+
+impl FileDiscovery {
+    pub(crate) fn new(config: &FileSdConfig, poll_interval: Duration) -> Result<Self, Error> {
+        config.validate()?;
+        let patterns = config.files.iter().filter_map(|path| path.to_str().map(str::to_owned));
+        let interval = config.refresh_interval.as_std();
+        Ok(Self {
+            patterns: patterns.collect(),
+            interval,
+            poll_interval: poll_interval.min(interval),
+            known: BTreeMap::new(),
+            refreshed: None,
+            unmatched: vec![false; config.files.len()],
+        })
+    }
+
+    fn look(&mut self) -> Look {
+        let mut look = Look::default();
+        let read_all = self.refreshed.is_none_or(|refreshed| refreshed.elapsed() >= self.interval);
+        if read_all {
+            self.refreshed = Some(Instant::now());
+            look.has_news = true;
+        }
+        let mut files = self.list();
+        files.sort_unstable();
+        files.dedup();
+        for path in &files {
+            self.visit(path, read_all, &mut look);
+        }
+        self.known.retain(|path, known| {
+            let stays = files.binary_search(path).is_ok();
+            if !stays {
+                look.removed.extend((0..known.groups).map(|index| format!("{path}:{index}")));
+                look.has_news = true;
+            }
+            stays
+        });
+        look.errors = self.known.values().filter_map(|known| known.error.clone()).collect();
+        look
+    }
+
+    fn list(&mut self) -> Vec<String> {
+        let mut files = Vec::new();
+        for (pattern, was_unmatched) in self.patterns.iter().zip(&mut self.unmatched) {
+            let before = files.len();
+            if pattern.contains(['*', '?', '[']) {
+                let options = MatchOptions {
+                    case_sensitive: true,
+                    require_literal_separator: true,
+                    require_literal_leading_dot: false,
+                };
+                // A directory that cannot be read has no matches, as in Go.
+                let found = glob::glob_with(pattern, options).into_iter().flatten().flatten();
+                files.extend(found.filter_map(|path| path.to_str().map(str::to_owned)));
+            } else if std::fs::symlink_metadata(pattern).is_ok() {
+                files.push(pattern.clone());
+            }
+            let is_unmatched = files.len() == before;
+            if is_unmatched && !*was_unmatched {
+                tracing::warn!(pattern, "no file of this name to read targets from (yet)");
+            }
+            *was_unmatched = is_unmatched;
+        }
+        files
+    }
+
+    fn visit(&mut self, path: &str, read_all: bool, look: &mut Look) {
+        let known = self.known.entry(path.to_owned()).or_default();
+        let stamp = Stamp::of(path);
+        if !read_all
+            && stamp.is_some()
+            && stamp == known.stamp
+            && known.stamp.is_some_and(|stamp| stamp.settled)
+        {
+            return;
+        }
+        let failed = |known: &mut KnownFile, look: &mut Look, reason: String| {
+            let reason = format!("{path}: {reason}");
+            if known.error.as_ref() != Some(&reason) {
+                tracing::warn!(%reason, "cannot read targets, the last ones of this file stay");
+                look.has_news = true;
+            }
+            known.error = Some(reason);
+        };
+        let content = match read(path) {
+            Ok(content) => content,
+            Err(reason) => {
+                known.stamp = None;
+                return failed(known, look, reason);
+            }
+        };
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        let content_hash = hasher.finish();
+        let is_unchanged = known.stamp.is_some() && known.content_hash == content_hash;
+        known.stamp = stamp;
+        known.content_hash = content_hash;
+        if is_unchanged {
+            return;
+        }
+        look.has_news = true;
+        let parsed = parse(path, &content).and_then(|list| groups(list, path, "__meta_filepath"));
+        match parsed {
+            Ok(groups) => {
+                look.removed.extend((groups.len()..known.groups).map(|index| format!("{path}:{index}")));
+                known.groups = groups.len();
+                known.error = None;
+                look.set.extend(groups);
+            }
+            Err(reason) => failed(known, look, reason),
+        }
+    }
+}
+
+impl Discover for FileDiscovery {
+    fn run(mut self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            loop {
+                let looking = tokio::task::spawn_blocking(move || {
+                    let look = self.look();
+                    (self, look)
+                });
+                let Ok((this, look)) = looking.await else {
+                    // The task panicked; who runs the mechanism starts it afresh.
+                    return;
+                };
+                self = this;
+                for group in look.set {
+                    updates.set(group);
+                }
+                for source in look.removed {
+                    updates.remove(&source);
+                }
+                if look.has_news {
+                    if look.errors.is_empty() {
+                        updates.succeeded();
+                    } else {
+                        updates.failed(&look.errors.join("; "));
+                    }
+                }
+                tokio::time::sleep(self.poll_interval).await;
+            }
+        })
+    }
+}
+
+/// What tells one content of a file from the next. Symbolic links are followed: the swap of a mounted volume shows as
+/// another inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    /// Written so lately that a second write could leave the same times.
+    settled: bool,
+}
+
+impl Stamp {
+    fn of(path: &str) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let age =
+            metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            settled: age.is_some_and(|age| age > Duration::from_secs(2)),
+        })
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>, String> {
+    let reason = |error: std::io::Error| error.to_string();
+    let mut content = Vec::new();
+    std::fs::File::open(path)
+        .map_err(reason)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(reason)?;
+    if content.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("the file is longer than {MAX_FILE_BYTES} bytes"));
+    }
+    Ok(content)
+}
+
+fn parse(path: &str, content: &[u8]) -> Result<List, String> {
+    if path.to_ascii_lowercase().ends_with(".json") {
+        return serde_json::from_slice(content).map_err(|error| error.to_string());
+    }
+    let content = std::str::from_utf8(content).map_err(|error| error.to_string())?;
+    if content.trim().is_empty() {
+        return Ok(None);
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: MAX_YAML_NODES,
+            max_events: 3 * MAX_YAML_NODES,
+        },
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(content, options).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_prometheus() {
+        for (pattern, valid) in [
+            ("a.json", true),
+            ("/etc/x/*.yml", true),
+            ("/etc/x/a*b.YAML", true),
+            ("*.JSON", true),
+            ("/etc/*/a.json", false),
+            ("/etc/*/*.json", false),
+            ("/etc/a.txt", false),
+            ("/etc/a.Json", false),
+            ("json", false),
+            ("", false),
+            (".yml", true),
+        ] {
+            assert_eq!(is_valid_pattern(pattern), valid, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn paths_are_joined_as_in_go() {
+        for (path, joined) in [
+            ("a.yml", "/etc/p/a.yml"),
+            ("./x/../a.yml", "/etc/p/a.yml"),
+            ("../../../a.yml", "/a.yml"),
+            ("/abs/./a.yml", "/abs/./a.yml"),
+        ] {
+            let mut config = FileSdConfig::new([path]);
+            config.resolve_paths(Path::new("/etc/p"));
+            assert_eq!(config.files[0].to_str(), Some(joined));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::support::{Consumer, options};
+
+fn yaml(pattern: &Path) -> String {
+    format!("file_sd_configs: [{{files: ['{}']}}]", pattern.display())
+}
+
+#[tokio::test]
+async fn json_and_yaml_groups_have_the_labels_of_prometheus() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(
+        path("a.json"),
+        r#"[{"targets": ["one:80", "two:80"], "labels": {"env": "prod", "none": ""}}, {"targets": ["three:80"]}]"#,
+    )
+    .unwrap();
+    std::fs::write(path("b.yml"), "- targets: ['four:80']\n  labels: {shard: 1, on: true}\n- targets: []\n")
+        .unwrap();
+    std::fs::write(path("c.YAML"), "").unwrap();
+    std::fs::write(path("d.txt"), "garbage").unwrap();
+    let here = dir.path().display().to_string();
+    let mut consumer = Consumer::run(
+        &format!("file_sd_configs: [{{files: ['{here}/*.json', '{here}/*.yml', '{here}/c.YAML']}}]"),
+        options(),
+    );
+    consumer
+        .until(&[
+            &format!("__meta_filepath={here}/a.json,__address__=three:80"),
+            &format!("__meta_filepath={here}/a.json,env=prod,__address__=one:80"),
+            &format!("__meta_filepath={here}/a.json,env=prod,__address__=two:80"),
+            &format!("__meta_filepath={here}/b.yml,on=true,shard=1,__address__=four:80"),
+        ])
+        .await;
+    let sources = [format!("{here}/a.json:0"), format!("{here}/a.json:1"), format!("{here}/b.yml:0")];
+    assert_eq!(consumer.sources(), sources);
+    let status = consumer.discovery.status().remove(0);
+    assert_eq!((status.mechanism, status.groups, status.targets, status.is_failing), ("file", 3, 4, false));
+}
+
+#[tokio::test]
+async fn changes_reach_the_consumer_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    std::fs::write(&file, "[{targets: [a]}, {targets: [b]}, {targets: [c]}]").unwrap();
+    let mut consumer = Consumer::run(&yaml(&file), options());
+    let meta = format!("__meta_filepath={},__address__=", file.display());
+    let targets = |names: &[&str]| names.iter().map(|name| format!("{meta}{name}")).collect::<Vec<_>>();
+    macro_rules! until {
+        ($($name:expr),*) => {
+            let expected = targets(&[$($name),*]);
+            consumer.until(&expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        };
+    }
+    until!("a", "b", "c");
+    // In place; only the group that differs is passed on.
+    std::fs::write(&file, "[{targets: [a]}, {targets: [B]}, {targets: [c]}]").unwrap();
+    let batch = consumer.batch().await;
+    assert_eq!(batch.len(), 1, "{batch:?}");
+    until!("B", "a", "c");
+    // A shorter list takes its last groups away.
+    std::fs::write(&file, "[{targets: [a]}]").unwrap();
+    until!("a");
+    // Another file takes its place in one step, as editors and tools do it.
+    std::fs::write(dir.path().join("tmp"), "[{targets: [d]}]").unwrap();
+    std::fs::rename(dir.path().join("tmp"), &file).unwrap();
+    until!("d");
+    // The same content again, and a touched file, are no change.
+    std::fs::write(&file, "[ {targets: [d]} ]").unwrap();
+    consumer.is_quiet().await;
+    std::fs::remove_file(&file).unwrap();
+    until!();
+    std::fs::write(&file, "[{targets: [e]}]").unwrap();
+    until!("e");
+}
+
+#[tokio::test]
+async fn garbage_keeps_the_last_list_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, good, bad) in [
+        (
+            "a.json",
+            r#"[{"targets":["x"]}]"#,
+            [
+                (r#"[{"targets":["x"]}, {"targ"#, "EOF while parsing"),
+                (r#"[{"target":["x"]}]"#, "unknown field `target`"),
+                (r#"[null]"#, "group 0 of the list is null"),
+                (r#"{"targets":["x"]}"#, "invalid type: map"),
+                (r#"[{"targets":["x"],"labels":{"a":1}}]"#, "invalid type: integer `1`"),
+                ("", "EOF while parsing"),
+            ],
+        ),
+        (
+            "a.yml",
+            "- targets: [x]",
+            [
+                ("- targets: [x", "line 1"),
+                ("- tragets: [x]", "tragets"),
+                ("- targets: [x]\n- null\n", "group 1 of the list is null"),
+                ("- targets: [x]\n  labels: {'': y}", "invalid name \"\""),
+                ("\u{0}\u{1}", "line 1"),
+                ("- targets: [x]\n  targets: [y]\n", "duplicate"),
+            ],
+        ),
+    ] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, good).unwrap();
+        let mut consumer = Consumer::run(&yaml(&file), options());
+        let target = format!("__meta_filepath={},__address__=x", file.display());
+        consumer.until(&[&target]).await;
+        for (content, reason) in bad {
+            std::fs::write(&file, content).unwrap();
+            consumer.failure(reason).await;
+            let (_, shown) = consumer.discovery.status()[0].last_failure.clone().unwrap();
+            assert!(shown.starts_with(file.to_str().unwrap()), "{shown}");
+            consumer.is_quiet().await;
+            std::fs::write(&file, good).unwrap();
+            consumer.recovery().await;
+        }
+        assert!(consumer.discovery.status()[0].failures_total >= 6);
+    }
+}
+
+#[tokio::test]
+async fn one_bad_file_does_not_hold_up_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.yml"), "- targets: [a]").unwrap();
+    std::fs::write(dir.path().join("b.yml"), "garbage").unwrap();
+    let mut consumer = Consumer::run(&yaml(&dir.path().join("*.yml")), options());
+    let target =
+        |name: &str| format!("__meta_filepath={}/{name}.yml,__address__={name}", dir.path().display());
+    consumer.until(&[&target("a")]).await;
+    consumer.failure("b.yml").await;
+    std::fs::write(dir.path().join("c.yml"), "- targets: [c]").unwrap();
+    consumer.until(&[&target("a"), &target("c")]).await;
+}
+
+/// How the kubelet updates a ConfigMap: "..data" is a symbolic link to a directory and is replaced by another one.
+#[tokio::test]
+async fn the_swap_of_a_mounted_volume_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let version = |number: &str, content: &str| {
+        let directory = format!("..{number}");
+        std::fs::create_dir(path(&directory)).unwrap();
+        std::fs::write(path(&directory).join("a.yml"), content).unwrap();
+        symlink(&directory, path("..data_tmp")).unwrap();
+        std::fs::rename(path("..data_tmp"), path("..data")).unwrap();
+    };
+    version("1", "- targets: [old]");
+    symlink("..data/a.yml", path("a.yml")).unwrap();
+    let mut consumer = Consumer::run(&yaml(&path("*.yml")), options());
+    let meta = format!("__meta_filepath={},__address__=", path("a.yml").display());
+    consumer.until(&[&format!("{meta}old")]).await;
+    version("2", "- targets: [new]");
+    consumer.until(&[&format!("{meta}new")]).await;
+    // While the swap is half done the link leads nowhere.
+    std::fs::remove_file(path("..data")).unwrap();
+    consumer.failure("No such file").await;
+    consumer.is_quiet().await;
+    version("3", "- targets: [newer]");
+    consumer.until(&[&format!("{meta}newer")]).await;
+}
+
+#[tokio::test]
+async fn a_long_list_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    let groups: String = (0..20_000)
+        .map(|index| format!("- targets: [host-{index}:9100]\n  labels: {{rack: r{index}, zone: a}}\n"))
+        .collect();
+    std::fs::write(&file, groups).unwrap();
+    let mut consumer = Consumer::run(&yaml(&file), options());
+    while consumer.targets().len() < 20_000 {
+        consumer.batch().await;
+    }
+}

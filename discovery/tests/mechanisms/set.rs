@@ -1,0 +1,174 @@
+use std::time::{Duration, Instant};
+
+use promferry_discovery::DiscoveryOptions;
+
+use crate::support::{Consumer, configs, options};
+
+const A: &str = "static_configs: [{targets: [a]}]";
+const B: &str = "static_configs: [{targets: [b]}]";
+
+#[tokio::test]
+async fn static_targets_have_their_index_as_source() {
+    let mut consumer =
+        Consumer::run("static_configs: [{targets: [a, b], labels: {x: y}}, {}, {targets: [c]}]", options());
+    consumer.until(&["__address__=c", "x=y,__address__=a", "x=y,__address__=b"]).await;
+    assert_eq!(consumer.sources(), ["0", "2"]);
+}
+
+#[tokio::test]
+async fn jobs_that_want_the_same_share_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    std::fs::write(&file, "- targets: [x, y]").unwrap();
+    let yaml = format!("file_sd_configs: [{{files: ['{}']}}]", file.display());
+    let mut consumer = Consumer::new(options());
+    let jobs = |names: &[&str]| names.iter().map(|name| ((*name).into(), configs(&yaml))).collect::<Vec<_>>();
+    consumer.discovery.apply(jobs(&["one", "two"]));
+    while consumer.jobs() != [("one".to_owned(), 2), ("two".to_owned(), 2)] {
+        consumer.batch().await;
+    }
+    let status = consumer.discovery.status();
+    assert_eq!(status.len(), 1);
+    assert_eq!(status[0].jobs, ["one", "two"]);
+    let refreshes = status[0].refreshes_total;
+    // A job that comes later gets what is known already; one that leaves loses it; nobody looks again for that.
+    consumer.discovery.apply(jobs(&["two", "three"]));
+    let batch = consumer.batch().await;
+    assert_eq!(batch.len(), 2, "{batch:?}");
+    assert_eq!(consumer.jobs(), [("three".to_owned(), 2), ("two".to_owned(), 2)]);
+    assert_eq!(consumer.discovery.status()[0].refreshes_total, refreshes);
+    consumer.discovery.apply([]);
+    consumer.batch().await;
+    assert!(consumer.jobs().is_empty() && consumer.discovery.status().is_empty());
+}
+
+#[tokio::test]
+async fn an_unchanged_configuration_changes_nothing() {
+    let mut consumer = Consumer::run(A, options());
+    consumer.until(&["__address__=a"]).await;
+    consumer.discovery.apply([("job".into(), configs(A))]);
+    consumer.is_quiet().await;
+}
+
+/// Between the old result and the new one there is no moment without targets.
+#[tokio::test]
+async fn a_changed_mechanism_takes_over_when_it_has_a_result() {
+    let mut consumer = Consumer::run(A, options());
+    consumer.until(&["__address__=a"]).await;
+    consumer.discovery.apply([("job".into(), configs(B))]);
+    consumer.batch().await;
+    assert_eq!(consumer.targets(), ["__address__=b"]);
+
+    // A mechanism that does not find anything out for now: the targets of its predecessor stay.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let http =
+        |path: &str| format!("http_sd_configs: [{{url: 'http://{address}/{path}', refresh_interval: 30s}}]");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    std::fs::write(&file, "- targets: [x]").unwrap();
+    let files =
+        |pattern: &str| format!("file_sd_configs: [{{files: ['{}/{pattern}']}}]", dir.path().display());
+    let mut consumer = Consumer::run(&files("a.yml"), options());
+    consumer.batch().await;
+    assert_eq!(consumer.targets().len(), 1);
+    // Of the same kind and in the same place: the file's other name.
+    consumer.discovery.apply([("job".into(), configs(&files("*.yml")))]);
+    let batch = consumer.batch().await;
+    assert!(batch[0].group.is_some() && batch[batch.len() - 1].group.is_none(), "{batch:?}");
+    assert_eq!(consumer.targets().len(), 1);
+    // Of another kind: nothing is handed over.
+    consumer.discovery.apply([("job".into(), configs(&http("one")))]);
+    consumer.until(&[]).await;
+
+    let mut consumer = Consumer::new(options());
+    let answering = answering_server();
+    let first = format!("http_sd_configs: [{{url: 'http://{answering}/', refresh_interval: 30s}}]");
+    consumer.discovery.apply([("job".into(), configs(&first))]);
+    consumer.batch().await;
+    let before = consumer.targets();
+    assert_eq!(before.len(), 1);
+    for silent in ["one", "two"] {
+        consumer.discovery.apply([("job".into(), configs(&http(silent)))]);
+        consumer.is_quiet().await;
+        assert_eq!(consumer.targets(), before);
+    }
+    // Through two that never answered, what they inherited is still known, and given up in the end.
+    consumer.discovery.apply([("job".into(), configs(B))]);
+    consumer.until(&["__address__=b"]).await;
+}
+
+fn answering_server() -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request).unwrap();
+        let body = r#"[{"targets":["x"]}]"#;
+        let length = body.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+    });
+    address
+}
+
+#[tokio::test]
+async fn first_results_come_at_once_and_later_changes_are_gathered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("a.yml"), "- targets: [a0]").unwrap();
+    let yaml = format!("file_sd_configs: [{{files: ['{}']}}]", path("a.yml").display());
+    let debounce = Duration::from_millis(1500);
+    let mut consumer = Consumer::new(DiscoveryOptions { debounce, ..options() });
+    let begin = Instant::now();
+    consumer.discovery.apply([("job".into(), configs(&yaml))]);
+    consumer.batch().await;
+    assert!(begin.elapsed() < debounce, "the first result waited");
+    let announced = Instant::now();
+    // Changes one after the other, each of which is seen.
+    for number in 1..5 {
+        let updates = consumer.discovery.status()[0].updates_total;
+        std::fs::write(path("a.yml"), format!("- targets: [a{number}]")).unwrap();
+        while consumer.discovery.status()[0].updates_total == updates {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // The first result of another job does not wait for them.
+    let both = [("job".into(), configs(&yaml)), ("other".into(), configs(B))];
+    consumer.discovery.apply(both);
+    let batch = consumer.batch().await;
+    assert!(announced.elapsed() < debounce, "a first result waited for the debounce");
+    assert!(batch.iter().any(|change| change.job == "other"));
+    let announced = Instant::now();
+    std::fs::write(path("a.yml"), "- targets: [a5]").unwrap();
+    std::fs::write(path("a.yml"), "- targets: [a6]").unwrap();
+    let last = format!("__meta_filepath={},__address__=a6", path("a.yml").display());
+    consumer.until(&["__address__=b", &last]).await;
+    assert!(announced.elapsed() >= debounce - Duration::from_millis(50), "two batches within the debounce");
+    assert_eq!(consumer.batches, 3);
+}
+
+#[tokio::test]
+async fn dropping_everything_ends_the_mechanisms() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    std::fs::write(&file, "- targets: [x]").unwrap();
+    let yaml = format!("file_sd_configs: [{{files: ['{}']}}]", file.display());
+    let mut consumer = Consumer::run(&yaml, options());
+    consumer.batch().await;
+    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert!(before > 0);
+    drop(consumer);
+    for _ in 0..1000 {
+        if tokio::runtime::Handle::current().metrics().num_alive_tasks() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("tasks are left over");
+}
