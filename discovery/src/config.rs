@@ -4,7 +4,9 @@ use std::path::Path;
 #[cfg(any(feature = "file", feature = "http", feature = "dns"))]
 use std::time::Duration;
 
-use promferry_model::{Label, LabelsBuilder, NameValidation, TargetGroup};
+use promferry_model::NameValidation;
+#[cfg(any(feature = "static", feature = "file", feature = "http"))]
+use promferry_model::{Labels, LabelsBuilder, TargetGroup};
 use serde::{Deserialize, Deserializer};
 use smol_str::SmolStr;
 
@@ -14,6 +16,7 @@ use crate::mechanisms::dns::DnsSdConfig;
 use crate::mechanisms::file::FileSdConfig;
 #[cfg(feature = "http")]
 use crate::mechanisms::http::HttpSdConfig;
+use crate::mechanisms::mechanism::CustomMechanism;
 
 /// The discovery keys of one `scrape_config`.
 ///
@@ -39,6 +42,9 @@ pub struct DiscoveryConfigs {
     #[cfg(feature = "dns")]
     #[serde(deserialize_with = "null_is_default")]
     pub dns_sd_configs: Vec<DnsSdConfig>,
+    /// Mechanisms of the embedding program's own; no key of the configuration.
+    #[serde(skip)]
+    pub custom: Vec<CustomMechanism>,
 }
 
 impl DiscoveryConfigs {
@@ -108,6 +114,7 @@ impl StaticConfig {
     }
 
     /// The group that this entry describes. `meta` labels win over the entry's own, as in Prometheus.
+    #[cfg(any(feature = "static", feature = "file", feature = "http"))]
     pub(crate) fn into_group(self, source: SmolStr, meta: &[(&str, &str)]) -> TargetGroup {
         let mut labels = LabelsBuilder::default();
         for (name, value) in self.labels {
@@ -117,7 +124,7 @@ impl StaticConfig {
             labels.set(*name, *value);
         }
         let targets = self.targets.into_iter();
-        let targets = targets.map(|address| promferry_model::Labels::from_pairs([("__address__", address)]));
+        let targets = targets.map(|address| Labels::from_pairs([("__address__", address)]));
         TargetGroup { source, labels: labels.to_labels(), targets: targets.collect() }
     }
 }
@@ -180,10 +187,4 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// The target's own labels: its address and what the mechanism knows about it. Empty values are absent labels.
-#[cfg(feature = "dns")]
-pub(crate) fn target(labels: impl IntoIterator<Item = Label>) -> promferry_model::Labels {
-    promferry_model::Labels::from_pairs(labels.into_iter().map(|label| (label.name, label.value)))
 }

@@ -7,7 +7,7 @@
 //! its groups until it has found its own.
 //!
 //! It is not the other half of Prometheus' target handling: groups are passed on as found, relabelling and scraping are
-//! the consumer's. Nothing is written, and no mechanism is more than a module behind a feature ([`Discover`]).
+//! the consumer's. Each mechanism is a module behind a feature; a program adds its own with [`Discover`].
 //!
 //! # Example
 //!
@@ -41,7 +41,8 @@
 //!
 //! # Features
 //!
-//! All are on by default: `static`, `file`, `http` and `dns`, one a mechanism with what only it depends on.
+//! All are on by default: `static`, `file`, `http` and `dns`, one a mechanism with what only it depends on. Without any,
+//! there are the set and [`CustomMechanism`].
 
 mod config;
 mod discover;
@@ -61,3 +62,4 @@ pub use crate::mechanisms::dns::{DnsSdConfig, DnsServers};
 pub use crate::mechanisms::file::FileSdConfig;
 #[cfg(feature = "http")]
 pub use crate::mechanisms::http::HttpSdConfig;
+pub use crate::mechanisms::mechanism::CustomMechanism;

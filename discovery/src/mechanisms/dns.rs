@@ -16,12 +16,12 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
-use promferry_model::{PromDuration, TargetGroup, label};
+use promferry_model::{Labels, PromDuration, TargetGroup, label};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::refresh;
-use crate::config::{ConfigError, null_is_default, target, validate_interval};
+use crate::config::{ConfigError, null_is_default, validate_interval};
 use crate::{Discover, Error, Updates};
 
 /// One of the `dns_sd_configs`: names whose records are targets.
@@ -334,7 +334,7 @@ fn group(name: &str, records: &[RData], port: u16) -> TargetGroup {
             // The CNAMEs on the way to the records.
             _ => continue,
         };
-        targets.push(target(labels));
+        targets.push(labels.into_iter().map(|label| (label.name, label.value)).collect());
     }
-    TargetGroup { source: name.into(), labels: promferry_model::Labels::default(), targets }
+    TargetGroup { source: name.into(), labels: Labels::default(), targets }
 }

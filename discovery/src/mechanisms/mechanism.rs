@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{Discover, DiscoveryConfigs, DiscoveryOptions, Error};
@@ -14,6 +15,68 @@ pub(crate) enum Mechanism {
     Http(Box<crate::HttpSdConfig>),
     #[cfg(feature = "dns")]
     Dns(crate::DnsSdConfig),
+    Custom(CustomMechanism),
+}
+
+/// A mechanism of the embedding program's own, to run beside those of this crate.
+///
+/// It is the same mechanism as another one only if it is a clone of it.
+///
+/// ```
+/// use promferry_discovery::{CustomMechanism, Discover, Discovery, DiscoveryConfigs, DiscoveryOptions, Updates};
+/// use promferry_model::{Labels, TargetGroup};
+/// # use std::{future::Future, pin::Pin};
+///
+/// struct Myself;
+///
+/// impl Discover for Myself {
+///     fn run(self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+///         let targets = vec![Labels::from_pairs([("__address__", "localhost:9090")])];
+///         updates.replace(vec![TargetGroup { source: "myself".into(), targets, ..TargetGroup::default() }]);
+///         updates.succeeded();
+///         Box::pin(std::future::ready(()))
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let mut configs = DiscoveryConfigs::default();
+/// configs.custom.push(CustomMechanism::new("myself", "this process", || Box::new(Myself)));
+/// let (discovery, mut changes) = Discovery::new(DiscoveryOptions::default());
+/// discovery.apply([("collector".into(), configs)]);
+/// assert_eq!(changes.next().await[0].source, "myself");
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct CustomMechanism {
+    name: &'static str,
+    subject: String,
+    build: Arc<dyn Fn() -> Box<dyn Discover> + Send + Sync>,
+}
+
+impl CustomMechanism {
+    /// A mechanism called `name` that looks at `subject` (both for a reader) and is made by `build`, again after a panic.
+    pub fn new(
+        name: &'static str,
+        subject: impl Into<String>,
+        build: impl Fn() -> Box<dyn Discover> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, subject: subject.into(), build: Arc::new(build) }
+    }
+}
+
+impl PartialEq for CustomMechanism {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.build, &other.build)
+    }
+}
+
+impl fmt::Debug for CustomMechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CustomMechanism")
+            .field("name", &self.name)
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Mechanism {
@@ -30,10 +93,12 @@ impl Mechanism {
         mechanisms.extend(configs.http_sd_configs.into_iter().map(|config| Self::Http(Box::new(config))));
         #[cfg(feature = "dns")]
         mechanisms.extend(configs.dns_sd_configs.into_iter().map(Self::Dns));
+        mechanisms.extend(configs.custom.into_iter().map(Self::Custom));
         mechanisms
     }
 
     pub(crate) fn build(&self, options: &DiscoveryOptions) -> Result<Box<dyn Discover>, Error> {
+        // Unused where no feature is on.
         let _ = options;
         match *self {
             #[cfg(feature = "static")]
@@ -46,6 +111,7 @@ impl Mechanism {
             Self::Http(ref config) => Ok(Box::new(super::http::HttpDiscovery::new(config, &options.http)?)),
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => Ok(Box::new(super::dns::DnsDiscovery::new(config, &options.dns)?)),
+            Self::Custom(ref custom) => Ok((custom.build)()),
         }
     }
 
@@ -60,6 +126,7 @@ impl Mechanism {
             Self::Http(_) => "http",
             #[cfg(feature = "dns")]
             Self::Dns(_) => "dns",
+            Self::Custom(ref custom) => custom.name,
         }
     }
 
@@ -77,6 +144,7 @@ impl Mechanism {
             Self::Http(ref config) => super::http::without_password(config.url.expose()),
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => config.names.join(", "),
+            Self::Custom(ref custom) => custom.subject.clone(),
         }
     }
 }

@@ -158,7 +158,7 @@ async fn what_cannot_be_started_is_tried_again_and_never_displaces_what_runs() {
         errors[0]
     );
     consumer.is_quiet().await;
-    assert_eq!(consumer.targets(), [target.clone()]);
+    assert_eq!(consumer.targets(), [target.as_str()]);
     assert!(consumer.discovery.status()[0].is_failing);
 
     // Without one that runs, attempts go on until the file is there.

@@ -1,6 +1,11 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use promferry_discovery::DiscoveryOptions;
+use promferry_discovery::{CustomMechanism, Discover, DiscoveryConfigs, DiscoveryOptions, Updates};
+use promferry_model::{Labels, TargetGroup};
 
 use crate::support::{Consumer, configs, options};
 
@@ -171,4 +176,68 @@ async fn dropping_everything_ends_the_mechanisms() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("tasks are left over");
+}
+
+struct Scripted(Box<dyn FnOnce(&Updates) + Send>);
+
+impl Discover for Scripted {
+    fn run(self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { (self.0)(&updates) })
+    }
+}
+
+fn group(source: &str, addresses: &[&str]) -> TargetGroup {
+    let targets = addresses.iter().map(|address| Labels::from_pairs([("__address__", *address)])).collect();
+    TargetGroup { source: source.into(), targets, ..TargetGroup::default() }
+}
+
+fn custom(script: impl Fn(&Updates) + Send + Sync + 'static) -> DiscoveryConfigs {
+    let script = Arc::new(script);
+    let build = move || -> Box<dyn Discover> {
+        let script = script.clone();
+        Box::new(Scripted(Box::new(move |updates| script(updates))))
+    };
+    let mut configs = DiscoveryConfigs::default();
+    configs.custom.push(CustomMechanism::new("scripted", "", build));
+    configs
+}
+
+#[tokio::test]
+async fn reports_are_compared_by_source() {
+    let mut consumer = Consumer::new(options());
+    let configs = custom(|updates| {
+        updates.replace(vec![group("1", &["a"]), group("2", &["b"]), group("3", &[])]);
+        updates.set(group("2", &["c"]));
+        updates.set(group("4", &["d"]));
+        updates.remove("never there");
+        updates.remove("4");
+        updates.replace(vec![group("2", &["c"]), group("5", &["e"])]);
+        updates.set(group("5", &[]));
+        updates.succeeded();
+    });
+    consumer.discovery.apply([("job".into(), configs)]);
+    consumer.until(&["__address__=c"]).await;
+    consumer.is_quiet().await;
+    let status = consumer.discovery.status().remove(0);
+    assert_eq!(
+        (status.mechanism, status.groups, status.targets, status.refreshes_total),
+        ("scripted", 1, 1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_panic_costs_nothing_but_a_restart() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counter = runs.clone();
+    let configs = custom(move |updates| {
+        let run = counter.fetch_add(1, Ordering::SeqCst);
+        updates.set(group("1", &[if run == 0 { "a" } else { "b" }]));
+        assert!(run > 0, "broken on purpose");
+    });
+    let mut consumer = Consumer::new(options());
+    consumer.discovery.apply([("job".into(), configs)]);
+    consumer.until(&["__address__=a"]).await;
+    consumer.failure("broke down").await;
+    consumer.until(&["__address__=b"]).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
