@@ -65,17 +65,16 @@ impl Updates {
         self.finish(found);
     }
 
-    /// This is the group of its source now; one without targets is none.
-    pub fn set(&self, group: TargetGroup) {
+    /// These groups are those of their sources now (one without targets is none), and the sources in `removed` have
+    /// none any more. What is reported together reaches the consumer together.
+    pub fn change(&self, groups: Vec<TargetGroup>, removed: Vec<SmolStr>) {
         let mut found = self.found();
-        found.set(group);
-        self.finish(found);
-    }
-
-    /// The source has no group any more.
-    pub fn remove(&self, source: &str) {
-        let mut found = self.found();
-        found.remove(source);
+        for source in removed {
+            found.remove(&source);
+        }
+        for group in groups {
+            found.set(group);
+        }
         self.finish(found);
     }
 

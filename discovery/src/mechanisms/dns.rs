@@ -150,13 +150,17 @@ impl DnsDiscovery {
                     .map_err(|reason| format!("{name}: {reason}"))
             });
         }
-        let mut failures = Vec::new();
+        let (mut groups, mut failures) = (Vec::new(), Vec::new());
         while let Some(finished) = lookups.join_next().await {
             match finished {
-                Ok(Ok(group)) => updates.set(group),
+                Ok(Ok(group)) => groups.push(group),
                 Ok(Err(reason)) => failures.push(reason),
                 Err(error) => failures.push(error.to_string()),
             }
+        }
+        // A name that nobody could tell anything about says nothing, not even that there is nothing.
+        if !groups.is_empty() {
+            updates.change(groups, Vec::new());
         }
         failures.sort_unstable();
         if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }

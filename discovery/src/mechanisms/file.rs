@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use glob::MatchOptions;
 use promferry_model::{PromDuration, TargetGroup};
 use serde::Deserialize;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::list::{List, groups};
 use crate::config::{ConfigError, null_is_default, validate_interval};
@@ -134,7 +135,7 @@ struct KnownFile {
 #[derive(Default)]
 struct Look {
     set: Vec<TargetGroup>,
-    removed: Vec<String>,
+    removed: Vec<SmolStr>,
     errors: Vec<String>,
     /// Something was read, or failed to be.
     has_news: bool,
@@ -171,7 +172,7 @@ impl FileDiscovery {
         self.known.retain(|path, known| {
             let stays = files.binary_search(path).is_ok();
             if !stays {
-                look.removed.extend((0..known.groups).map(|index| format!("{path}:{index}")));
+                look.removed.extend((0..known.groups).map(|index| format_smolstr!("{path}:{index}")));
                 look.has_news = true;
             }
             stays
@@ -243,7 +244,8 @@ impl FileDiscovery {
         let parsed = parse(path, &content).and_then(|list| groups(list, path, "__meta_filepath"));
         match parsed {
             Ok(groups) => {
-                look.removed.extend((groups.len()..known.groups).map(|index| format!("{path}:{index}")));
+                look.removed
+                    .extend((groups.len()..known.groups).map(|index| format_smolstr!("{path}:{index}")));
                 known.groups = groups.len();
                 known.error = None;
                 look.set.extend(groups);
@@ -266,13 +268,8 @@ impl Discover for FileDiscovery {
                     return;
                 };
                 self = this;
-                for group in look.set {
-                    updates.set(group);
-                }
-                for source in look.removed {
-                    updates.remove(&source);
-                }
                 if look.has_news {
+                    updates.change(look.set, look.removed);
                     if look.errors.is_empty() {
                         updates.succeeded();
                     } else {

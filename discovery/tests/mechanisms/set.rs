@@ -47,6 +47,19 @@ async fn jobs_that_want_the_same_share_it() {
     assert!(consumer.jobs().is_empty() && consumer.discovery.status().is_empty());
 }
 
+/// The first look at many files is one batch, however slow the debounce.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_together_comes_together() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..50 {
+        std::fs::write(dir.path().join(format!("{number}.yml")), "[{targets: [a]}, {targets: [b]}]").unwrap();
+    }
+    let yaml = format!("file_sd_configs: [{{files: ['{}/*.yml']}}]", dir.path().display());
+    let mut consumer =
+        Consumer::run(&yaml, DiscoveryOptions { debounce: Duration::from_secs(60), ..options() });
+    assert_eq!(consumer.batch().await.len(), 100);
+}
+
 #[tokio::test]
 async fn an_unchanged_configuration_changes_nothing() {
     let mut consumer = Consumer::run(A, options());
@@ -207,12 +220,10 @@ async fn reports_are_compared_by_source() {
     let mut consumer = Consumer::new(options());
     let configs = custom(|updates| {
         updates.replace(vec![group("1", &["a"]), group("2", &["b"]), group("3", &[])]);
-        updates.set(group("2", &["c"]));
-        updates.set(group("4", &["d"]));
-        updates.remove("never there");
-        updates.remove("4");
+        updates.change(vec![group("2", &["c"]), group("4", &["d"])], vec!["never there".into()]);
+        updates.change(Vec::new(), vec!["4".into()]);
         updates.replace(vec![group("2", &["c"]), group("5", &["e"])]);
-        updates.set(group("5", &[]));
+        updates.change(vec![group("5", &[])], Vec::new());
         updates.succeeded();
     });
     consumer.discovery.apply([("job".into(), configs)]);
@@ -231,7 +242,7 @@ async fn a_panic_costs_nothing_but_a_restart() {
     let counter = runs.clone();
     let configs = custom(move |updates| {
         let run = counter.fetch_add(1, Ordering::SeqCst);
-        updates.set(group("1", &[if run == 0 { "a" } else { "b" }]));
+        updates.replace(vec![group("1", &[if run == 0 { "a" } else { "b" }])]);
         assert!(run > 0, "broken on purpose");
     });
     let mut consumer = Consumer::new(options());
