@@ -22,7 +22,8 @@ pub(super) struct Arena {
     /// Where each id's record starts.
     offsets: Vec<u32>,
     free: Vec<u32>,
-    dead_bytes: usize,
+    /// Records that nothing points to any more.
+    dead: usize,
     shapes: Shapes,
     families: Families,
     profiles: Vec<Rows>,
@@ -57,8 +58,8 @@ const SAME: u32 = u32::MAX - 1;
 const ABSENT: u32 = u32::MAX;
 /// Records end here, so that every offset differs from the marks above.
 const MAX_RECORDS: usize = u32::MAX as usize - (1 << 20);
-/// Below this many dead bytes compaction is not worth it.
-const WORTH_COMPACTING: usize = 4096;
+/// Below this many dead records compaction is not worth it.
+const WORTH_COMPACTING: usize = 32;
 
 /// Numbers have run out.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Arena {
             records: Vec::new(),
             offsets: Vec::new(),
             free: Vec::new(),
-            dead_bytes: 0,
+            dead: 0,
             shapes: Shapes::default(),
             families: Families::new(),
             profiles: profiles.iter().map(Rows::of).collect(),
@@ -104,14 +105,11 @@ impl Arena {
         if !self.contains(id) {
             return;
         }
-        self.dead_bytes += self.record_len(self.offsets[id.index()]);
+        self.dead += 1;
         self.offsets[id.index()] = FREE;
-        for at in 0..self.profiles.len() {
-            if let Some(&row) = self.profiles[at].rows.get(id.index()) {
-                if row < SAME {
-                    self.dead_bytes += self.record_len(row);
-                }
-                self.profiles[at].rows[id.index()] = ABSENT;
+        for rows in &mut self.profiles {
+            if let Some(row) = rows.rows.get_mut(id.index()) {
+                *row = ABSENT;
             }
         }
         self.free.push(id.index() as u32);
@@ -130,7 +128,7 @@ impl Arena {
         put_varint(&mut record, u64::from(row.shape));
         put_varint(&mut record, u64::from(family));
         record.extend_from_slice(&self.records[row.values..end]);
-        self.dead_bytes += end - old as usize;
+        self.dead += 1;
         extend_sparing(&mut self.records, &record);
         self.offsets[id.index()] = offset;
         Ok(())
@@ -155,10 +153,8 @@ impl Arena {
                 }
             }
         }
-        for rows in old {
-            let dropped = rows.rows.iter().filter(|&&row| row < SAME);
-            self.dead_bytes += dropped.map(|&row| self.record_len(row)).sum::<usize>();
-        }
+        // What belonged to profiles that are gone is as good as dead series.
+        self.dead += old.iter().flat_map(|rows| &rows.rows).filter(|&&row| row < SAME).count();
     }
 
     /// The number of a metric family, whose metadata is from now on `metadata`.
@@ -166,14 +162,14 @@ impl Arena {
         self.families.set(metadata, pool)
     }
 
-    /// Whether so much is dead that [`Arena::compact`] is worth its while.
+    /// Whether a quarter of the records is dead, so that [`Arena::compact`] is worth its while.
     pub(super) fn wants_compaction(&self) -> bool {
-        self.dead_bytes >= WORTH_COMPACTING && self.dead_bytes * 4 >= self.records.len()
+        self.dead >= WORTH_COMPACTING && self.dead * 4 >= self.dead + self.len()
     }
 
-    /// Frees what no series needs any more. Every number in use stays.
+    /// Frees what no series needs any more, and what tables hold in reserve. Every number in use stays.
     pub(super) fn compact(&mut self) {
-        let mut records = Vec::with_capacity(self.records.len() - self.dead_bytes.min(self.records.len()));
+        let mut records = Vec::with_capacity(self.records.len());
         let mut shapes = vec![false; self.shapes.numbers()];
         let mut families = vec![false; self.families.list.len()];
         let mut symbols = vec![false; self.symbols.slots()];
@@ -199,9 +195,19 @@ impl Arena {
         self.shapes.retain(|shape| shapes[shape as usize], |symbol| symbols[symbol.index()] = true);
         self.symbols.retain(|symbol| symbols[symbol.index()]);
         self.families.retain(|family| families[family as usize]);
+        records.shrink_to_fit();
         self.records = records;
+        let used = offsets.iter().rposition(|&offset| offset != FREE).map_or(0, |last| last + 1);
+        offsets.truncate(used);
+        offsets.shrink_to_fit();
         self.offsets = offsets;
-        self.dead_bytes = 0;
+        self.free.retain(|&id| (id as usize) < used);
+        self.free.shrink_to_fit();
+        for rows in &mut self.profiles {
+            rows.rows.truncate(used);
+            rows.rows.shrink_to_fit();
+        }
+        self.dead = 0;
     }
 
     pub(super) const fn symbols(&self) -> &SymbolTable {

@@ -140,7 +140,7 @@ impl TargetEncoder {
         }
         self.arena.remove(id);
         if self.open.is_none() {
-            self.compact();
+            self.compact_if_worthwhile();
         }
     }
 
@@ -250,6 +250,8 @@ impl TargetEncoder {
         self.context.give_scratch(scratch);
         if self.spread == Spread::Undecided && self.arena.len() > 0 {
             self.decide_spread(&mut finished);
+            // Most targets are complete now: what their tables hold in reserve is not needed.
+            self.compact();
         }
         self.end_scrape();
         finished
@@ -337,7 +339,7 @@ impl TargetEncoder {
 
     fn end_scrape(&mut self) {
         self.index = None;
-        self.compact();
+        self.compact_if_worthwhile();
         self.take_next_profiles();
     }
 
@@ -349,10 +351,14 @@ impl TargetEncoder {
         }
     }
 
-    fn compact(&mut self) {
-        if !self.arena.wants_compaction() {
-            return;
+    fn compact_if_worthwhile(&mut self) {
+        if self.arena.wants_compaction() {
+            self.compact();
         }
+    }
+
+    /// Only between scrapes: what is being encoded knows texts by their numbers, which may be given anew.
+    fn compact(&mut self) {
         self.arena.compact();
         let bytes = self.memory_bytes().next_multiple_of(RESERVE_STEP);
         if let Some(reservation) = self.reservation.as_mut().filter(|held| held.bytes() > bytes) {
