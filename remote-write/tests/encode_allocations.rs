@@ -2,16 +2,13 @@
 //! allocates.
 #![expect(unsafe_code, reason = "counting allocations takes an allocator of our own")]
 
-mod encode_support;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use encode_support::target;
 use promferry_model::{
     ExemplarView, Histogram, Labels, MemoryBudget, MetadataView, MetricType, Sample, SeriesId, SeriesView,
-    Timestamp,
+    TargetInfo, Timestamp,
 };
 use promferry_remote_write::Protocol;
 use promferry_remote_write::encode::{EncodingContext, Profile, Profiles, TargetEncoder};
@@ -75,7 +72,13 @@ fn a_sample_of_a_known_series_allocates_nothing() {
     };
     let profiles = Arc::new(Profiles::new(1, vec![profile(Protocol::V1), profile(Protocol::V2)]));
     let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
-    let mut encoder = TargetEncoder::new(&target("api", "a:1"), profiles, context);
+    let target = TargetInfo {
+        job: "api".into(),
+        labels: Labels::from_pairs([("instance", "a:1"), ("job", "api")]),
+        url: "http://a:1/metrics".into(),
+        scrape_interval: std::time::Duration::from_secs(15),
+    };
+    let mut encoder = TargetEncoder::new(&target, profiles, context);
     let ids: Vec<_> = (0..10_000)
         .map(|n| {
             let labels = Labels::from_pairs([

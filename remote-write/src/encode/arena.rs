@@ -35,7 +35,7 @@ pub(super) struct Arena {
 #[derive(Debug)]
 struct Rows {
     profile: Arc<Profile>,
-    /// By shape of the series: the shape with the external labels; [`NONE`] while not needed.
+    /// By shape of the series: the shape with the external labels; [`NONE`] where nothing is sent.
     shapes: Vec<u32>,
     /// By series id, if the profile relabels: where the record is, [`SAME`] or [`ABSENT`].
     rows: Vec<u32>,
@@ -239,7 +239,10 @@ impl Arena {
         let rows = &self.profiles[profile];
         match rows.rows.get(id.index()) {
             Some(&ABSENT) => None,
-            None | Some(&SAME) => Some(Row { shape: rows.shapes[own.shape as usize], values: own.values }),
+            None | Some(&SAME) => {
+                let shape = rows.shapes.get(own.shape as usize).copied().filter(|&shape| shape != NONE)?;
+                Some(Row { shape, values: own.values })
+            }
             Some(&offset) => Some(self.read_record(offset).0),
         }
     }
@@ -343,7 +346,10 @@ impl Arena {
             if shapes.len() <= shape {
                 shapes.resize(shape + 1, NONE);
             }
-            shapes[shape] = derived;
+            // A series without any label is not sent.
+            if !self.shapes.parts(derived).is_empty() {
+                shapes[shape] = derived;
+            }
         }
         if profile.keeps_every_series() {
             return Ok(());

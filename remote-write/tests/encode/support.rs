@@ -8,7 +8,7 @@ use promferry_model::{BucketCounts, Histogram, Labels, MetricType, ResetHint, Ta
 use promferry_remote_write::encode::{Request, join};
 use promferry_remote_write::{Fragment, Protocol, wire as prometheus_wire};
 
-pub fn target(job: &str, instance: &str) -> TargetInfo {
+pub(crate) fn target(job: &str, instance: &str) -> TargetInfo {
     TargetInfo {
         job: job.into(),
         labels: Labels::from_pairs([("instance", instance), ("job", job)]),
@@ -19,33 +19,33 @@ pub fn target(job: &str, instance: &str) -> TargetInfo {
 
 /// One time series as a receiver sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Received {
-    pub labels: Vec<(String, String)>,
-    pub value: Value,
-    pub exemplars: Vec<ReceivedExemplar>,
+pub(crate) struct Received {
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) value: Value,
+    pub(crate) exemplars: Vec<ReceivedExemplar>,
     /// 2.0 only: type, help, unit.
-    pub metadata: Option<(i32, String, String)>,
+    pub(crate) metadata: Option<(i32, String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// Bits of the value, timestamp, start timestamp.
     Sample(u64, i64, i64),
     Histogram(v2::Histogram),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct ReceivedExemplar {
-    pub labels: Vec<(String, String)>,
-    pub bits: u64,
-    pub timestamp: i64,
+pub(crate) struct ReceivedExemplar {
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) bits: u64,
+    pub(crate) timestamp: i64,
 }
 
-pub fn receive_all(fragments: &[Fragment]) -> Vec<Received> {
+pub(crate) fn receive_all(fragments: &[Fragment]) -> Vec<Received> {
     fragments.iter().flat_map(receive_fragment).collect()
 }
 
-pub fn receive_fragment(fragment: &Fragment) -> Vec<Received> {
+pub(crate) fn receive_fragment(fragment: &Fragment) -> Vec<Received> {
     let request = join(std::slice::from_ref(fragment)).unwrap();
     assert_eq!(request.counts, fragment.counts);
     let received = receive(&request);
@@ -59,7 +59,7 @@ pub fn receive_fragment(fragment: &Fragment) -> Vec<Received> {
 }
 
 /// Decodes a request as a strict receiver does and checks what holds for all of them.
-pub fn receive(request: &Request) -> Vec<Received> {
+pub(crate) fn receive(request: &Request) -> Vec<Received> {
     let received = match request.protocol {
         Protocol::V1 => receive_v1(request),
         Protocol::V2 => receive_v2(request),
@@ -153,7 +153,7 @@ fn v2_of_v1(h: &v1::Histogram) -> v2::Histogram {
 }
 
 /// What a receiver of 2.0 has to see of a histogram.
-pub fn expected_histogram(h: &Histogram, timestamp: i64, start_timestamp: i64) -> v2::Histogram {
+pub(crate) fn expected_histogram(h: &Histogram, timestamp: i64, start_timestamp: i64) -> v2::Histogram {
     use v1::histogram::{Count, ZeroCount};
     let spans = |spans: &[promferry_model::Span]| {
         spans.iter().map(|span| v1::BucketSpan { offset: span.offset, length: span.length }).collect()
@@ -194,10 +194,10 @@ pub fn expected_histogram(h: &Histogram, timestamp: i64, start_timestamp: i64) -
 }
 
 /// The number of a type in 1.0's and 2.0's enumerations, which agree.
-pub fn wire_type(metric_type: MetricType) -> i32 {
+pub(crate) fn wire_type(metric_type: MetricType) -> i32 {
     v1::MetricType::from(metric_type) as i32
 }
 
-pub fn pairs(labels: &[promferry_model::Label]) -> Vec<(String, String)> {
+pub(crate) fn pairs(labels: &[promferry_model::Label]) -> Vec<(String, String)> {
     labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect()
 }

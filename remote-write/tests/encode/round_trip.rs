@@ -1,11 +1,9 @@
 //! What the encoder writes is what a receiver's generated types read, for any scrape and any profile.
 
-mod encode_support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use encode_support::{
+use crate::support::{
     Received, ReceivedExemplar, Value, expected_histogram, pairs, receive_all, target, wire_type,
 };
 use promferry_model::{

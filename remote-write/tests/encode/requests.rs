@@ -1,10 +1,8 @@
 //! Joining, splitting and transcoding lose nothing and keep the order.
 
-mod encode_support;
-
 use std::sync::Arc;
 
-use encode_support::{Received, Value, receive, receive_all, receive_fragment, target};
+use crate::support::{Received, Value, receive, receive_all, receive_fragment, target};
 use promferry_model::{
     ExemplarView, Histogram, Labels, MemoryBudget, Metadata, MetadataView, MetricType, Sample, SeriesView,
     Timestamp,
@@ -17,7 +15,7 @@ use promferry_remote_write::{Compression, Fragment, Protocol, wire};
 use proptest::prelude::*;
 
 /// Fragments of several scrapes of a page of `series` series, some with exemplars or histograms.
-fn fragments(protocol: Protocol, series: usize, scrapes: usize) -> Vec<Fragment> {
+pub(crate) fn fragments(protocol: Protocol, series: usize, scrapes: usize) -> Vec<Fragment> {
     let profile = Profile {
         external_labels: Labels::from_pairs([("cluster", "eu"), ("region", "eu-central-1")]),
         protocol,
@@ -66,7 +64,7 @@ fn fragments(protocol: Protocol, series: usize, scrapes: usize) -> Vec<Fragment>
     fragments
 }
 
-const PROTOCOLS: [Protocol; 2] = [Protocol::V1, Protocol::V2];
+pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::V1, Protocol::V2];
 
 #[test]
 fn a_request_is_its_fragments_one_after_the_other() {
