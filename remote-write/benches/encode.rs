@@ -188,6 +188,7 @@ fn prost_v2(bencher: Bencher<'_, '_>) {
 
 /// What a request of 2,000 samples weighs, printed once.
 #[divan::bench(sample_count = 1, sample_size = 1)]
+#[expect(clippy::print_stderr, reason = "a figure beside the table")]
 fn bytes_a_sample() {
     for protocol in [Protocol::V1, Protocol::V2] {
         let mut page = page(protocol);

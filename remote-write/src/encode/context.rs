@@ -16,6 +16,7 @@ pub struct EncodingContext {
     pub(super) seed: u64,
     pub(super) fingerprints: Arc<Fingerprints>,
     pub(super) metadata: MetadataPool,
+    #[expect(clippy::vec_box, reason = "it moves between here and the encoders without being copied")]
     scratch: Mutex<Vec<Box<Scratch>>>,
 }
 

@@ -197,7 +197,7 @@ impl Shard {
 
     /// Maps the high half of the hash onto the places, any number of them.
     fn home(&self, fingerprint: u64) -> usize {
-        ((fingerprint >> 32) * self.slots.len() as u64 >> 32) as usize
+        (((fingerprint >> 32) * self.slots.len() as u64) >> 32) as usize
     }
 
     fn grow(&mut self) {
@@ -214,7 +214,7 @@ impl Shard {
 }
 
 fn of(slot: Slot) -> u64 {
-    u64::from(slot[0]) | u64::from(slot[1]) << 32
+    u64::from(slot[0]) | (u64::from(slot[1]) << 32)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -266,7 +266,7 @@ fn expected(profile: &ProfileSpec, series: &[SeriesSpec], points: &[Point]) -> V
                 if !profile.histograms || (!profile.v2 && histogram.schema == CUSTOM_BUCKETS_SCHEMA) {
                     continue;
                 }
-                Value::Histogram(expected_histogram(histogram, point.timestamp, start))
+                Value::Histogram(Box::new(expected_histogram(histogram, point.timestamp, start)))
             }
         };
         let exemplars = point.exemplars.iter().filter(|_| profile.exemplars).map(|e| ReceivedExemplar {

@@ -231,6 +231,7 @@ fn a_huge_target_takes_lanes_by_series_and_always_the_same() {
             encoder.begin();
             ids.iter().for_each(|&id| encoder.sample(id, Sample::new(AT, 1.0)));
             for fragment in encoder.finish().unwrap().profiles.swap_remove(0).fragments {
+                assert!(fragment.raw_len <= 64 * 1024 && fragment.counts.values() <= 500);
                 for series in receive_fragment(&fragment) {
                     lanes.entry(series.labels).or_default().insert(fragment.lane);
                 }

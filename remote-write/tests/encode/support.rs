@@ -31,7 +31,7 @@ pub(crate) struct Received {
 pub(crate) enum Value {
     /// Bits of the value, timestamp, start timestamp.
     Sample(u64, i64, i64),
-    Histogram(v2::Histogram),
+    Histogram(Box<v2::Histogram>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +84,7 @@ fn receive_v1(request: &Request) -> Vec<Received> {
         labels: labels(&series.labels),
         value: match (&series.samples[..], &series.histograms[..]) {
             ([sample], []) => Value::Sample(sample.value.to_bits(), sample.timestamp, 0),
-            ([], [histogram]) => Value::Histogram(v2_of_v1(histogram)),
+            ([], [histogram]) => Value::Histogram(Box::new(v2_of_v1(histogram))),
             _ => panic!("one value a time series: {series:?}"),
         },
         exemplars: series
@@ -115,7 +115,7 @@ fn receive_v2(request: &Request) -> Vec<Received> {
         labels: labels(&series.labels_refs),
         value: match (&series.samples[..], &series.histograms[..]) {
             ([s], []) => Value::Sample(s.value.to_bits(), s.timestamp, s.start_timestamp),
-            ([], [histogram]) => Value::Histogram(histogram.clone()),
+            ([], [histogram]) => Value::Histogram(Box::new(histogram.clone())),
             _ => panic!("one value a time series: {series:?}"),
         },
         exemplars: series
