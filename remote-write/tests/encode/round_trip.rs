@@ -1,6 +1,6 @@
 //! What the encoder writes is what a receiver's generated types read, for any scrape and any profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::support::{
@@ -318,9 +318,16 @@ fn check(scrape: &EncodedScrape, profiles: &[ProfileSpec], series: &[SeriesSpec]
     for (encoded, profile) in scrape.profiles.iter().zip(profiles) {
         let mut expected = by_series(expected(profile, series, points));
         let mut received = by_series(receive_all(&encoded.fragments));
-        if !profile.relabel.is_empty() {
-            // Relabelling can make one series of two, whose order among each other is nobody's promise.
-            for values in expected.values_mut().chain(received.values_mut()) {
+        // External labels and relabelling can make one series of two, whose order among each other is
+        // nobody's promise.
+        let mut sources: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (labels, _) in series {
+            if let Some(derived) = profile.labels(labels) {
+                sources.entry(derived).or_default().insert(labels);
+            }
+        }
+        for (labels, values) in expected.iter_mut().chain(&mut received) {
+            if sources.get(labels).is_none_or(|sources| sources.len() > 1) {
                 values.sort_by_key(|value| format!("{value:?}"));
             }
         }
