@@ -1,7 +1,7 @@
 //! From a scrape's samples to fragments, and from fragments to requests. Pure and synchronous.
 //!
 //! [`TargetEncoder`] writes one target's samples as wire bytes, without building messages, into
-//! [`Fragment`](crate::Fragment)s: one for each [`Profile`] and lane, more when they get large.
+//! [`Fragment`]s: one for each [`Profile`] and lane, more when they get large.
 //! [`RequestBuilder`] joins fragments into what is sent at once.
 
 mod arena;
