@@ -103,7 +103,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// Adds all of `source`, whose counts are known.
+    /// Adds all of `source`, whose counts are known. After an error nothing of it is there.
     pub(super) fn add_all(
         &mut self,
         source: &Message<'_>,
@@ -111,8 +111,12 @@ impl Assembler {
         counts: Counts,
         (min, max): (Timestamp, Timestamp),
     ) -> Result<(), FragmentError> {
+        let before = self.series.len();
         for &series in &source.series {
-            self.write(source, map, series).map_err(|_| source.malformed())?;
+            if self.write(source, map, series).is_err() {
+                self.series.truncate(before);
+                return Err(source.malformed());
+            }
         }
         self.counts += counts;
         self.min_timestamp = self.min_timestamp.min(min);

@@ -103,9 +103,8 @@ impl RequestBuilder {
     /// Adds a fragment if it fits.
     ///
     /// # Errors
-    /// [`FragmentError`] when the fragment can't be read. The builder is then as it was, except after an
-    /// error in a 2.0 fragment's series, when what was read of it may be in the request: finish or
-    /// [`clear`](Self::clear) it.
+    /// [`FragmentError`] when the fragment can't be read. The request is then as it was. Of a compressed 1.0
+    /// fragment only the length in front is read.
     pub fn push(&mut self, fragment: &Fragment) -> Result<Pushed, FragmentError> {
         if fragment.protocol == self.protocol {
             return self.push_same(fragment, 0);

@@ -274,6 +274,26 @@ proptest! {
 }
 
 #[test]
+fn a_fragment_that_cannot_be_read_leaves_the_request_as_it_was() {
+    let good = fragments(Protocol::V2, 20, 1);
+    let series = |name| wire::v2::TimeSeries {
+        labels_refs: vec![1, name],
+        samples: vec![wire::v2::Sample { value: 1.0, timestamp: 7, start_timestamp: 0 }],
+        ..Default::default()
+    };
+    let symbols = ["", "__name__", "a"].map(String::from).to_vec();
+    let message = wire::v2::Request { symbols, timeseries: vec![series(2), series(3)] };
+    let raw = prost::Message::encode_to_vec(&message);
+    let damaged = Fragment { raw_len: raw.len() as u32, body: raw.into(), ..good[0].clone() };
+    let mut builder = RequestBuilder::new(Protocol::V2, RequestLimits::NONE);
+    for fragment in &good {
+        assert!(matches!(builder.push(fragment).unwrap(), Pushed::Added { .. }));
+        assert!(matches!(builder.push(&damaged), Err(FragmentError::Malformed { .. })));
+    }
+    assert_eq!(receive(&builder.finish().unwrap()), receive_all(&good));
+}
+
+#[test]
 fn an_announced_size_is_checked_before_it_is_believed() {
     let all = fragments(Protocol::V1, 400, 2);
     let fragment = all.iter().find(|fragment| fragment.compression == Compression::Snappy).unwrap();
