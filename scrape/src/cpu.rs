@@ -40,7 +40,7 @@ impl CpuSections {
         let permit = Arc::clone(&self.0.free).acquire_owned().await.ok();
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let scratch = idle.unwrap_or_else(|| Scratch::new(budget));
-        Section { scratch: Some(scratch), shared: Arc::clone(&self.0), _permit: permit }
+        Section { scratch: Some(scratch), shared: Some(Arc::clone(&self.0)), _permit: permit }
     }
 }
 
@@ -56,11 +56,17 @@ impl fmt::Debug for CpuSections {
 /// The right to work on one page, with the buffers to do it.
 pub(crate) struct Section {
     scratch: Option<Scratch>,
-    shared: Arc<Shared>,
+    /// Where the buffers go afterwards.
+    shared: Option<Arc<Shared>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Section {
+    /// A section that belongs to its owner alone and counts against no permits.
+    pub(crate) fn alone() -> Self {
+        Self { scratch: None, shared: None, _permit: None }
+    }
+
     /// The buffers.
     pub(crate) fn scratch(&mut self, budget: &MemoryBudget) -> &mut Scratch {
         self.scratch.get_or_insert_with(|| Scratch::new(budget))
@@ -74,8 +80,8 @@ impl Section {
 
 impl Drop for Section {
     fn drop(&mut self) {
-        if let Some(scratch) = self.scratch.take() {
-            self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        if let (Some(scratch), Some(shared)) = (self.scratch.take(), &self.shared) {
+            shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
         }
     }
 }

@@ -73,6 +73,8 @@ impl Scratch {
         match gunzip(compressed, &mut page, &mut self.held, limits) {
             Ok(()) => Ok(page),
             Err(error) => {
+                // How far a page came that could not be inflated says nothing about pages.
+                page.clear();
                 self.put_back(page);
                 Err(error)
             }

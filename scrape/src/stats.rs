@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::ScrapeError;
+use crate::section::SectionOutput;
 use crate::state::PageCounts;
 
 /// One job's account of its scrapes: `scheduled = scraped + failed + missed + running`, in every snapshot.
@@ -88,6 +90,21 @@ pub struct JobStats {
 }
 
 impl JobStats {
+    /// Adds all but the ledger of one section.
+    pub(crate) fn add_section<C>(&mut self, section: &SectionOutput<C>) {
+        match &section.result {
+            Err(ScrapeError::SampleLimit { .. }) => self.exceeded_sample_limit += 1,
+            Err(ScrapeError::BodySizeLimit { .. }) => self.exceeded_body_size_limit += 1,
+            Err(ScrapeError::LabelLimits { .. }) => self.exceeded_label_limits += 1,
+            Err(ScrapeError::BucketLimit { .. }) => self.exceeded_bucket_limit += 1,
+            _ => {}
+        }
+        self.panics += section.panics;
+        self.bytes_received += section.bytes_received;
+        self.bytes_inflated += section.bytes_inflated;
+        self.add(&section.counts);
+    }
+
     pub(crate) fn add(&mut self, page: &PageCounts) {
         self.samples_scraped += page.scraped;
         self.samples_post_metric_relabeling += page.post_metric_relabeling;

@@ -372,9 +372,6 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         at: Timestamp,
         output: SectionOutput<<S::Target as TargetSink>::Commit>,
     ) {
-        if let Some(section::Commit { ticket, marked }) = output.commit {
-            self.tickets.push(ticket, marked);
-        }
         self.shared.running.store(false, Ordering::Relaxed);
         let error = output.result.as_ref().err();
         let mut stats = self.shared.stats.lock();
@@ -383,17 +380,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             None => stats.ledger.scraped += 1,
             Some(error) => *stats.ledger.failed.entry(error.reason()).or_default() += 1,
         }
-        match error {
-            Some(ScrapeError::SampleLimit { .. }) => stats.exceeded_sample_limit += 1,
-            Some(ScrapeError::BodySizeLimit { .. }) => stats.exceeded_body_size_limit += 1,
-            Some(ScrapeError::LabelLimits { .. }) => stats.exceeded_label_limits += 1,
-            Some(ScrapeError::BucketLimit { .. }) => stats.exceeded_bucket_limit += 1,
-            _ => {}
-        }
-        stats.panics += output.panics;
-        stats.bytes_received += output.bytes_received;
-        stats.bytes_inflated += output.bytes_inflated;
-        stats.add(&output.counts);
+        stats.add_section(&output);
         drop(stats);
         let url = assignment.target.url();
         let health = if error.is_none() { TargetHealth::Up } else { TargetHealth::Down };
@@ -412,6 +399,10 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             duration: output.duration,
             health,
         };
+        drop(last);
+        if let Some(section::Commit { ticket, marked }) = output.commit {
+            self.tickets.push(ticket, marked);
+        }
     }
 
     /// Ends a target that is gone: its series get their markers at the time of the first scrape that did not

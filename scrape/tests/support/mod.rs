@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+pub mod refusing_sink;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,8 +15,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use promferry_http_client::HttpOptions;
-use promferry_model::{Appended, Clock, Labels, MemorySink, Sink, TargetGroup, Timestamp, is_stale_nan};
-use promferry_scrape::{GlobalConfig, Job, ScrapeConfig, Scraper, ScraperOptions};
+use promferry_model::{
+    Appended, Clock, Labels, MemorySink, Receipt, Sink, SinkError, TargetGroup, Timestamp, is_stale_nan,
+};
+use promferry_scrape::{
+    GlobalConfig, Job, PageOutcome, PageReader, ScrapeConfig, ScrapeError, Scraper, ScraperOptions, Target,
+    discovered_labels,
+};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -262,4 +269,83 @@ pub fn value_of(appended: &[Appended], name: &str) -> String {
 #[allow(dead_code, reason = "a bound that the compiler checks")]
 fn a_scraper_may_be_shared<S: Sink>(scraper: &Scraper<S>) -> &(dyn Send + Sync) {
     scraper
+}
+
+/// Pages of one target, read one after the other at an interval of 15 s.
+pub struct Pages {
+    pub sink: MemorySink,
+    pub reader: PageReader<MemorySink>,
+    scrapes: i64,
+}
+
+impl Pages {
+    pub fn new(keys: serde_json::Value) -> Self {
+        Self::with_options(keys, &[], options_at_start())
+    }
+
+    pub fn with_options(keys: serde_json::Value, labels: &[(&str, &str)], options: ScraperOptions) -> Self {
+        Self::of_job(job(keys), labels, options)
+    }
+
+    pub fn of_job(job: Job, labels: &[(&str, &str)], options: ScraperOptions) -> Self {
+        let sink = MemorySink::new();
+        let reader = PageReader::new(&sink, job.clone(), target(&job, labels), options);
+        Self { sink, reader, scrapes: 0 }
+    }
+
+    /// The timestamp of the scrape that comes next.
+    pub fn next_at(&self) -> Timestamp {
+        Timestamp::from_millis(START_MS + self.scrapes * 15_000)
+    }
+
+    /// Reads a text page; gives the samples without the report series.
+    pub fn text(&mut self, page: &str) -> Vec<String> {
+        lines(&self.read(page, "text/plain").1)
+    }
+
+    pub fn read(&mut self, page: &str, content_type: &str) -> (Read, Vec<Appended>) {
+        self.bytes(page.as_bytes().to_vec(), content_type)
+    }
+
+    pub fn bytes(&mut self, page: Vec<u8>, content_type: &str) -> (Read, Vec<Appended>) {
+        let at = self.next_at();
+        self.scrapes += 1;
+        let outcome = self.reader.read(page, Some(content_type), at);
+        (outcome, self.sink.take())
+    }
+
+    /// A scrape whose target did not answer.
+    pub fn unreachable(&mut self) -> Vec<String> {
+        let at = self.next_at();
+        self.scrapes += 1;
+        let _ = self.reader.fail(ScrapeError::Timeout { timeout_ms: 1 }, at);
+        lines(&self.sink.take())
+    }
+}
+
+pub type Read = PageOutcome<std::future::Ready<Result<Receipt, SinkError>>>;
+
+pub fn target(job: &Job, labels: &[(&str, &str)]) -> Target {
+    let own = [("__address__", "host:80")].into_iter().chain(labels.iter().copied());
+    let discovered = discovered_labels(job.config(), &Labels::from_pairs(own), &Labels::default());
+    Target::populate(job.config(), &discovered, |labels| job.target_rules().apply(labels)).unwrap().unwrap()
+}
+
+/// Options whose clock stands still.
+pub fn options_at_start() -> ScraperOptions {
+    let mut options = ScraperOptions::default();
+    options.clock = Arc::new(StandingClock);
+    options
+}
+
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(START_MS)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
 }
