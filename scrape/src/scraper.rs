@@ -137,6 +137,13 @@ impl<S: Sink> Scraper<S> {
                 }
                 None => Pool::new(job),
             };
+            // A job that comes back finds the loops that still end its series, and its counters with them.
+            let name = pool.job.name.clone();
+            pool.retiring
+                .extend(state.leaving.extract_if(.., |task| task.shared.assignment().job.name == name));
+            if let Some(task) = pool.retiring.first() {
+                pool.stats = Arc::clone(&task.shared.stats);
+            }
             self.sync(&mut pool, &mut *state.rng, true);
             state.pools.insert(pool.job.name.clone(), pool);
         }

@@ -27,6 +27,8 @@ pub(crate) struct Scratch {
     /// The last timestamps that this page replaced, to be put back if it fails.
     pub(crate) replaced_timestamps: Vec<(SeriesId, Option<Timestamp>)>,
     pub(crate) ended: Vec<SeriesId>,
+    /// The first series of this page that was refused, and why.
+    pub(crate) refused: Option<String>,
     held: Held,
     /// How large pages have been lately.
     usual_bytes: usize,
@@ -45,6 +47,7 @@ impl Scratch {
             tracked: SeriesSet::default(),
             replaced_timestamps: Vec::new(),
             ended: Vec::new(),
+            refused: None,
             held: Held::new(budget, Purpose::Bodies),
             usual_bytes: 0,
         }
@@ -58,6 +61,7 @@ impl Scratch {
         self.tracked.clear();
         self.replaced_timestamps.clear();
         self.ended.clear();
+        self.refused = None;
         self.exemplars.start();
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct SectionOutput<C> {
     pub(crate) bytes_received: u64,
     pub(crate) bytes_inflated: u64,
     pub(crate) panics: u64,
+    /// The first series that was refused, and why.
+    pub(crate) refused: Option<String>,
 }
 
 /// A scrape handed to the sink.
@@ -168,7 +170,9 @@ pub(crate) fn run<T: TargetSink>(
             None
         }
     };
-    section.scratch(budget).finish();
+    let scratch = section.scratch(budget);
+    scratch.finish();
+    let refused = scratch.refused.take();
     SectionOutput {
         result,
         counts,
@@ -177,6 +181,7 @@ pub(crate) fn run<T: TargetSink>(
         bytes_received,
         bytes_inflated,
         panics,
+        refused,
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct LastScrape {
     pub(crate) at: Option<Timestamp>,
     pub(crate) duration: Duration,
     pub(crate) health: TargetHealth,
+    /// Some series were refused.
+    pub(crate) refused: bool,
 }
 
 /// `url` as it is reached from elsewhere.

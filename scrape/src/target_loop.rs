@@ -393,7 +393,13 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                 tracing::warn!(job = %assignment.job.name, target = url, %error, "scrape failed");
             }
         }
+        if let Some(refused) = &output.refused
+            && !last.refused
+        {
+            tracing::warn!(job = %assignment.job.name, target = url, series = refused, "new series are refused");
+        }
         *last = LastScrape {
+            refused: output.refused.is_some(),
             error: error.map(ToString::to_string),
             at: Some(at),
             duration: output.duration,

@@ -1,4 +1,5 @@
 //! Jobs as configuration writes them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 use promferry_scrape::{ByteSize, GlobalConfig, ScrapeConfig, ScrapeProtocol};

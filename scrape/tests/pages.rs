@@ -1,11 +1,12 @@
 //! What becomes of pages: labels, timestamps, limits, staleness, report series.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod support;
 
 use promferry_model::{MemoryBudget, Timestamp, is_stale_nan};
 use promferry_scrape::JobStats;
 use serde_json::json;
-use support::{Pages, START_MS, lines, options_at_start, value_of};
+use support::{Pages, START_MS, gzip, lines, options_at_start, value_of};
 
 #[test]
 fn a_series_that_leaves_is_ended_once_and_may_return() {
@@ -382,9 +383,70 @@ fn start_timestamps_are_read_when_asked_for() {
     assert_eq!(lines(&samples), ["a_total 1"]);
 }
 
-fn gzip(data: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+/// A delimited `MetricFamily` of one native histogram with `deltas` in consecutive buckets of schema 3 and a
+/// classic bucket beside them (prometheus/client_model `metrics.proto`).
+fn native_histogram(deltas: &[u8]) -> Vec<u8> {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2, content.len() as u8], content].concat()
+    }
+    let span = [0x08, 0, 0x10, deltas.len() as u8];
+    let zigzag: Vec<u8> = deltas.iter().map(|delta| delta * 2).collect();
+    let bucket = [&[0x08, 1, 0x11][..], &2.0f64.to_le_bytes()].concat();
+    let histogram = [
+        &[0x08, 9, 0x11][..],
+        &7.5f64.to_le_bytes(),
+        &field(3, &bucket),
+        // schema 3 as sint32, then spans and deltas of the positive side
+        &[0x28, 6],
+        &[0x62, 4][..],
+        &span,
+        &[0x6a, zigzag.len() as u8],
+        &zigzag,
+    ]
+    .concat();
+    let metric = field(7, &histogram);
+    let family = [field(1, b"h"), vec![0x18, 4], field(4, &metric)].concat();
+    [vec![family.len() as u8], family].concat()
+}
+
+#[test]
+fn native_histograms_keep_their_limits_and_end_as_histograms() {
+    use promferry_model::BucketCounts;
+    let native = json!({"scrape_native_histograms": true});
+    let mut pages = Pages::new(native.clone());
+    let (outcome, samples) = pages.bytes(native_histogram(&[1, 2, 0, 1]), PROTOBUF);
+    outcome.result.unwrap();
+    let histogram = samples[0].histogram.clone().unwrap();
+    assert_eq!((histogram.schema, histogram.bucket_count(), samples[0].labels.get("__name__")), (3, 4, "h"));
+    let (_, samples) = pages.bytes(Vec::new(), PROTOBUF);
+    let ended = samples[0].histogram.as_ref().unwrap();
+    assert!(is_stale_nan(ended.sum) && samples[0].labels.get("__name__") == "h");
+
+    let limited = |keys: serde_json::Value, deltas: &[u8]| {
+        let mut all = native.clone();
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let (outcome, samples) = Pages::new(all).bytes(native_histogram(deltas), PROTOBUF);
+        outcome.result.map(|()| samples[0].histogram.clone().unwrap())
+    };
+    let merged = limited(json!({"native_histogram_bucket_limit": 3}), &[1, 2, 0, 1]).unwrap();
+    assert_eq!((merged.schema, merged.bucket_count()), (2, 3));
+    let BucketCounts::Integer { positive, .. } = &merged.counts else { panic!("integers stay integers") };
+    assert_eq!(positive, &[1, 5, -2], "1, then 3 and 3, then 4");
+    assert_eq!(limited(json!({"native_histogram_min_bucket_factor": 2.0}), &[1]).unwrap().schema, 0);
+    // 20 buckets at schema 3 are two at schema -1 and cannot be fewer than one: schema -4 is the end.
+    let deltas = [1; 20];
+    assert_eq!(limited(json!({"native_histogram_bucket_limit": 2}), &deltas).unwrap().bucket_count(), 2);
+
+    // Without the option what is left is the classic histogram.
+    let (_, samples) = Pages::new(json!({})).bytes(native_histogram(&[1]), PROTOBUF);
+    assert_eq!(
+        lines(&samples)
+            .iter()
+            .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
+            .collect::<Vec<_>>(),
+        ["h_count", "h_sum", "h_bucket", "h_bucket"]
+    );
 }

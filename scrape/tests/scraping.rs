@@ -1,12 +1,16 @@
 //! A scraper against real HTTP servers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use promferry_http_client::HttpOptions;
-use promferry_model::{LabelsBuilder, MemoryBudget, MemorySink, SeriesContext, Stage, Verdict};
+use promferry_model::{
+    Clock, LabelsBuilder, MemoryBudget, MemorySink, Purpose, SeriesContext, Stage, Timestamp, Verdict,
+};
 use promferry_scrape::{Job, KeptPage, PageKeeper, Scraper, TargetHealth};
 use serde_json::json;
 use support::{Answer, Exporter, Scene, config, group, job, lines, options, value_of, wait_for};
@@ -118,7 +122,7 @@ async fn an_unreachable_target_is_down() {
     scraper.apply(vec![job(fast())]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     scraper.update("test", vec![group(&free.to_string(), &[])]).unwrap();
-    wait_for(|| !sink.appended().is_empty()).await;
+    wait_for(|| scraper.status()[0].active[0].health == TargetHealth::Down).await;
     assert_eq!(value_of(&sink.appended(), "up"), "0");
     let status = scraper.status();
     assert!(
@@ -334,6 +338,51 @@ async fn a_panic_fails_the_scrape_keeps_the_page_and_the_state() {
 }
 
 #[tokio::test]
+async fn a_loop_that_panics_is_started_again_and_goes_on_with_its_series() {
+    let clock = Arc::new(PanickingClock::new());
+    let mut options = options();
+    options.clock = clock.clone();
+    let scene = Scene::with_options(fast(), Answer::text("a 1\n"), options).await;
+    scene.next_scrape().await;
+    clock.panic_once.store(true, Ordering::SeqCst);
+    wait_for(|| scene.scraper.stats()["test"].loop_restarts == 1).await;
+    scene.sink.take();
+    assert_eq!(lines(&scene.next_scrape().await), ["a 1"]);
+    scene.exporter.set(Answer::text("b 1\n"));
+    wait_for(|| lines(&scene.sink.appended()).contains(&"a stale".to_owned())).await;
+    assert!(scene.scraper.stats()["test"].ledger.balances());
+}
+
+#[tokio::test]
+async fn a_page_waits_for_memory_and_then_fails_by_name() {
+    let budget = MemoryBudget::new(1 << 20);
+    let mut options = options();
+    options.budget = budget.clone();
+    let scene = Scene::with_options(fast(), Answer::text("a 1\n"), options).await;
+    scene.next_scrape().await;
+    let all = budget.try_reserve(Purpose::Buffers, budget.available()).unwrap();
+    wait_for(|| scene.last_error().contains("no memory was free for the page")).await;
+    drop(all);
+    wait_for(|| scene.last_error().is_empty()).await;
+    assert!(scene.scraper.stats()["test"].ledger.failed["memory"] > 0);
+}
+
+#[tokio::test]
+async fn a_job_that_returns_goes_on_with_its_series() {
+    let keys = || json!({"scrape_interval": "300ms", "scrape_timeout": "300ms"});
+    let scene = Scene::start(keys(), Answer::text("a 1\n")).await;
+    scene.next_scrape().await;
+    scene.scraper.apply(Vec::new());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    scene.scraper.apply(vec![job(keys())]);
+    scene.discover(&[]);
+    scene.sink.take();
+    for _ in 0..4 {
+        assert_eq!(lines(&scene.next_scrape().await), ["a 1"]);
+    }
+}
+
+#[tokio::test]
 async fn a_sink_that_cannot_store_is_counted_and_markers_are_owed_again() {
     use support::refusing_sink::RefusingSink;
     let sink = RefusingSink::default();
@@ -349,6 +398,33 @@ async fn a_sink_that_cannot_store_is_counted_and_markers_are_owed_again() {
     sink.refuse(false);
     wait_for(|| lines(&sink.memory.appended()).contains(&"a stale".to_owned())).await;
     assert!(scraper.stats()["test"].ledger.balances());
+}
+
+/// Panics once when told to, on the thread of the loops.
+struct PanickingClock {
+    clock: support::TokioClock,
+    panic_once: AtomicBool,
+    thread: std::thread::ThreadId,
+}
+
+impl PanickingClock {
+    fn new() -> Self {
+        let thread = std::thread::current().id();
+        Self { clock: support::TokioClock::new(), panic_once: AtomicBool::new(false), thread }
+    }
+}
+
+impl Clock for PanickingClock {
+    fn now(&self) -> Timestamp {
+        let told =
+            self.thread == std::thread::current().id() && self.panic_once.swap(false, Ordering::SeqCst);
+        assert!(!told, "a clock that panics");
+        self.clock.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
 }
 
 struct SlowStage;

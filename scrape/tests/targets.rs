@@ -1,5 +1,6 @@
 //! Targets as discovery and relabelling make them; cases after Prometheus 3.16 `scrape/target_test.go` and
 //! `scrape/manager_test.go`, in our own words.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod support;
 

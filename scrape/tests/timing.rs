@@ -1,4 +1,5 @@
 //! When targets are scraped, on a simulated clock: tokio's time is paused and goes on when all wait.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod support;
 

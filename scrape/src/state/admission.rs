@@ -76,7 +76,8 @@ impl<T: TargetSink> TargetState<T> {
                 Ok(Admission::Series(id))
             }
             Err(reason) => {
-                tracing::debug!(series = %scratch.builder, %reason, "series refused");
+                let labels = &scratch.builder;
+                scratch.refused.get_or_insert_with(|| format!("{labels}: {reason}"));
                 counts.refused.count(&reason);
                 Ok(Admission::Refused)
             }

@@ -88,6 +88,7 @@ impl<T: TargetSink> TargetState<T> {
                         && !job.histogram_limits.apply(&mut histogram)
                     {
                         reading.over_bucket_limit = true;
+                        scratch.seen.insert(id.id);
                         counts.post_metric_relabeling += 1;
                         continue;
                     }

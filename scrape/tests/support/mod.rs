@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+pub mod null_sink;
 pub mod refusing_sink;
 
 use std::convert::Infallible;
@@ -348,4 +349,35 @@ impl Clock for StandingClock {
     fn monotonic(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// A page of `series` series in families of ten, as exporters write them.
+pub fn large_page(series: usize) -> String {
+    families(series).concat()
+}
+
+/// The families of [`large_page`], each a text of its own.
+pub fn families(series: usize) -> Vec<String> {
+    let sample = |family: usize, n: usize| {
+        format!(
+            "app_requests_{family}_total{{method=\"GET\",handler=\"/api/v1/things/{}\",code=\"{}\"}} {}\n",
+            n % 10,
+            200 + n % 7,
+            n * 17
+        )
+    };
+    let family = |family: usize| {
+        let name = format!("app_requests_{family}_total");
+        let samples: String =
+            (family * 10..series.min(family * 10 + 10)).map(|n| sample(family, n)).collect();
+        format!("# HELP {name} Requests handled.\n# TYPE {name} counter\n{samples}")
+    };
+    (0..series.div_ceil(10)).map(family).collect()
+}
+
+pub fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }
