@@ -1,0 +1,194 @@
+//! Prometheus' own dialect: `prometheus.yml` as Prometheus 3.16 reads it (config/config.go).
+
+mod global;
+mod job;
+mod remote_write;
+mod targets;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use promferry_scrape::GlobalConfig;
+
+use crate::source::Source;
+use crate::yaml::{Document, Mapping, NodeError, parse};
+use crate::{Config, ConfigError, ConfigWarning, Env, Files, Job};
+
+/// Keys at the top that decide nothing about what is scraped, named or sent, and why nothing is to be done
+/// about them.
+const WITHOUT_EFFECT: [(&str, &str); 7] = [
+    ("alerting", "no rules are evaluated here, so there are no alerts"),
+    ("otlp", "nothing is received here"),
+    ("remote_read", "nothing is queried here"),
+    ("rule_files", "no rules are evaluated here"),
+    ("runtime", "it tunes Prometheus' own process"),
+    ("storage", "nothing is stored here but what waits to be sent"),
+    ("tracing", "no traces are sent"),
+];
+
+const KEYS: [&str; 4] = ["global", "scrape_configs", "scrape_config_files", "remote_write"];
+
+/// What is read of a configuration file while it is read.
+struct Reader<'a> {
+    files: &'a dyn Files,
+    env: &'a dyn Env,
+    config: Config,
+    /// Where each job's name was first used.
+    job_names: BTreeMap<String, String>,
+}
+
+pub(crate) fn read(path: &Path, text: &str, files: &dyn Files, env: &dyn Env) -> Result<Config, ConfigError> {
+    let mut reader = Reader { files, env, config: Config::default(), job_names: BTreeMap::new() };
+    let (source, document) = open(path, text)?;
+    let Some(root) = document.root else {
+        reader.config.global.scrape.apply_defaults();
+        return Ok(reader.config);
+    };
+    if let Some(second) = document.second {
+        let error = NodeError::unsupported("only the first of several YAML documents is read").at(second);
+        reader.config.warnings.push(ConfigWarning::new(error, &source));
+    }
+    let base = path.parent().unwrap_or_else(|| Path::new(""));
+    let included = root
+        .mapping()
+        .and_then(|top| reader.main_file(top, base, &source))
+        .map_err(|error| ConfigError::new(error, &source))?;
+    for pattern in included {
+        reader.include(&base.join(&pattern.text), &pattern, &source)?;
+    }
+    Ok(reader.config)
+}
+
+/// An entry of `scrape_config_files`.
+struct Pattern {
+    text: String,
+    error: NodeError,
+}
+
+impl Reader<'_> {
+    /// Reads the file itself; what it includes is returned.
+    fn main_file(
+        &mut self,
+        mut top: Mapping<'_>,
+        base: &Path,
+        source: &Source,
+    ) -> Result<Vec<Pattern>, NodeError> {
+        if let Some(entry) = top.take("global") {
+            let warnings = &mut self.config.warnings;
+            let mut warn = |error: NodeError| {
+                warnings.push(ConfigWarning::new(error.in_key("global"), source));
+            };
+            self.config.global = global::read(&entry.value, base, self.env, &mut warn)
+                .map_err(|error| error.in_key("global"))?;
+        } else {
+            self.config.global.scrape.apply_defaults();
+        }
+        for (key, why) in WITHOUT_EFFECT {
+            if let Some(entry) = top.take(key)
+                && !entry.value.is_null()
+            {
+                let error = NodeError::unsupported(format!("{key} has no effect: {why}")).at(entry.key_at);
+                self.config.warnings.push(ConfigWarning::new(error, source));
+            }
+        }
+        let jobs = top.take("scrape_configs");
+        let includes = top.take("scrape_config_files");
+        let endpoints = top.take("remote_write");
+        top.refuse_unknown(KEYS.iter().chain(WITHOUT_EFFECT.iter().map(|(key, _)| key)))?;
+
+        if let Some(entry) = jobs {
+            self.jobs(&entry.value, base, source).map_err(|error| error.in_key(&entry.key))?;
+        }
+        if let Some(entry) = endpoints {
+            let validation = self.config.global.scrape.metric_name_validation_scheme.unwrap_or_default();
+            self.config.remote_write = remote_write::read(&entry.value, base, validation)
+                .map_err(|error| error.in_key(&entry.key))?;
+        }
+        let Some(includes) = includes else { return Ok(Vec::new()) };
+        let mut patterns = Vec::new();
+        for (index, node) in
+            includes.value.list().map_err(|error| error.in_key(&includes.key))?.iter().enumerate()
+        {
+            let at = |error: NodeError| error.at(node.at).in_item(index).in_key(&includes.key);
+            let text: String = node.read().map_err(at)?;
+            // Prometheus 3.16 config/config.go patRulePath: wildcards in the last part only.
+            if text.split_once('*').is_some_and(|(_, rest)| rest.contains('/')) {
+                return Err(at(NodeError::invalid(format!(
+                    "{text:?} has a * before its last /; only file names may have one"
+                ))));
+            }
+            let error = at(NodeError::new(crate::ErrorKind::File, "cannot be listed"));
+            patterns.push(Pattern { text, error });
+        }
+        Ok(patterns)
+    }
+
+    fn jobs(&mut self, list: &crate::yaml::Node, base: &Path, source: &Source) -> Result<(), NodeError> {
+        let global: GlobalConfig = self.config.global.scrape.clone();
+        for (index, node) in list.list()?.iter().enumerate() {
+            let warnings = &mut self.config.warnings;
+            let mut warn = |error: NodeError| {
+                let error = error.in_item(index).in_key("scrape_configs");
+                warnings.push(ConfigWarning::new(error, source));
+            };
+            let job = job::read(node, &global, base, &mut warn).map_err(|error| error.in_item(index))?;
+            self.add(job, node, source).map_err(|error| error.in_item(index))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, job: Job, node: &crate::yaml::Node, source: &Source) -> Result<(), NodeError> {
+        let name = &job.scrape.job_name;
+        let mapping = node.mapping()?;
+        let here = mapping.get("job_name").map_or(node.at, |entry| entry.value.at);
+        if let Some(first) = self.job_names.get(name) {
+            let message = format!("the job name {name:?} is already used at {first}");
+            return Err(NodeError::invalid(message).at(here).in_key("job_name"));
+        }
+        self.job_names.insert(name.clone(), format!("{}:{}", source.name(), here.line));
+        self.config.jobs.push(job);
+        Ok(())
+    }
+
+    fn include(&mut self, path: &Path, pattern: &Pattern, source: &Source) -> Result<(), ConfigError> {
+        let paths = self.files.matching(path).map_err(|error| {
+            let mut listed = pattern.error.clone();
+            listed.message = format!("{:?} cannot be listed: {error}", pattern.text);
+            ConfigError::new(listed, source)
+        })?;
+        for path in paths {
+            let text = self.files.read(&path);
+            let text = text.map_err(|error| ConfigError::unreadable(&path.display().to_string(), &error))?;
+            let (source, document) = open(&path, &text)?;
+            let Some(root) = document.root else { continue };
+            let base = path.parent().unwrap_or_else(|| Path::new(""));
+            self.included_file(&root, base, &source).map_err(|error| ConfigError::new(error, &source))?;
+        }
+        Ok(())
+    }
+
+    fn included_file(
+        &mut self,
+        root: &crate::yaml::Node,
+        base: &Path,
+        source: &Source,
+    ) -> Result<(), NodeError> {
+        let mut top = root.mapping()?;
+        let jobs = top.take("scrape_configs");
+        top.refuse_unknown(&["scrape_configs"])?;
+        match jobs {
+            None => Ok(()),
+            Some(entry) => self.jobs(&entry.value, base, source).map_err(|error| error.in_key(&entry.key)),
+        }
+    }
+}
+
+fn open(path: &Path, text: &str) -> Result<(Source, Document), ConfigError> {
+    let mut source = Source::new(path.display().to_string(), text);
+    let document = parse(source.text()).map_err(|error| ConfigError::new(error, &source))?;
+    if let Some(root) = &document.root {
+        source.hide_secrets(root);
+    }
+    Ok((source, document))
+}

@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use promferry_http_client::HttpClientConfig;
+use promferry_model::NameValidation;
+use promferry_relabel::RelabelRules;
+use promferry_remote_write::RemoteWriteConfig;
+use promferry_sigv4_auth::SigV4Config;
+
+use super::job::refuse_null_rules;
+use crate::Endpoint;
+use crate::yaml::{Mapping, Node, NodeError};
+
+/// Ways to sign in that would have to be there for anything to be accepted.
+const UNSUPPORTED: [(&str, &str); 2] = [
+    (
+        "azuread",
+        "not supported yet: signing in to Azure; there are basic_auth, authorization, oauth2 and sigv4",
+    ),
+    (
+        "google_iam",
+        "not supported yet: signing in to Google Cloud; there are basic_auth, authorization, oauth2 and sigv4",
+    ),
+];
+
+/// Reads the list `remote_write`.
+pub(super) fn read(node: &Node, base: &Path, validation: NameValidation) -> Result<Vec<Endpoint>, NodeError> {
+    let mut endpoints = Vec::new();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, node) in node.list()?.iter().enumerate() {
+        let endpoint = read_one(node, base, validation).map_err(|error| error.in_item(index))?;
+        let name = &endpoint.write.name;
+        if !name.is_empty()
+            && let Some(first) = names.insert(name.clone(), index)
+        {
+            let message = format!("the name {name:?} is already used by remote_write[{first}]");
+            let mapping = node.mapping()?;
+            return Err(NodeError::at_path(&mapping, &["name".to_owned()], message).in_item(index));
+        }
+        endpoints.push(endpoint);
+    }
+    Ok(endpoints)
+}
+
+fn read_one(node: &Node, base: &Path, validation: NameValidation) -> Result<Endpoint, NodeError> {
+    if node.is_null() {
+        return Err(NodeError::invalid("empty entry; an endpoint needs at least a url").at(node.at));
+    }
+    let mut mapping = node.mapping()?;
+    let whole = mapping.clone();
+    let located = |path: &[String], message: String| NodeError::at_path(&whole, path, message);
+
+    let own = mapping.split(RemoteWriteConfig::KEYS);
+    let http_keys = mapping.split(HttpClientConfig::KEYS);
+    let sigv4 = mapping.take("sigv4");
+    for (key, message) in UNSUPPORTED {
+        if let Some(entry) = mapping.take(key)
+            && !entry.value.is_null()
+        {
+            return Err(NodeError::unsupported(message).at(entry.key_at).in_key(key));
+        }
+    }
+    refuse_if_on(
+        &mut mapping,
+        "convert_nhcb_to_classic",
+        "not supported yet: native histograms with custom buckets are sent as they are, or not at all",
+    )?;
+    // What it logs is in the log here anyway.
+    if let Some(entry) = mapping.take("failed_request_logging") {
+        entry.value.read::<bool>().map_err(|error| error.in_key(&entry.key))?;
+    }
+    let known = RemoteWriteConfig::KEYS.iter().chain(HttpClientConfig::KEYS);
+    mapping.refuse_unknown(known.chain(&["sigv4", "failed_request_logging", "convert_nhcb_to_classic"]))?;
+
+    let write: RemoteWriteConfig = own.read()?;
+    write.validate().map_err(|error| located(&error.path, error.message))?;
+    refuse_null_rules(&own, &["write_relabel_configs"])?;
+    RelabelRules::compile(&write.write_relabel_configs, validation).map_err(|error| {
+        let path: Vec<String> =
+            std::iter::once("write_relabel_configs".to_owned()).chain(error.path).collect();
+        located(&path, error.message)
+    })?;
+
+    let mut http: HttpClientConfig = http_keys.read()?;
+    if http_keys.get("enable_http2").is_none() {
+        // Off by default for remote write alone (config.go DefaultRemoteWriteHTTPClientConfig).
+        http.enable_http2 = false;
+    }
+    http.validate().map_err(|error| located(&error.path, error.message))?;
+    http.resolve_paths(base);
+
+    let sigv4 = match sigv4.filter(|entry| !entry.value.is_null()) {
+        None => None,
+        Some(entry) => {
+            let in_block = |error: NodeError| error.in_key(&entry.key);
+            if http.basic_auth.is_some() || http.authorization.is_some() || http.oauth2.is_some() {
+                let message = "at most one of basic_auth, authorization, oauth2 and sigv4 can be configured";
+                return Err(in_block(NodeError::invalid(message).at(entry.key_at)));
+            }
+            let config: SigV4Config = entry.value.read().map_err(in_block)?;
+            let block = entry.value.mapping().map_err(in_block)?;
+            config
+                .validate()
+                .map_err(|error| in_block(NodeError::at_path(&block, &error.path, error.message)))?;
+            Some(config)
+        }
+    };
+    Ok(Endpoint { write, http, sigv4 })
+}
+
+fn refuse_if_on(mapping: &mut Mapping<'_>, key: &str, message: &str) -> Result<(), NodeError> {
+    let Some(entry) = mapping.take(key) else { return Ok(()) };
+    let on: bool = entry.value.read().map_err(|error| error.in_key(key))?;
+    if on { Err(NodeError::unsupported(message).at(entry.key_at).in_key(key)) } else { Ok(()) }
+}

@@ -1,0 +1,168 @@
+use std::ops::Range;
+
+use crate::ErrorKind;
+use crate::yaml::{Entry, Node, Segment, Span, Value};
+
+/// A file that was read: what errors show of it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    name: String,
+    text: String,
+    /// The bytes that hold secrets, once the file is parsed.
+    secrets: Option<Vec<Range<usize>>>,
+}
+
+impl Source {
+    /// `name` is the path as the user gave it.
+    pub(crate) fn new(name: impl Into<String>, text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self { name: name.into(), text: text.to_owned(), secrets: None }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Notes what must not be shown.
+    pub(crate) fn hide_secrets(&mut self, root: &Node) {
+        let mut secrets = Vec::new();
+        collect_secrets(root, false, &mut secrets);
+        self.secrets = Some(secrets);
+    }
+
+    /// Whether a value may not be shown, by the keys that lead to it.
+    pub(crate) fn is_secret_path(path: &[Segment]) -> bool {
+        path.iter().any(|segment| matches!(segment, Segment::Key(key) if is_secret_key(key)))
+    }
+
+    /// The line of `at`, with the place marked.
+    pub(crate) fn excerpt(&self, at: Span, kind: ErrorKind) -> String {
+        let start = at.start.min(self.text.len());
+        let line_start =
+            self.text.as_bytes()[..start].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let line_end = self.text.as_bytes()[start..].iter().position(|b| *b == b'\n');
+        let line_end = line_end.map_or(self.text.len(), |length| start + length);
+        let Some(line) = self.shown(line_start..line_end, at, kind) else { return String::new() };
+        let before: String =
+            self.text.get(line_start..start).unwrap_or_default().chars().map(blank).collect();
+        if before.chars().count() >= MAX_SHOWN {
+            return String::new();
+        }
+        let marked = self.text.get(start..at.end.clamp(start, line_end)).unwrap_or_default();
+        let hidden =
+            self.secrets.iter().flatten().any(|secret| secret.start < at.end && at.start < secret.end);
+        let marks = if hidden { HIDDEN.len() } else { marked.trim_end().chars().count().clamp(1, MAX_SHOWN) };
+        let number = at.line.to_string();
+        let margin = " ".repeat(number.len());
+        format!("{margin} |\n{number} | {line}\n{margin} | {before}{}", "^".repeat(marks))
+    }
+
+    fn shown(&self, line: Range<usize>, at: Span, kind: ErrorKind) -> Option<String> {
+        let text = self.text.get(line.clone())?.trim_end();
+        let mut shown = match &self.secrets {
+            Some(secrets) => {
+                let mut shown = String::new();
+                let mut end = line.start;
+                let mut hide = |secret: Range<usize>| {
+                    let (from, to) = (secret.start.max(end), secret.end.min(line.end));
+                    if from < to {
+                        shown.push_str(self.text.get(end..from).unwrap_or_default());
+                        shown.push_str(HIDDEN);
+                        end = to;
+                    }
+                };
+                // An unknown key may be a misspelt secret's: its value is not shown.
+                let rest_hidden = kind == ErrorKind::UnknownKey;
+                let mut overlapping: Vec<_> = secrets
+                    .iter()
+                    .filter(|secret| secret.start < line.end && secret.end > line.start)
+                    .collect();
+                overlapping.sort_by_key(|secret| secret.start);
+                for secret in overlapping {
+                    if !rest_hidden || secret.start < at.start {
+                        hide(secret.clone());
+                    }
+                }
+                let stop = if rest_hidden { at.end.clamp(end, line.end) } else { line.end };
+                shown.push_str(self.text.get(end..stop).unwrap_or_default());
+                if stop < line.start + text.len() {
+                    shown.push_str(": …");
+                }
+                shown
+            }
+            // Not parsed: nobody knows what is a secret, so that only what cannot be one is shown.
+            None => match text.split_once(':') {
+                Some((key, _)) if is_secret_key(key.trim_start_matches([' ', '\t', '-'])) => {
+                    format!("{key}: …")
+                }
+                Some((key, _)) if looks_like_key(key) && !is_secretive(text) && !text.contains('@') => {
+                    text.to_owned()
+                }
+                _ => return None,
+            },
+        };
+        if shown.chars().count() > MAX_SHOWN {
+            shown = shown.chars().take(MAX_SHOWN).chain(['…']).collect();
+        }
+        Some(shown.trim_end().to_owned())
+    }
+}
+
+/// What stands for a secret.
+const HIDDEN: &str = "<hidden>";
+
+/// Characters of a line that an excerpt shows at most.
+const MAX_SHOWN: usize = 160;
+
+/// Keys whose values, and everything below them, are secrets or may hold one.
+fn is_secret_key(key: &str) -> bool {
+    if matches!(
+        key,
+        "key"
+            | "client_certificate_key"
+            | "proxy_url"
+            | "token_url"
+            | "endpoint_params"
+            | "proxy_connect_header"
+            | "headers"
+    ) {
+        return true;
+    }
+    let file = key.ends_with("_file") || key.ends_with("_files");
+    !file && is_secretive(key)
+}
+
+fn is_secretive(text: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["password", "passwd", "passphrase", "secret", "token", "credential", "api_key", "api-key", "apikey"];
+    let lower = text.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
+
+fn looks_like_key(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '-', '{']).chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn collect_secrets(node: &Node, secret: bool, secrets: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Scalar(scalar) => {
+            let url_with_user = scalar.text.contains("://") && scalar.text.contains('@');
+            if secret || url_with_user {
+                secrets.push(node.at.start..node.at.end);
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| collect_secrets(item, secret, secrets)),
+        Value::Mapping(entries) => entries.iter().for_each(|Entry { key, value, .. }| {
+            collect_secrets(value, secret || is_secret_key(key), secrets);
+        }),
+    }
+}
+
+/// What stands below a character so that the marks line up.
+const fn blank(c: char) -> char {
+    if c == '\t' { '\t' } else { ' ' }
+}

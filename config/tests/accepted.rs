@@ -1,0 +1,317 @@
+//! What is read from configurations that are right.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use promferry_config::{Config, ConfigError, DiskFiles, NoFiles};
+use promferry_model::{EscapingScheme, NameValidation, PromDuration};
+use promferry_relabel::Action;
+use promferry_remote_write::ProtobufMessage;
+use promferry_scrape::ScrapeProtocol;
+
+fn try_read(text: &str) -> Result<Config, ConfigError> {
+    let environment = |name: &str| (name == "CLUSTER").then(|| "eu-1".to_owned());
+    Config::from_prometheus(Path::new("/etc/prometheus/prometheus.yml"), text, &NoFiles, &environment)
+}
+
+fn read(text: &str) -> Config {
+    try_read(text).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    config.warnings.iter().map(ToString::to_string).collect()
+}
+
+const SECOND: PromDuration = PromDuration::from_secs(1);
+
+#[test]
+fn nothing_at_all_is_the_default() {
+    for text in [
+        "",
+        "# nothing\n",
+        "---\n",
+        "global:\n",
+        "scrape_configs:\nremote_write:\nscrape_config_files:\n",
+        "{}",
+    ] {
+        let config = read(text);
+        assert_eq!(config.global.scrape.scrape_interval, PromDuration::from_secs(60), "{text:?}");
+        assert_eq!(config.global.scrape.scrape_timeout, PromDuration::from_secs(10));
+        assert_eq!((config.jobs.len(), config.remote_write.len(), config.warnings.len()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn scalars_become_what_is_asked_for() {
+    let config = read(
+        "
+scrape_configs:
+  - job_name: 1
+    honor_labels: yes
+    honor_timestamps: Off
+    sample_limit: 1_000
+    label_limit: 0x20
+    params: {module: [true, 8080, ~]}
+    relabel_configs:
+      - {source_labels: [a], regex: 8080, target_label: b, replacement: true}
+      - {source_labels: [a], regex: , target_label: b, separator: }
+    static_configs:
+      - {targets: [host:80, 'other:81'], labels: {version: 1.10, canary: no, empty: }}
+",
+    );
+    let job = &config.jobs[0];
+    let scrape = &job.scrape;
+    assert_eq!((scrape.job_name.as_str(), scrape.honor_labels, scrape.honor_timestamps), ("1", true, false));
+    assert_eq!((scrape.sample_limit, scrape.label_limit), (1000, 32));
+    assert_eq!(scrape.params["module"], ["true", "8080", ""]);
+    let [first, second] = scrape.relabel_configs.as_slice() else { panic!("two rules") };
+    assert_eq!((first.regex.as_deref(), first.replacement.as_str()), (Some("8080"), "true"));
+    assert_eq!((second.regex.as_deref(), second.separator.as_str()), (Some(""), ""));
+    let group = &job.discovery.static_configs[0];
+    assert_eq!(group.targets.len(), 2);
+    let labels: Vec<_> = group.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(labels, ["canary=no", "empty=", "version=1.10"]);
+}
+
+#[test]
+fn jobs_inherit_from_global() {
+    let config = read(
+        "
+global:
+  scrape_interval: 5s
+  evaluation_interval: 30s
+  sample_limit: 1500
+  body_size_limit: 15MB
+  keep_dropped_targets: 7
+  metric_name_validation_scheme: legacy
+  scrape_protocols: [OpenMetricsText1.0.0]
+  external_labels: {cluster: $CLUSTER, price: 5$$, region: '${NOT_SET}'}
+scrape_configs:
+  - job_name: inherits
+  - job_name: own
+    scrape_interval: 1m
+    scrape_timeout: 59s
+    sample_limit: 9
+    metric_name_validation_scheme: utf8
+    scrape_protocols: [PrometheusProto, PrometheusText0.0.4]
+  - job_name: native
+    scrape_native_histograms: true
+",
+    );
+    let [inherits, own, native] = config.jobs.as_slice() else { panic!("three jobs") };
+    let scrape = &inherits.scrape;
+    // The default timeout of 10 s is cut to the interval.
+    assert_eq!(
+        (scrape.scrape_interval, scrape.scrape_timeout.as_millis()),
+        (PromDuration::from_secs(5), 5000)
+    );
+    assert_eq!((scrape.sample_limit, scrape.keep_dropped_targets), (1500, 7));
+    assert_eq!(scrape.name_validation(), NameValidation::Legacy);
+    assert_eq!(scrape.escaping(), EscapingScheme::Underscores);
+    assert_eq!(scrape.scrape_protocols.as_deref(), Some(&[ScrapeProtocol::OpenMetricsText1_0_0][..]));
+    assert_eq!(own.scrape.scrape_timeout, PromDuration::from_secs(59));
+    assert_eq!((own.scrape.sample_limit, own.scrape.escaping()), (9, EscapingScheme::AllowUtf8));
+    assert_eq!(own.scrape.scrape_protocols.as_ref().map(Vec::len), Some(2));
+    // A list in global wins over the one that native histograms would choose.
+    assert_eq!(native.scrape.scrape_protocols.as_ref().map(Vec::len), Some(1));
+    assert_eq!(config.global.external_labels.to_string(), r#"{cluster="eu-1", price="5$"}"#);
+    let told = warnings(&config);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("NOT_SET is not set or empty in global.external_labels.region"), "{told:?}");
+}
+
+#[test]
+fn what_has_no_effect_is_said_once() {
+    let config = read(
+        "
+global: {query_log_file: q.log, scrape_failure_log_file: fail.log}
+rule_files: [first.rules, 'my/*.rules']
+alerting: {alertmanagers: [{static_configs: [{targets: ['a:9093']}]}]}
+storage: {tsdb: {out_of_order_time_window: 30m}}
+tracing: {endpoint: 'localhost:4317'}
+runtime: {gogc: 42}
+otlp: {promote_resource_attributes: [k8s.cluster.name]}
+remote_read: [{url: 'http://r/'}]
+scrape_configs:
+  - {job_name: a}
+  - {job_name: b, scrape_failure_log_file: fail.log}
+",
+    );
+    let told = warnings(&config);
+    for key in
+        ["rule_files", "alerting", "storage", "tracing", "runtime", "otlp", "remote_read", "query_log_file"]
+    {
+        let about: Vec<&String> = told.iter().filter(|text| text.contains(key)).collect();
+        assert_eq!(about.len(), 1, "{key}: {told:#?}");
+    }
+    assert!(told.iter().any(|text| text.contains("rule_files has no effect: no rules are evaluated here")));
+}
+
+#[test]
+fn endpoints() {
+    let config = read(
+        "
+remote_write:
+  - url: https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write
+    name: amp
+    sigv4: {region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/remote-write'}
+    queue_config: {max_samples_per_send: 1000, max_shards: 200, capacity: 2500, batch_send_deadline: 500ms}
+    write_relabel_configs:
+      - {source_labels: [__name__], regex: 'go_.*', action: drop}
+  - url: http://localhost:9090/api/v1/write
+    protobuf_message: io.prometheus.write.v2.Request
+    send_exemplars: true
+    send_native_histograms: true
+    remote_timeout: 5s
+    metadata_config: {send: false}
+    headers: {X-Scope-OrgID: tenant}
+    basic_auth: {username: u, password_file: secrets/p}
+    enable_http2: true
+    failed_request_logging: true
+",
+    );
+    let [amp, local] = config.remote_write.as_slice() else { panic!("two endpoints") };
+    assert_eq!(amp.write.name, "amp");
+    assert_eq!(amp.sigv4.as_ref().and_then(|sigv4| sigv4.region.as_deref()), Some("eu-west-1"));
+    assert_eq!(amp.write.queue_config.batch_send_deadline, PromDuration::from_millis(500));
+    assert_eq!(amp.write.write_relabel_configs[0].action, Action::Drop);
+    // Off unless set, for remote write alone.
+    assert_eq!((amp.http.enable_http2, local.http.enable_http2), (false, true));
+    assert_eq!(local.write.protobuf_message, ProtobufMessage::V2);
+    assert_eq!(local.write.remote_timeout, PromDuration::from_secs(5));
+    assert!(
+        local.write.send_exemplars && local.write.send_native_histograms && !local.write.metadata_config.send
+    );
+    let password_file = local.http.basic_auth.as_ref().map(|basic| basic.password_file.clone());
+    assert_eq!(password_file, Some(PathBuf::from("/etc/prometheus/secrets/p")));
+}
+
+#[test]
+fn anchors_and_merge_keys() {
+    let config = read(
+        "
+scrape_configs:
+  - &base
+    job_name: a
+    scrape_interval: 5s
+    metric_relabel_configs: &rules
+      - {source_labels: [__name__], regex: 'go_.*', action: drop}
+  - <<: *base
+    job_name: b
+    scrape_interval: 7s
+  - {job_name: c, metric_relabel_configs: *rules}
+",
+    );
+    let intervals: Vec<_> = config.jobs.iter().map(|job| job.scrape.scrape_interval).collect();
+    assert_eq!(
+        intervals,
+        [SECOND.as_millis() * 5, SECOND.as_millis() * 7, 60_000].map(PromDuration::from_millis)
+    );
+    assert!(config.jobs.iter().all(|job| job.scrape.metric_relabel_configs.len() == 1));
+}
+
+#[test]
+fn a_second_document_is_warned_of() {
+    let config = read("scrape_configs: [{job_name: a}]\n---\nscrape_configs: [{job_name: b}]\n");
+    assert_eq!((config.jobs.len(), config.warnings.len()), (1, 1));
+}
+
+#[test]
+fn included_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let load = || Config::load_prometheus(&folder.path().join("prometheus.yml"), &DiskFiles, &|_: &str| None);
+    write(
+        "prometheus.yml",
+        "global: {scrape_interval: 5s}\nscrape_config_files: [jobs/*.yml, absent.yml]\nscrape_configs: [{job_name: main}]\n",
+    );
+    write("jobs/b.yml", "scrape_configs: [{job_name: b, authorization: {credentials_file: token}}]\n");
+    write("jobs/a.yml", "scrape_configs:\n  - job_name: a\n");
+    write("jobs/empty.yml", "");
+    let config = load().unwrap();
+    let names: Vec<&str> = config.jobs.iter().map(|job| job.scrape.job_name.as_str()).collect();
+    assert_eq!(names, ["main", "a", "b"]);
+    assert!(config.jobs.iter().all(|job| job.scrape.scrape_interval == PromDuration::from_secs(5)));
+    let token = &config.jobs[2].scrape.http.authorization.as_ref().unwrap().credentials_file;
+    assert_eq!(token, &folder.path().join("jobs/token"));
+
+    write("jobs/c.yml", "scrape_configs:\n  - job_name: main\n");
+    let error = load().unwrap_err();
+    assert!(error.file().ends_with("jobs/c.yml"), "{error}");
+    assert!(
+        error.message().contains("already used at") && error.message().contains("prometheus.yml:3"),
+        "{error}"
+    );
+    write("jobs/c.yml", "global: {}\n");
+    assert!(load().unwrap_err().to_string().contains("c.yml:1:1: unknown key \"global\""));
+    std::fs::remove_file(folder.path().join("prometheus.yml")).unwrap();
+    let error = load().unwrap_err();
+    assert!(error.position().is_none() && error.message().contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn discovery() {
+    let config = read(
+        "
+scrape_configs:
+  - job_name: ray-via-head
+    http_sd_configs:
+      - url: http://ray-head.ray.svc:8265/api/prometheus/sd
+        refresh_interval: 30s
+        basic_auth: {username: u, password_file: p}
+    dns_sd_configs:
+      - {names: [first.example, second.example], type: A, port: 9100, refresh_interval: 15s}
+      - names: [_metrics._tcp.example]
+    file_sd_configs:
+      - {files: ['foo/*.slow.json', single/file.yml], refresh_interval: 10m}
+    static_configs:
+      - targets: ['https://app/']
+    relabel_configs:
+      - {source_labels: [__address__], regex: '([^:]+):(\\d+)', replacement: /node/$1/$2/metrics, target_label: __metrics_path__}
+",
+    );
+    let discovery = &config.jobs[0].discovery;
+    let http = &discovery.http_sd_configs[0];
+    assert_eq!(http.refresh_interval, PromDuration::from_secs(30));
+    let password_file = http.http_config.basic_auth.as_ref().map(|basic| basic.password_file.clone());
+    assert_eq!(password_file, Some(PathBuf::from("/etc/prometheus/p")));
+    assert_eq!(discovery.dns_sd_configs.len(), 2);
+    assert_eq!(discovery.dns_sd_configs[0].port, 9100);
+    let files: Vec<_> =
+        discovery.file_sd_configs[0].files.iter().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["/etc/prometheus/foo/*.slow.json", "/etc/prometheus/single/file.yml"]);
+    assert_eq!(discovery.static_configs[0].targets, ["https://app/"]);
+}
+
+#[test]
+fn http_options_stand_among_a_jobs_own() {
+    let config = read(
+        "
+scrape_configs:
+  - job_name: connect-content
+    scheme: https
+    authorization: {type: Key, credentials_file: /etc/secrets/connect-api-key}
+    tls_config: {ca_file: ca.pem, insecure_skip_verify: true, min_version: TLS12}
+    proxy_url: http://pushprox:8080/
+    follow_redirects: false
+    http_headers: {X-Target-Shard: {values: [3]}}
+    static_configs: [{targets: [guid-1, guid-2]}]
+    relabel_configs:
+      - {source_labels: [__address__], target_label: content_guid}
+      - {source_labels: [__address__], regex: (.+), replacement: /content/$1/metrics, target_label: __metrics_path__}
+      - {source_labels: [__address__], target_label: instance}
+      - {target_label: __address__, replacement: connect.example.com:443}
+",
+    );
+    let http = &config.jobs[0].scrape.http;
+    assert_eq!(http.authorization.as_ref().map(|auth| auth.scheme.as_str()), Some("Key"));
+    assert_eq!(http.tls_config.ca_file, PathBuf::from("/etc/prometheus/ca.pem"));
+    assert!(http.tls_config.insecure_skip_verify && !http.follow_redirects && http.enable_http2);
+    let headers: BTreeMap<_, _> =
+        http.http_headers.iter().map(|(name, header)| (name, &header.values)).collect();
+    assert_eq!(headers.into_values().next(), Some(&vec!["3".to_owned()]));
+}
