@@ -151,8 +151,7 @@ impl<S: Storage> SpoolCore<S> {
         loop {
             match self.reserve_in_memory(log, bytes) {
                 Ok(()) => break,
-                // The oldest goes first, as on disk.
-                Err(_) if self.evict_oldest_memory(log) => {}
+                Err(_) if self.make_room(log) => {}
                 Err(over) => {
                     let failure = match &self.state {
                         super::StorageState::Healthy => over,
@@ -175,6 +174,22 @@ impl<S: Storage> SpoolCore<S> {
         Ok(())
     }
 
+    /// Gives up the log's oldest segment where that helps: where it is in memory itself, or where the disk is
+    /// full and would then take what is in memory. Says whether it is worth trying again.
+    fn make_room(&mut self, log: usize) -> bool {
+        let known = &self.logs[log];
+        let Some(oldest) = known.segments.front().filter(|_| known.segments.len() > 1) else { return false };
+        let in_memory = oldest.is_memory();
+        if in_memory || self.disk_full {
+            self.evict_oldest(log);
+            if !in_memory {
+                self.drain_memory(log);
+            }
+            return true;
+        }
+        false
+    }
+
     /// Makes room in the log's last memory segment, or in a new one.
     fn reserve_in_memory(&mut self, log: usize, bytes: usize) -> Result<(), String> {
         let known = &mut self.logs[log];
@@ -189,7 +204,7 @@ impl<S: Storage> SpoolCore<S> {
         let reservation =
             self.budget.try_reserve(Purpose::Fallback, bytes).map_err(|over| over.to_string())?;
         let body = Body::Memory { fragments: Vec::new(), reservation };
-        known.segments.push_back(Segment::new(known.next_sequence, known.accepted, body));
+        known.push_segment(Segment::new(known.next_sequence, known.accepted, body));
         Ok(())
     }
 

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use promferry_model::{MemoryBudget, Receipt, SinkError, Timestamp};
@@ -51,6 +52,8 @@ pub struct SpoolCore<S: Storage> {
     pub(super) state: StorageState,
     /// What the last call said the time is.
     pub(super) now: Timestamp,
+    /// Whether it failed last for want of space.
+    pub(super) disk_full: bool,
     /// When the disk is tried again.
     pub(super) retry_at: Timestamp,
     pub(super) reads: u64,
@@ -129,6 +132,7 @@ impl<S: Storage> SpoolCore<S> {
             let endpoint = &mut self.endpoints[at];
             let mut attachment = Attachment::new(endpoint.next_attachment, log_key, next_sequence, accepted);
             attachment.log = Some(log.0);
+            attachment.previous_end = endpoint.attachments.last().and_then(|previous| previous.end);
             endpoint.next_attachment += 1;
             let head = attachment.head();
             endpoint.attachments.push(attachment);
@@ -264,16 +268,42 @@ impl<S: Storage> SpoolCore<S> {
         delivered: Counts,
         dropped: &[(Reason, Counts)],
     ) -> Result<(), SpoolError> {
-        let known = self.endpoints.get_mut(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
-        let Some(at) = known.attachment(position.attachment) else {
+        let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
+        let said = delivered + dropped.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts);
+        let mut unsaid = (delivered, dropped.to_vec());
+        let mut sum = Counts::default();
+        let attachments = known.attachments.len();
+        for at in 0..attachments {
+            let id = self.endpoints[endpoint.0].attachments[at].id;
+            let through = match id.cmp(&position.attachment) {
+                Ordering::Less => u64::MAX,
+                Ordering::Equal => position.sequence,
+                Ordering::Greater => break,
+            };
+            sum += self.settle_through(endpoint.0, at, lane, through, &mut unsaid);
+        }
+        if said != sum {
             self.settle_mismatches += 1;
-            return Ok(());
-        };
-        let attachment = &mut known.attachments[at];
-        let state = &mut attachment.lanes[lane.index()];
+        }
+        self.retire(endpoint.0);
+        Ok(())
+    }
+
+    /// Settles a lane of one attachment up to this sequence, with as much of what was said as there is; takes
+    /// that off, and returns how much was in flight.
+    fn settle_through(
+        &mut self,
+        endpoint: usize,
+        attachment: usize,
+        lane: Lane,
+        through: u64,
+        (delivered, dropped): &mut (Counts, Vec<(Reason, Counts)>),
+    ) -> Counts {
+        let stretch = &mut self.endpoints[endpoint].attachments[attachment];
+        let state = &mut stretch.lanes[lane.index()];
         let mut settled = Vec::new();
         let mut sum = Counts::default();
-        while let Some(entry) = state.open.pop_front_if(|entry| entry.last <= position.sequence) {
+        while let Some(entry) = state.open.pop_front_if(|entry| entry.last <= through) {
             match &entry.decided {
                 Some(reason) => state.dropped.add(reason, entry.amount.counts),
                 None => sum += entry.amount.counts,
@@ -281,30 +311,26 @@ impl<S: Storage> SpoolCore<S> {
             state.settled = entry.last;
             settled.push(entry);
         }
-        let said = delivered + dropped.iter().fold(Counts::default(), |sum, (_, counts)| sum + *counts);
-        if said != sum {
-            self.settle_mismatches += 1;
-        }
         if settled.is_empty() {
-            return Ok(());
+            return sum;
         }
-        // What was said counts as far as there was that much.
         let mut rest = sum;
-        let counted = at_most(delivered, rest);
+        let counted = at_most(*delivered, rest);
         state.delivered += counted;
+        *delivered = *delivered - counted;
         rest = rest - counted;
         for (reason, counts) in dropped {
             let counted = at_most(*counts, rest);
             state.dropped.add(reason, counted);
+            *counts = *counts - counted;
             rest = rest - counted;
         }
         state.dropped.add(&Reason::UNACCOUNTED, rest);
         settled.extend(state.take_decided());
-        let record = attachment.lane_record(lane);
-        self.write_cursor(endpoint.0, &[record]);
-        self.decided(endpoint.0, at, &settled);
-        self.retire(endpoint.0);
-        Ok(())
+        let record = stretch.lane_record(lane);
+        self.write_cursor(endpoint, &[record]);
+        self.decided(endpoint, attachment, &settled);
+        sum
     }
 
     /// Forgets that what is in flight of a lane was fetched: it is returned again, in order.
@@ -485,7 +511,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Notes that these are decided and removes the segments that nobody needs any more.
     pub(super) fn decided(&mut self, endpoint: usize, attachment: usize, entries: &[Entry]) {
         let Some(log) = self.endpoints[endpoint].attachments[attachment].log else { return };
-        for entry in entries {
+        for entry in entries.iter().filter(|entry| !entry.missing) {
             self.logs[log].decide(entry.last, entry.amount.records);
         }
         self.drop_decided_segments(log);
@@ -585,6 +611,7 @@ impl<S: Storage> SpoolCore<S> {
                         amount,
                         decided: reason,
                         evicted: false,
+                        missing: false,
                         oldest_timestamp: meta.max_timestamp,
                     });
                 }
@@ -596,13 +623,16 @@ impl<S: Storage> SpoolCore<S> {
         for lane in lanes.iter() {
             let state = &mut stretch.lanes[lane.index()];
             if complete && state.unfetched.records > 0 {
-                // All that is there was read, and these were not: their headers were damaged since.
+                // All that is there was read, and these were not: their headers were damaged since. Which
+                // segments they were in nobody knows.
+                self.logs[log].miscounted = true;
                 state.open.push_back(Entry {
                     first: state.next,
                     last: state.next.max(reached.saturating_sub(1)),
                     amount: std::mem::take(&mut state.unfetched),
                     decided: Some(Reason::CORRUPT),
                     evicted: false,
+                    missing: true,
                     oldest_timestamp: i64::MAX,
                 });
                 decided.insert(lane);

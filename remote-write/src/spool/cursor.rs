@@ -11,8 +11,16 @@ pub(super) const CURSOR_HEADER: [u8; 12] = *b"PFRYCUR\n\x01\0\0\0";
 pub(super) enum CursorRecord {
     /// Whose file this is.
     Endpoint { key: String },
-    /// From `sequence` on, when the log had accepted `accepted`, the endpoint gets what this log gets.
-    Attach { attachment: u32, log: String, sequence: u64, accepted: Counts },
+    /// From `sequence` on, when the log had accepted `accepted`, the endpoint gets what this log gets. Its
+    /// previous attachment ended at `previous_end`: said here too, lest it seem to go on when its own record is
+    /// damaged.
+    Attach {
+        attachment: u32,
+        log: String,
+        sequence: u64,
+        accepted: Counts,
+        previous_end: Option<(u64, Counts)>,
+    },
     /// Up to `sequence` (not included), when the log had accepted `accepted`.
     End { attachment: u32, sequence: u64, accepted: Counts },
     /// Everything of the lane up to and including `sequence` is decided, and how.
@@ -34,12 +42,17 @@ impl CursorRecord {
                 out.push(0);
                 put_text(out, key);
             }
-            Self::Attach { attachment, log, sequence, accepted } => {
+            Self::Attach { attachment, log, sequence, accepted, previous_end } => {
                 out.push(1);
                 put_u32(out, *attachment);
                 put_text(out, log);
                 put_u64(out, *sequence);
                 put_counts(out, accepted);
+                out.push(u8::from(previous_end.is_some()));
+                if let Some((sequence, accepted)) = previous_end {
+                    put_u64(out, *sequence);
+                    put_counts(out, accepted);
+                }
             }
             Self::End { attachment, sequence, accepted } => {
                 out.push(2);
@@ -95,6 +108,10 @@ impl CursorRecord {
                 log: r.text()?,
                 sequence: r.u64()?,
                 accepted: r.counts()?,
+                previous_end: match r.u8()? {
+                    0 => None,
+                    _ => Some((r.u64()?, r.counts()?)),
+                },
             },
             2 => Self::End { attachment: r.u32()?, sequence: r.u64()?, accepted: r.counts()? },
             3 => Self::Lane {
@@ -230,7 +247,13 @@ mod tests {
         let lane = Lane::of_hash(63);
         vec![
             CursorRecord::Endpoint { key: "amp".to_owned() },
-            CursorRecord::Attach { attachment: 1, log: "v1".to_owned(), sequence: 9, accepted: counts },
+            CursorRecord::Attach {
+                attachment: 1,
+                log: "v1".to_owned(),
+                sequence: 9,
+                accepted: counts,
+                previous_end: Some((8, counts)),
+            },
             CursorRecord::End { attachment: 1, sequence: 10, accepted: counts },
             CursorRecord::Lane {
                 attachment: 1,

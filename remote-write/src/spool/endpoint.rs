@@ -46,6 +46,8 @@ pub(super) struct Attachment {
     pub(super) start: u64,
     /// What the log had accepted before `start`.
     pub(super) start_accepted: Counts,
+    /// Where the attachment before this one ended.
+    pub(super) previous_end: Option<(u64, Counts)>,
     /// One beyond the last sequence, and what the log had accepted before that; `None` while it grows.
     pub(super) end: Option<(u64, Counts)>,
     /// By lane number.
@@ -99,6 +101,8 @@ pub(super) struct Entry {
     pub(super) decided: Option<Reason>,
     /// Whether its segment is gone, so that after a restart it could not be read again.
     pub(super) evicted: bool,
+    /// Whether it was not found where it should have been: no segment's count of undecided ones has it.
+    pub(super) missing: bool,
     pub(super) oldest_timestamp: i64,
 }
 
@@ -111,6 +115,7 @@ impl Attachment {
             log_key,
             start,
             start_accepted,
+            previous_end: None,
             end: None,
             lanes: vec![lane; Lane::COUNT],
             lost: Dropped::default(),
@@ -278,6 +283,7 @@ impl Attachment {
             log: self.log_key.clone(),
             sequence: self.start,
             accepted: self.start_accepted,
+            previous_end: self.previous_end,
         };
         let mut records = vec![attach.clone(), attach];
         if let Some((sequence, accepted)) = self.end {

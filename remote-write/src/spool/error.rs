@@ -41,6 +41,17 @@ pub enum SpoolError {
     Closed,
 }
 
+impl SpoolError {
+    /// Whether space on the disk was wanting.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let kind = match self {
+            Self::Storage { source, .. } => source.kind(),
+            _ => return false,
+        };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// Says what was tried with which file.
 pub(super) fn storage_error(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> SpoolError {
     let path = path.to_owned();

@@ -20,6 +20,8 @@ pub(super) struct Log<F> {
     /// Whether it was opened in this run.
     pub(super) opened: bool,
     pub(super) unsynced: bool,
+    /// Whether records disappeared from under a segment, so that its count of undecided ones is too high.
+    pub(super) miscounted: bool,
 }
 
 impl<F> Log<F> {
@@ -34,6 +36,7 @@ impl<F> Log<F> {
             accepted: Counts::default(),
             opened: false,
             unsynced: false,
+            miscounted: false,
         }
     }
 
@@ -74,11 +77,15 @@ impl<F> Log<F> {
     ) -> Result<(), SpoolError> {
         self.seal(storage, fsync);
         let segment = create_segment(self, storage, fsync, self.next_sequence, self.accepted)?;
-        // One that never took a record would have the same name.
-        self.segments.pop_back_if(|last| last.first_sequence == segment.first_sequence);
-        self.segments.push_back(segment);
+        self.push_segment(segment);
         self.growing = true;
         Ok(())
+    }
+
+    /// Adds a segment at the end. One there that never took a record has the same name and gives way.
+    pub(super) fn push_segment(&mut self, segment: Segment<F>) {
+        self.segments.pop_back_if(|last| last.first_sequence == segment.first_sequence);
+        self.segments.push_back(segment);
     }
 
     /// Ends the growing segment.

@@ -25,6 +25,7 @@ mod record;
 mod recovery;
 mod retention;
 mod segment;
+pub mod sim;
 mod stats;
 mod storage;
 

@@ -142,6 +142,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Remembers that the disk failed and leaves it alone for a while.
     pub(super) fn note_failure(&mut self, error: &SpoolError) {
         self.retry_at = self.now.saturating_add(self.options.retry_interval);
+        self.disk_full = error.is_disk_full();
         match &mut self.state {
             StorageState::Healthy => {
                 self.state = StorageState::Degraded { since: self.now, error: error.to_string() };
@@ -158,6 +159,7 @@ impl<S: Storage> SpoolCore<S> {
             && !self.endpoints.iter().any(|endpoint| endpoint.rewrite)
         {
             self.state = StorageState::Healthy;
+            self.disk_full = false;
         }
     }
 }

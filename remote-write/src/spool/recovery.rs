@@ -15,6 +15,8 @@ use super::stats::{RecoveryReport, StorageState};
 use super::storage::Storage;
 use crate::Counts;
 
+/// What is taken of a disk that is as good as full: it may empty.
+const MIN_MAX_BYTES: u64 = 1 << 20;
 const LOCK_FILE: &str = "lock";
 const SEGMENT_SUFFIX: &str = ".segment";
 const CURSOR_SUFFIX: &str = ".cursor";
@@ -49,6 +51,7 @@ impl<S: Storage> SpoolCore<S> {
             max_bytes: 0,
             state: StorageState::Healthy,
             now,
+            disk_full: false,
             retry_at: Timestamp::MIN,
             reads: 0,
             synced_at: now,
@@ -63,10 +66,10 @@ impl<S: Storage> SpoolCore<S> {
             None => {
                 let used: u64 = core.logs.iter().map(Log::bytes).sum();
                 let free = core.storage.free_space().unwrap_or(SpoolOptions::DEFAULT_MAX_BYTES);
-                ((free + used) / 2).min(SpoolOptions::DEFAULT_MAX_BYTES)
+                ((free + used) / 2).clamp(MIN_MAX_BYTES, SpoolOptions::DEFAULT_MAX_BYTES)
             }
         };
-        core.balance();
+        core.balance(&mut report);
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);
         }
@@ -209,10 +212,6 @@ impl<S: Storage> SpoolCore<S> {
             .map_err(storage_error("read", &path))?;
         report.damaged += scanned.damaged;
         report.records += scanned.records.len() as u64;
-        report.lost += scanned.lost;
-        if log.accepted != Counts::default() {
-            report.lost += accepted - log.accepted;
-        }
         if header.is_none() && scanned.records.is_empty() {
             // Nothing of a scrape is in it.
             report.torn_bytes += length;
@@ -252,7 +251,7 @@ impl<S: Storage> SpoolCore<S> {
 
     /// Brings logs and cursors together: where a cursor knows of more than the log holds, the log goes on
     /// after that; where the log accepted more than the cursor and the records account for, it was lost.
-    fn balance(&mut self) {
+    fn balance(&mut self, report: &mut RecoveryReport) {
         for (number, log) in self.logs.iter_mut().enumerate() {
             let (mut next_sequence, mut accepted) = (log.next_sequence, log.accepted);
             for attachment in self.endpoints.iter().flat_map(|endpoint| &endpoint.attachments) {
@@ -292,6 +291,7 @@ impl<S: Storage> SpoolCore<S> {
                     // The log is gone and with it what was not settled; how much nobody knows unless it ended.
                     let end = attachment.end.get_or_insert((u64::MAX, attachment.start_accepted + known));
                     let missing = (end.1 - attachment.start_accepted) - known;
+                    report.lost += missing;
                     attachment.lost.add(&Reason::CORRUPT, missing);
                     endpoint.rewrite = true;
                     continue;
@@ -299,6 +299,7 @@ impl<S: Storage> SpoolCore<S> {
                 let accepted = attachment.accepted(self.logs[log].accepted);
                 let missing = accepted - known;
                 if !missing.is_zero() {
+                    report.lost += missing;
                     attachment.lost.add(&Reason::CORRUPT, missing);
                     records.push(CursorRecord::Lost {
                         attachment: attachment.id,
@@ -357,12 +358,16 @@ fn most(a: Counts, b: Counts) -> Counts {
 fn apply<F>(endpoint: &mut Endpoint<F>, record: CursorRecord) {
     match record {
         CursorRecord::Endpoint { key } => endpoint.key = key,
-        CursorRecord::Attach { attachment, log, sequence, accepted } => {
+        CursorRecord::Attach { attachment, log, sequence, accepted, previous_end } => {
             if attachment <= endpoint.retired.attachment || endpoint.attachment(attachment).is_some() {
                 return;
             }
             endpoint.next_attachment = endpoint.next_attachment.max(attachment + 1);
-            endpoint.attachments.push(Attachment::new(attachment, log, sequence, accepted));
+            if let Some(previous) = endpoint.attachments.last_mut() {
+                previous.end = previous.end.or(previous_end);
+            }
+            let new = Attachment::new(attachment, log, sequence, accepted);
+            endpoint.attachments.push(Attachment { previous_end, ..new });
         }
         CursorRecord::End { attachment, sequence, accepted } => {
             if let Some(at) = endpoint.attachment(attachment) {

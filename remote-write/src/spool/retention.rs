@@ -1,5 +1,5 @@
 use super::core::SpoolCore;
-use super::endpoint::{Amount, Entry};
+use super::endpoint::{Amount, Attachment, Entry};
 use super::ledger::Reason;
 use super::options::FsyncPolicy;
 use super::segment::{Body, Segment};
@@ -8,13 +8,11 @@ use crate::{Lane, LaneSet};
 
 /// Segments a log's quota holds at least, so that dropping the oldest costs no more than this part of it.
 const SEGMENTS_IN_QUOTA: u64 = 4;
-/// No log gets less: a few scrapes fit.
-const MIN_QUOTA: u64 = 64 << 10;
 
 impl<S: Storage> SpoolCore<S> {
     /// Bytes each log may take.
     pub(super) fn quota(&self) -> u64 {
-        (self.max_bytes / self.logs.len().max(1) as u64).max(MIN_QUOTA)
+        self.max_bytes / self.logs.len().max(1) as u64
     }
 
     /// Bytes after which a segment is closed.
@@ -26,19 +24,7 @@ impl<S: Storage> SpoolCore<S> {
     pub(super) fn enforce_quota(&mut self, log: usize) {
         let quota = self.quota();
         while self.logs[log].segments.len() > 1 && self.logs[log].bytes() > quota {
-            self.evict(log, 0);
-        }
-    }
-
-    /// Drops the log's oldest segment in memory, unless it is the last; says whether there was one.
-    pub(super) fn evict_oldest_memory(&mut self, log: usize) -> bool {
-        let known = &self.logs[log];
-        match known.segments.iter().position(Segment::is_memory) {
-            Some(at) if at + 1 < known.segments.len() => {
-                self.evict(log, at);
-                true
-            }
-            _ => false,
+            self.evict_oldest(log);
         }
     }
 
@@ -49,12 +35,12 @@ impl<S: Storage> SpoolCore<S> {
         for attachment in 0..self.endpoints[endpoint].attachments.len() {
             let stretch = &self.endpoints[endpoint].attachments[attachment];
             let Some(log) = stretch.log else { continue };
-            let mut at = self.logs[log].segment_after(stretch.first_undecided().saturating_sub(1));
+            let mut at = self.logs[log].segment_after(stretch.first_undecided());
             // From the oldest on, up to the first that still has something to send.
             while self.logs[log].segments.get(at).is_some_and(|segment| segment.max_timestamp < oldest) {
                 let last = self.logs[log].segments[at].end_sequence;
                 self.decide_unfetched(endpoint, attachment, at, &Reason::TOO_OLD);
-                at = self.logs[log].segment_after(last.saturating_sub(1));
+                at = self.logs[log].segment_after(last);
             }
         }
     }
@@ -63,11 +49,18 @@ impl<S: Storage> SpoolCore<S> {
     /// says how much the log has accepted.
     pub(super) fn drop_decided_segments(&mut self, log: usize) {
         let needed = self.logs[log].opened || self.is_referenced(log);
+        let mut decided = 0;
+        if self.logs[log].miscounted {
+            let stretches = self.endpoints.iter().flat_map(|e| &e.attachments);
+            let of_log = stretches.filter(|attachment| attachment.log == Some(log));
+            decided = of_log.map(Attachment::first_undecided).min().unwrap_or(u64::MAX);
+        }
         let mut at = 0;
         while at < self.logs[log].segments.len() {
             let known = &self.logs[log];
             let last = at + 1 == known.segments.len();
-            if known.segments[at].undecided == 0 && !(last && needed) {
+            let segment = &known.segments[at];
+            if (segment.undecided == 0 || segment.end_sequence <= decided) && !(last && needed) {
                 self.remove_segment(log, at);
             } else {
                 at += 1;
@@ -82,10 +75,10 @@ impl<S: Storage> SpoolCore<S> {
         self.endpoints.iter().flat_map(|e| &e.attachments).any(|attachment| attachment.log == Some(log))
     }
 
-    /// Removes a segment that is still needed: what was not fetched of it is dropped.
-    fn evict(&mut self, log: usize, at: usize) {
-        let (first, end) =
-            (self.logs[log].segments[at].first_sequence, self.logs[log].segments[at].end_sequence);
+    /// Removes the log's oldest segment although it is still needed: what was not fetched of it is dropped.
+    pub(super) fn evict_oldest(&mut self, log: usize) {
+        let Some(oldest) = self.logs[log].segments.front() else { return };
+        let (first, end) = (oldest.first_sequence, oldest.end_sequence);
         for endpoint in 0..self.endpoints.len() {
             for attachment in 0..self.endpoints[endpoint].attachments.len() {
                 if self.endpoints[endpoint].attachments[attachment].log != Some(log) {
@@ -100,8 +93,8 @@ impl<S: Storage> SpoolCore<S> {
                         touched.insert(lane);
                     }
                 }
-                let at = self.logs[log].segment_after(first);
-                if self.logs[log].segments.get(at).is_some_and(|segment| segment.first_sequence == first) {
+                if self.is_oldest(log, first) {
+                    let at = 0;
                     touched = self.mark_unfetched(endpoint, attachment, at, &Reason::SPOOL_FULL, touched);
                 }
                 let stretch = &self.endpoints[endpoint].attachments[attachment];
@@ -110,19 +103,22 @@ impl<S: Storage> SpoolCore<S> {
                 for lane in touched.iter() {
                     let state = &mut self.endpoints[endpoint].attachments[attachment].lanes[lane.index()];
                     let taken = state.take_decided();
-                    for entry in &taken {
+                    for entry in taken.iter().filter(|entry| !entry.missing) {
                         self.logs[log].decide(entry.last, entry.amount.records);
                     }
                 }
             }
         }
-        let at = self.logs[log].segment_after(first);
-        if self.logs[log].segments.get(at).is_some_and(|segment| segment.first_sequence == first) {
-            self.remove_segment(log, at);
+        if self.is_oldest(log, first) {
+            self.remove_segment(log, 0);
         }
         for endpoint in 0..self.endpoints.len() {
             self.retire(endpoint);
         }
+    }
+
+    fn is_oldest(&self, log: usize, first_sequence: u64) -> bool {
+        self.logs[log].segments.front().is_some_and(|segment| segment.first_sequence == first_sequence)
     }
 
     /// Decides what the endpoint has not fetched of a segment.
@@ -163,6 +159,7 @@ impl<S: Storage> SpoolCore<S> {
                 amount: Amount::default(),
                 decided: Some(why.clone()),
                 evicted,
+                missing: false,
                 oldest_timestamp: meta.max_timestamp,
             });
             entry.last = meta.sequence;

@@ -182,8 +182,6 @@ pub(super) struct Scan {
     pub(super) end: u64,
     /// What the log had accepted after it.
     pub(super) accepted: Counts,
-    /// What damaged records between good ones held.
-    pub(super) lost: Counts,
     /// Places where something else than a record stood.
     pub(super) damaged: u64,
     pub(super) min_timestamp: i64,
@@ -229,23 +227,20 @@ pub(super) fn scan<S: Storage>(
         }
         next = header.sequence + 1;
         let gap = gap(state.accepted, header.before);
-        state.lost += gap;
         state.accepted = state.accepted + gap + header.counts();
         state.min_timestamp = state.min_timestamp.min(header.min_timestamp);
         state.max_timestamp = state.max_timestamp.max(header.max_timestamp);
         state.records.push(RecordMeta::new(&header, at as u32));
         state.end = offset;
         if header.commit {
-            committed = Some((state.records.len(), state.end, state.accepted, state.lost, state.damaged));
+            committed = Some((state.records.len(), state.end, state.accepted, state.damaged));
         }
     }
     if tail {
-        let (records, end, accepted, lost, damaged) =
-            committed.unwrap_or((0, start, accepted, Counts::default(), 0));
+        let (records, end, accepted, damaged) = committed.unwrap_or((0, start, accepted, 0));
         state.records.truncate(records);
         state.end = end;
         state.accepted = accepted;
-        state.lost = lost;
         state.damaged = damaged;
     }
     Ok(state)

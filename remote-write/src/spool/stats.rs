@@ -80,7 +80,7 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Places in logs and cursor files where something damaged stood.
     pub damaged: u64,
-    /// What damaged records held, counted once a log.
+    /// What was found missing, counted for each endpoint that was to be sent it.
     pub lost: Counts,
     /// Files of an unknown format or version, which were renamed and left alone.
     pub set_aside: Vec<String>,

@@ -1,0 +1,424 @@
+//! A disk in memory that fails on demand: for tests that enumerate crashes.
+//!
+//! ```
+//! use promferry_model::{MemoryBudget, Timestamp};
+//! use promferry_remote_write::spool::sim::SimDisk;
+//! use promferry_remote_write::spool::{SpoolCore, SpoolOptions};
+//!
+//! let disk = SimDisk::new();
+//! let now = Timestamp::from_millis(0);
+//! let open = || SpoolCore::open(disk.storage(), SpoolOptions::default(), MemoryBudget::unlimited(), now);
+//! let (mut spool, _) = open().unwrap();
+//! disk.crash_after(1);
+//! assert!(spool.open_log("v1").is_err());
+//! drop(spool);
+//! disk.restart();
+//! let (mut spool, _) = open().unwrap();
+//! assert!(spool.open_log("v1").is_ok());
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use promferry_model::Rng;
+
+use super::storage::Storage;
+
+/// The machine's disk: outlives the processes that work on it ([`SimStorage`]), and decides what they see.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk(Arc<Mutex<Disk>>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    files: Vec<Content>,
+    /// What processes see.
+    entries: BTreeMap<String, usize>,
+    /// What survives the loss of the machine.
+    durable_entries: BTreeMap<String, usize>,
+    /// How the former differ from the latter, in order.
+    unsynced_entries: Vec<EntryChange>,
+    directories: BTreeSet<String>,
+    locks: BTreeSet<String>,
+    calls: u64,
+    crash_after: Option<u64>,
+    torn: bool,
+    crashed: bool,
+    failures: BTreeMap<u64, io::ErrorKind>,
+    writes_fail: Option<io::ErrorKind>,
+    capacity: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: u64, bytes: Vec<u8> },
+    Truncate(u64),
+}
+
+#[derive(Clone, Debug)]
+struct EntryChange {
+    directory: String,
+    path: String,
+    file: Option<usize>,
+}
+
+impl SimDisk {
+    /// An empty disk that works.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What one process sees of it; dropping it ends the process.
+    pub fn storage(&self) -> SimStorage {
+        SimStorage { disk: self.clone(), locks: Vec::new() }
+    }
+
+    /// Calls that were made so far.
+    pub fn calls(&self) -> u64 {
+        self.disk().calls
+    }
+
+    /// Whether the crash that was asked for has happened.
+    pub fn crashed(&self) -> bool {
+        self.disk().crashed
+    }
+
+    /// The next `calls` calls take effect; all later ones fail and change nothing.
+    pub fn crash_after(&self, calls: u64) {
+        let mut disk = self.disk();
+        disk.crash_after = Some(disk.calls + calls);
+        disk.torn = false;
+    }
+
+    /// The same, but if the call after those is a write, half of it takes effect.
+    pub fn crash_within(&self, calls: u64) {
+        self.crash_after(calls);
+        self.disk().torn = true;
+    }
+
+    /// The call after the next `calls` fails and changes nothing; those after it work.
+    pub fn fail_call(&self, calls: u64, kind: io::ErrorKind) {
+        let mut disk = self.disk();
+        let call = disk.calls + calls + 1;
+        disk.failures.insert(call, kind);
+    }
+
+    /// All writes, creations and syncs fail, until `None` is set.
+    pub fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+        self.disk().writes_fail = kind;
+    }
+
+    /// What the files may hold together, in bytes; a write beyond that is cut short and fails.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.disk().capacity = bytes;
+    }
+
+    /// The process ended, however: everything that was written is there.
+    pub fn restart(&self) {
+        let mut disk = self.disk();
+        disk.crash_after = None;
+        disk.crashed = false;
+        disk.failures.clear();
+        disk.locks.clear();
+    }
+
+    /// The machine was lost: of what was not synced each change is, by chance, there, not there or half there,
+    /// whatever the order in which they were made.
+    pub fn lose_machine(&self, rng: &mut impl Rng) {
+        self.restart();
+        let mut disk = self.disk();
+        let mut directories: BTreeMap<String, Vec<EntryChange>> = BTreeMap::new();
+        for change in std::mem::take(&mut disk.unsynced_entries) {
+            directories.entry(change.directory.clone()).or_default().push(change);
+        }
+        for changes in directories.into_values() {
+            // A directory's changes are kept in their order.
+            let kept = rng.next_u64() as usize % (changes.len() + 1);
+            for change in changes.into_iter().take(kept) {
+                apply_entry(&mut disk.durable_entries, &change);
+            }
+        }
+        disk.entries = disk.durable_entries.clone();
+        for content in &mut disk.files {
+            for change in std::mem::take(&mut content.unsynced) {
+                match (rng.next_u64() % 3, change) {
+                    (0, _) => {}
+                    (1, Change::Write { offset, bytes }) => {
+                        let cut = rng.next_u64() as usize % (bytes.len() + 1);
+                        write(&mut content.durable, offset, &bytes[..cut]);
+                    }
+                    (_, Change::Write { offset, bytes }) => write(&mut content.durable, offset, &bytes),
+                    (_, Change::Truncate(length)) => content.durable.resize(length as usize, 0),
+                }
+            }
+            content.now = content.durable.clone();
+        }
+    }
+
+    /// All files with their contents.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let disk = self.disk();
+        disk.entries.iter().map(|(path, &file)| (path.clone(), disk.files[file].now.clone())).collect()
+    }
+
+    /// Replaces a file, durably; creates it and its directory where they are missing.
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        let mut disk = self.disk();
+        let file = disk.files.len();
+        disk.files.push(Content { now: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        disk.entries.insert(path.to_owned(), file);
+        disk.durable_entries.insert(path.to_owned(), file);
+        if let Some((directory, _)) = path.rsplit_once('/') {
+            disk.directories.insert(directory.to_owned());
+        }
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one process sees of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimStorage {
+    disk: SimDisk,
+    locks: Vec<String>,
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimFile(usize);
+
+/// What a call may do.
+enum Allowed {
+    Everything,
+    /// Half of it takes effect, then it fails.
+    Half(io::Error),
+}
+
+impl Disk {
+    /// Counts a call and says whether it may go on.
+    fn call(&mut self, writes: bool) -> io::Result<Allowed> {
+        self.calls += 1;
+        let crash = || io::Error::other("the simulated machine has crashed");
+        if let Some(last) = self.crash_after {
+            if self.calls > last {
+                let half = self.torn && !self.crashed;
+                self.crashed = true;
+                return if half { Ok(Allowed::Half(crash())) } else { Err(crash()) };
+            }
+        }
+        if let Some(kind) = self.failures.remove(&self.calls) {
+            return Err(kind.into());
+        }
+        match self.writes_fail {
+            Some(kind) if writes => Err(kind.into()),
+            _ => Ok(Allowed::Everything),
+        }
+    }
+
+    /// A call that is done whole or not at all.
+    fn whole_call(&mut self, writes: bool) -> io::Result<()> {
+        match self.call(writes)? {
+            Allowed::Everything => Ok(()),
+            Allowed::Half(error) => Err(error),
+        }
+    }
+
+    fn change_entry(&mut self, path: &str, file: Option<usize>) {
+        let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory).to_owned();
+        let change = EntryChange { directory, path: path.to_owned(), file };
+        apply_entry(&mut self.entries, &change);
+        self.unsynced_entries.push(change);
+    }
+
+    fn find(&self, path: &str) -> io::Result<usize> {
+        self.entries.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn used(&self) -> u64 {
+        self.entries.values().map(|&file| self.files[file].now.len() as u64).sum()
+    }
+}
+
+impl Storage for SimStorage {
+    type File = SimFile;
+
+    fn lock(&mut self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        if !disk.locks.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.locks.push(path.to_owned());
+        Ok(())
+    }
+
+    fn list(&mut self, directory: &str) -> io::Result<Vec<String>> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        if directory == "." {
+            return Ok(disk.directories.iter().cloned().collect());
+        }
+        let prefix = format!("{directory}/");
+        Ok(disk.entries.keys().filter_map(|path| path.strip_prefix(&prefix)).map(str::to_owned).collect())
+    }
+
+    fn create_directory(&mut self, directory: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        disk.directories.insert(directory.to_owned());
+        Ok(())
+    }
+
+    fn remove_directory(&mut self, directory: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let prefix = format!("{directory}/");
+        if disk.entries.keys().any(|path| path.starts_with(&prefix)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        disk.directories.remove(directory);
+        Ok(())
+    }
+
+    fn create(&mut self, path: &str) -> io::Result<SimFile> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let file = disk.files.len();
+        disk.files.push(Content::default());
+        disk.change_entry(path, Some(file));
+        Ok(SimFile(file))
+    }
+
+    fn open(&mut self, path: &str) -> io::Result<SimFile> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        disk.find(path).map(SimFile)
+    }
+
+    fn len(&mut self, file: &SimFile) -> io::Result<u64> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        Ok(disk.files[file.0].now.len() as u64)
+    }
+
+    fn read_at(&mut self, file: &SimFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        let content = disk.files[file.0].now.get(offset as usize..).unwrap_or_default();
+        let read = content.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&content[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&mut self, file: &SimFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        let allowed = disk.call(true)?;
+        let mut fits = bytes.len();
+        if let Some(capacity) = disk.capacity {
+            let grows = (offset + bytes.len() as u64).saturating_sub(disk.files[file.0].now.len() as u64);
+            let over = (disk.used() + grows).saturating_sub(capacity);
+            fits -= (over as usize).min(fits);
+        }
+        if matches!(allowed, Allowed::Half(_)) {
+            fits = fits.min(bytes.len() / 2);
+        }
+        let content = &mut disk.files[file.0];
+        write(&mut content.now, offset, &bytes[..fits]);
+        content.unsynced.push(Change::Write { offset, bytes: bytes[..fits].to_vec() });
+        match allowed {
+            Allowed::Half(error) => Err(error),
+            Allowed::Everything if fits < bytes.len() => Err(io::ErrorKind::StorageFull.into()),
+            Allowed::Everything => Ok(()),
+        }
+    }
+
+    fn truncate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let content = &mut disk.files[file.0];
+        content.now.resize(length as usize, 0);
+        content.unsynced.push(Change::Truncate(length));
+        Ok(())
+    }
+
+    fn sync(&mut self, file: &SimFile) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let content = &mut disk.files[file.0];
+        content.unsynced.clear();
+        content.durable = content.now.clone();
+        Ok(())
+    }
+
+    fn sync_directory(&mut self, directory: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let disk = &mut *disk;
+        disk.unsynced_entries.retain(|change| {
+            let synced = change.directory == directory;
+            if synced {
+                apply_entry(&mut disk.durable_entries, change);
+            }
+            !synced
+        });
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        let file = disk.find(from)?;
+        disk.change_entry(to, Some(file));
+        disk.change_entry(from, None);
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        disk.find(path)?;
+        disk.change_entry(path, None);
+        Ok(())
+    }
+
+    fn free_space(&mut self) -> io::Result<u64> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(false)?;
+        Ok(disk.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(disk.used())))
+    }
+
+    fn release_cache(&mut self, _: &SimFile) {}
+}
+
+impl Drop for SimStorage {
+    fn drop(&mut self) {
+        let mut disk = self.disk.disk();
+        for lock in &self.locks {
+            disk.locks.remove(lock);
+        }
+    }
+}
+
+fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let end = offset as usize + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    content[offset as usize..end].copy_from_slice(bytes);
+}
+
+fn apply_entry(entries: &mut BTreeMap<String, usize>, change: &EntryChange) {
+    match change.file {
+        Some(file) => entries.insert(change.path.clone(), file),
+        None => entries.remove(&change.path),
+    };
+}

@@ -1,0 +1,9 @@
+//! The spool through its public interface: on simulated disks that crash, fail and rot, and on a real one.
+
+mod corruption;
+mod crash;
+mod disk_failure;
+mod model;
+mod reading;
+mod shell;
+mod world;
