@@ -1,5 +1,7 @@
 //! What storing, reading and settling fragments costs on a real disk.
 
+#![allow(clippy::unwrap_used, reason = "a bench that can't go on is no bench")]
+
 use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use promferry_model::{MemoryBudget, SystemClock, Timestamp};

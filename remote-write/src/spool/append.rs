@@ -196,10 +196,9 @@ impl<S: Storage> SpoolCore<S> {
         known.seal(&mut self.storage, self.options.fsync);
         if let Some(Segment { bytes: held, body: Body::Memory { reservation, .. }, .. }) =
             known.segments.back_mut()
+            && *held < MEMORY_SEGMENT_BYTES
         {
-            if *held < MEMORY_SEGMENT_BYTES {
-                return reservation.resize(reservation.bytes() + bytes).map_err(|over| over.to_string());
-            }
+            return reservation.resize(reservation.bytes() + bytes).map_err(|over| over.to_string());
         }
         let reservation =
             self.budget.try_reserve(Purpose::Fallback, bytes).map_err(|over| over.to_string())?;

@@ -16,6 +16,7 @@ mod core;
 mod cursor;
 mod endpoint;
 mod error;
+mod fetch;
 mod handle;
 mod ledger;
 mod log;

@@ -208,12 +208,10 @@ impl Disk {
     fn call(&mut self, writes: bool) -> io::Result<Allowed> {
         self.calls += 1;
         let crash = || io::Error::other("the simulated machine has crashed");
-        if let Some(last) = self.crash_after {
-            if self.calls > last {
-                let half = self.torn && !self.crashed;
-                self.crashed = true;
-                return if half { Ok(Allowed::Half(crash())) } else { Err(crash()) };
-            }
+        if self.crash_after.is_some_and(|last| self.calls > last) {
+            let half = self.torn && !self.crashed;
+            self.crashed = true;
+            return if half { Ok(Allowed::Half(crash())) } else { Err(crash()) };
         }
         if let Some(kind) = self.failures.remove(&self.calls) {
             return Err(kind.into());

@@ -1,5 +1,7 @@
 //! The spool through its public interface: on simulated disks that crash, fail and rot, and on a real one.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod corruption;
 mod crash;
 mod disk_failure;

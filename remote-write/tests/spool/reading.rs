@@ -52,9 +52,9 @@ fn lanes_that_are_not_asked_for_are_passed_over_and_not_forgotten() {
     assert_eq!(fetch(lanes(&[3]), usize::MAX), [3, 8, 13, 18]);
     assert_eq!(fetch(lanes(&[0, 3]), 700), [0, 5, 10], "until there are at least 700 bytes");
     assert_eq!(fetch(lanes(&[1, 3]), 1), [1], "at least one");
-    assert_eq!(fetch(LaneSet::EMPTY, usize::MAX), []);
+    assert!(fetch(LaneSet::EMPTY, usize::MAX).is_empty());
     assert_eq!(fetch(LaneSet::ALL, usize::MAX), [2, 4, 6, 7, 9, 11, 12, 14, 15, 16, 17, 19]);
-    assert_eq!(fetch(LaneSet::ALL, usize::MAX), []);
+    assert!(fetch(LaneSet::ALL, usize::MAX).is_empty());
     core.rewind(endpoint, lane_of(2)).unwrap();
     assert_eq!(ids(&core.fetch(NOW, endpoint, LaneSet::ALL, usize::MAX).unwrap()), [2, 7, 12, 17]);
 }
