@@ -53,8 +53,8 @@ pub(crate) fn fragment(id: u32, at: i64) -> Fragment {
     body[..4].copy_from_slice(&id.to_le_bytes());
     Fragment {
         lane: lane_of(id),
-        protocol: if id % 2 == 0 { Protocol::V1 } else { Protocol::V2 },
-        compression: if id % 3 == 0 { Compression::Snappy } else { Compression::None },
+        protocol: if id.is_multiple_of(2) { Protocol::V1 } else { Protocol::V2 },
+        compression: if id.is_multiple_of(3) { Compression::Snappy } else { Compression::None },
         counts: counts_of(id),
         raw_len: BODY as u32 * 2,
         min_timestamp: Timestamp::from_millis(at - 1),
