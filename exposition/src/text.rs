@@ -395,6 +395,22 @@ impl<'a> TextParser<'a> {
     /// Splits the current series, judging its bytes by the whole grammar.
     pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         buffer.clear();
+        if text_series::quick_labels(self.series(), buffer).is_none() {
+            buffer.clear();
+            self.careful_labels(buffer)?;
+        }
+        let normalised = match self.context.metric_type() {
+            MetricType::Histogram => BUCKET_LABEL,
+            MetricType::Summary => QUANTILE_LABEL,
+            _ => return Ok(()),
+        };
+        buffer.rewrite(normalised, |value| {
+            go_float::parse(value.as_bytes()).ok().map(go_float::format_openmetrics)
+        });
+        Ok(())
+    }
+
+    fn careful_labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         let line = self.series.start;
         let mut lexer = Lexer::new(self.page, self.dialect, line);
         let first = lexer.next_token();
@@ -405,14 +421,6 @@ impl<'a> TextParser<'a> {
         if end != self.series.end {
             return Err(self.error(end, "expected a value after the series"));
         }
-        let normalised = match self.context.metric_type() {
-            MetricType::Histogram => BUCKET_LABEL,
-            MetricType::Summary => QUANTILE_LABEL,
-            _ => return Ok(()),
-        };
-        buffer.rewrite(normalised, |value| {
-            go_float::parse(value.as_bytes()).ok().map(go_float::format_openmetrics)
-        });
         Ok(())
     }
 

@@ -354,11 +354,11 @@ pub(crate) const fn is_metric_name(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b':')
 }
 
-const fn is_label_name_start(c: u8) -> bool {
+pub(crate) const fn is_label_name_start(c: u8) -> bool {
     c.is_ascii_alphabetic() || c == b'_'
 }
 
-const fn is_label_name(c: u8) -> bool {
+pub(crate) const fn is_label_name(c: u8) -> bool {
     c.is_ascii_alphanumeric() || c == b'_'
 }
 

@@ -1,6 +1,7 @@
 //! Every page of the corpus means what Prometheus 3.16's own parsers say it means, or is refused as they
 //! refuse it. Their verdicts lie in `golden/verdicts.jsonl`; where Go is at hand,
 //! `cargo test -p promferry-exposition --test oracle -- --ignored` has them judged anew.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/corpus.rs"]
 mod corpus;
@@ -14,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use corpus::{Case, cases, data};
 use promferry_exposition::Format;
-use verdict::{Fnv, digest, judge};
+use verdict::judge;
 
 const GOLDEN: &str = "golden/verdicts.jsonl";
 
@@ -112,4 +113,37 @@ fn ask_oracle(cases: &[Case]) -> String {
     writer.join().unwrap().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn digest(lines: &[String]) -> String {
+    if lines == ["refused"] {
+        return "refused".to_owned();
+    }
+    let mut hash = Fnv::default();
+    for line in lines {
+        hash.write(line.as_bytes());
+        hash.write(b"\n");
+    }
+    hash.hex()
+}
+
+/// FNV-1a of 64 bits.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn hex(&self) -> String {
+        format!("{:016x}", self.0)
+    }
 }

@@ -1,4 +1,5 @@
 //! What a walk over a page gives.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use promferry_exposition::{Event, Format, LabelBuffer, ParseError, ParseOptions, Parser};
 
 fn walk(format: Format, page: &[u8]) -> Result<Vec<String>, ParseError> {

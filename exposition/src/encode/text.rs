@@ -183,7 +183,9 @@ impl Lines<'_> {
 
     fn float(&mut self, value: f64) {
         let text = match self.format {
-            Format::OpenMetrics => go_float::format_openmetrics(value),
+            // As a label's text -0 would be 0; as a value it keeps its sign.
+            Format::OpenMetrics if value != 0.0 => go_float::format_openmetrics(value),
+            Format::OpenMetrics => format!("{value:.1}"),
             _ => go_float::format(value),
         };
         self.page.extend_from_slice(text.as_bytes());

@@ -11,39 +11,6 @@ pub(crate) fn judge(case: &Case) -> Vec<String> {
     lines(case).unwrap_or_else(|_| vec!["refused".to_owned()])
 }
 
-pub(crate) fn digest(lines: &[String]) -> String {
-    if lines == ["refused"] {
-        return "refused".to_owned();
-    }
-    let mut hash = Fnv::default();
-    for line in lines {
-        hash.write(line.as_bytes());
-        hash.write(b"\n");
-    }
-    hash.hex()
-}
-
-/// FNV-1a of 64 bits.
-pub(crate) struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    pub(crate) fn hex(&self) -> String {
-        format!("{:016x}", self.0)
-    }
-}
-
 fn lines(case: &Case) -> Result<Vec<String>, promferry_exposition::ParseError> {
     let mut parser = Parser::new(case.format, &case.page, case.options);
     let mut labels = LabelBuffer::new();

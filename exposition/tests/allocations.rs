@@ -1,0 +1,119 @@
+//! Walking a valid page allocates nothing, however many samples it has.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/realistic.rs"]
+mod realistic;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use promferry_exposition::{
+    BucketPoint, Encoder, Event, Format, HistogramPoint, LabelBuffer, ParseOptions, Parser,
+};
+use promferry_model::{MetadataView, MetricType};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts what the current thread allocates.
+struct Counting;
+
+#[expect(unsafe_code, reason = "counting allocations takes an allocator; it passes everything on unchanged")]
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations_in(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+fn walk(format: Format, page: &[u8]) -> usize {
+    let mut parser = Parser::new(format, page, ParseOptions::default());
+    let mut series = 0;
+    while let Some(event) = parser.next().unwrap() {
+        if let Event::Series(event) = event {
+            std::hint::black_box((event.key(1), event.value(), event.timestamp(), event.start()));
+            series += 1;
+        }
+    }
+    series
+}
+
+fn walk_with_labels(format: Format, page: &[u8], labels: &mut LabelBuffer, exemplar: &mut LabelBuffer) {
+    let mut parser = Parser::new(format, page, ParseOptions::default());
+    while let Some(event) = parser.next().unwrap() {
+        if let Event::Series(event) = event {
+            event.labels(labels).unwrap();
+            while event.exemplars().next(exemplar).is_some_and(|_| false) {}
+        }
+    }
+}
+
+#[test]
+fn text_pages() {
+    let text = realistic::text_page(1_000);
+    let with_exemplars =
+        text.replace("le=\"1\"} 8000", "le=\"1\"} 8000 # {trace_id=\"a}b\"} 0.5 1.5") + "# EOF\n";
+    for (format, page) in [(Format::Text, &text), (Format::OpenMetrics, &with_exemplars)] {
+        let mut series = 0;
+        assert_eq!(allocations_in(|| series = walk(format, page.as_bytes())), 0, "{format:?}");
+        assert_eq!(series, 1_000);
+    }
+}
+
+#[test]
+fn protobuf_pages_allocate_the_parser_only() {
+    let mut page = Encoder::new(Format::Protobuf);
+    for family in 0..50 {
+        let name = format!("size_{family}_bytes");
+        let buckets: Vec<BucketPoint<'_>> = (0..20)
+            .map(|at| BucketPoint {
+                upper_bound: f64::from(at),
+                cumulative_count: f64::from(at),
+                exemplar: None,
+            })
+            .collect();
+        page.family(MetadataView {
+            family: &name,
+            metric_type: MetricType::Histogram,
+            unit: "bytes",
+            help: "Size.",
+        })
+        .histogram(
+            &[("a", "b"), ("c", "d")],
+            &HistogramPoint { buckets: &buckets, count: 30.0, sum: 1.5, native: None },
+        );
+    }
+    let page = page.finish();
+    let mut series = 0;
+    assert_eq!(allocations_in(|| series = walk(Format::Protobuf, &page)), 1);
+    assert_eq!(series, 50 * 23);
+}
+
+#[test]
+fn splitting_labels_into_a_used_buffer() {
+    let page = realistic::text_page(1_000);
+    let page: String =
+        page.lines().filter(|line| !line.contains("le=")).map(|line| format!("{line}\n")).collect();
+    let (mut labels, mut exemplar) = (LabelBuffer::new(), LabelBuffer::new());
+    walk_with_labels(Format::Text, page.as_bytes(), &mut labels, &mut exemplar);
+    let allocations =
+        allocations_in(|| walk_with_labels(Format::Text, page.as_bytes(), &mut labels, &mut exemplar));
+    assert_eq!(allocations, 0);
+}
