@@ -20,6 +20,8 @@ use crate::{Discover, Error, Updates};
 
 /// The longest file that is read: some hundred thousand targets.
 const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Some programs empty a file before they write it. One that is empty is no list before it has been so for this long.
+const BLANK_FOR: Duration = Duration::from_secs(2);
 /// What serde-saphyr's limits would allow is some ten thousand targets; the file's length limits enough.
 const MAX_YAML_NODES: usize = MAX_FILE_BYTES as usize / 2;
 
@@ -129,6 +131,7 @@ struct KnownFile {
     /// The groups that are in force.
     groups: usize,
     error: Option<String>,
+    blank_since: Option<Instant>,
 }
 
 /// What one look at the files brought.
@@ -231,6 +234,15 @@ impl FileDiscovery {
                 return failed(known, look, reason);
             }
         };
+        if content.trim_ascii().is_empty() {
+            let since = known.blank_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < BLANK_FOR {
+                known.stamp = None;
+                return;
+            }
+        } else {
+            known.blank_since = None;
+        }
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         let content_hash = hasher.finish();

@@ -122,6 +122,26 @@ async fn garbage_keeps_the_last_list_and_is_named() {
     }
 }
 
+/// Between emptying a file and writing it there is a moment in which it is a valid, empty list.
+#[tokio::test]
+async fn a_file_that_is_being_rewritten_is_not_an_empty_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yml");
+    std::fs::write(&file, "- targets: [x]").unwrap();
+    let mut consumer = Consumer::run(&yaml(&file), options());
+    let target = |name: &str| format!("__meta_filepath={},__address__={name}", file.display());
+    consumer.until(&[&target("x")]).await;
+    std::fs::write(&file, "").unwrap();
+    consumer.is_quiet().await;
+    std::fs::write(&file, "- targets: [y]").unwrap();
+    consumer.batch().await;
+    assert_eq!(consumer.targets(), [target("y")]);
+    // One that stays empty is one.
+    std::fs::write(&file, "\n").unwrap();
+    consumer.until(&[]).await;
+    assert!(!consumer.discovery.status()[0].is_failing);
+}
+
 #[tokio::test]
 async fn one_bad_file_does_not_hold_up_the_others() {
     let dir = tempfile::tempdir().unwrap();
