@@ -1,5 +1,6 @@
 //! What Prometheus' configuration says about discovery.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 #[cfg(any(feature = "file", feature = "http", feature = "dns"))]
 use std::time::Duration;
@@ -94,11 +95,11 @@ impl DiscoveryConfigs {
 #[serde(default, deny_unknown_fields)]
 pub struct StaticConfig {
     /// The addresses.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "nulls_are_empty")]
     pub targets: Vec<SmolStr>,
     /// The labels.
-    #[serde(deserialize_with = "null_is_default")]
-    pub labels: std::collections::BTreeMap<SmolStr, SmolStr>,
+    #[serde(deserialize_with = "null_values_are_empty")]
+    pub labels: BTreeMap<SmolStr, SmolStr>,
 }
 
 impl StaticConfig {
@@ -187,4 +188,18 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// As above, for each entry of a list.
+fn nulls_are_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SmolStr>, D::Error> {
+    let list: Vec<Option<SmolStr>> = null_is_default(deserializer)?;
+    Ok(list.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// As above, for each value of a mapping.
+fn null_values_are_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<SmolStr, SmolStr>, D::Error> {
+    let labels: BTreeMap<SmolStr, Option<SmolStr>> = null_is_default(deserializer)?;
+    Ok(labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }

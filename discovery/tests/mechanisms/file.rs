@@ -39,6 +39,20 @@ async fn json_and_yaml_groups_have_the_labels_of_prometheus() {
     assert_eq!((status.mechanism, status.groups, status.targets, status.is_failing), ("file", 3, 4, false));
 }
 
+/// The labels that Prometheus 3.16 shows for this file on its targets page.
+#[tokio::test]
+async fn scalars_become_the_texts_that_prometheus_makes_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(".hidden.yml");
+    let content = "- targets: ['127.0.0.1:4', 6]\n  labels: {shard: 1, on: true, f: 1.50, d: 2024-01-02, n: ~, y: yes, \
+                   ünï: x, __meta_filepath: mine}\n";
+    std::fs::write(&file, content).unwrap();
+    let mut consumer = Consumer::run(&yaml(&dir.path().join("*.yml")), options());
+    let labels =
+        format!("__meta_filepath={},d=2024-01-02,f=1.50,on=true,shard=1,y=yes,ünï=x", file.display());
+    consumer.until(&[&format!("{labels},__address__=127.0.0.1:4"), &format!("{labels},__address__=6")]).await;
+}
+
 #[tokio::test]
 async fn changes_reach_the_consumer_and_nothing_else_does() {
     let dir = tempfile::tempdir().unwrap();
