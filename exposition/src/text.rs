@@ -54,7 +54,7 @@ impl<'a> TextParser<'a> {
             dialect,
             options,
             at: 0,
-            careful_from: 0,
+            careful_from: next_careful(dialect == Dialect::OpenMetrics, page, 0),
             context: Context::new(dialect.into(), &options),
             family_length: 0,
             series: 0..0,
@@ -111,9 +111,7 @@ impl<'a> TextParser<'a> {
             None => (rest, self.page.len()),
         };
         if self.careful_from < start {
-            self.careful_from =
-                if OPEN_METRICS { memchr::memchr2(b'\\', b'#', rest) } else { memchr::memchr(b'\\', rest) }
-                    .map_or(usize::MAX, |at| start + at);
+            self.careful_from = next_careful(OPEN_METRICS, self.page, start);
         }
         if self.careful_from < next {
             return None;
@@ -441,6 +439,13 @@ impl<'a> TextParser<'a> {
             &mut text_series::CollectRaw(buffer),
         );
     }
+}
+
+/// Where, from `start` on, the next byte is that the quick way leaves alone.
+fn next_careful(open_metrics: bool, page: &[u8], start: usize) -> usize {
+    let rest = &page[start..];
+    let at = if open_metrics { memchr::memchr2(b'\\', b'#', rest) } else { memchr::memchr(b'\\', rest) };
+    at.map_or(usize::MAX, |at| start + at)
 }
 
 /// Blanks, a number, and perhaps blanks and a timestamp.
