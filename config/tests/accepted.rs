@@ -138,13 +138,21 @@ scrape_configs:
 ",
     );
     let told = warnings(&config);
-    for key in
-        ["rule_files", "alerting", "storage", "tracing", "runtime", "otlp", "remote_read", "query_log_file"]
-    {
-        let about: Vec<&String> = told.iter().filter(|text| text.contains(key)).collect();
-        assert_eq!(about.len(), 1, "{key}: {told:#?}");
-    }
-    assert!(told.iter().any(|text| text.contains("rule_files has no effect: no rules are evaluated here")));
+    let expected = [
+        "2:10: query_log_file has no effect: no rules or queries are evaluated here in global",
+        "2:33: scrape_failure_log_file is ignored: failed scrapes are reported in the log in global",
+        "4:1: alerting has no effect: no rules are evaluated here, so there are no alerts",
+        "8:1: otlp has no effect: nothing is received here",
+        "9:1: remote_read has no effect: nothing is queried here",
+        "3:1: rule_files has no effect: no rules are evaluated here",
+        "7:1: runtime has no effect: it tunes Prometheus' own process",
+        "5:1: storage has no effect: nothing is stored here but what waits to be sent",
+        "6:1: tracing has no effect: no traces are sent",
+    ];
+    let expected = expected.map(|text| format!("/etc/prometheus/prometheus.yml:{text}"));
+    assert_eq!(told[..9], expected);
+    assert_eq!(told.len(), 10);
+    assert!(told[9].contains("12:19: scrape_failure_log_file is ignored"), "{}", told[9]);
 }
 
 #[test]
@@ -314,4 +322,49 @@ scrape_configs:
     let headers: BTreeMap<_, _> =
         http.http_headers.iter().map(|(name, header)| (name, &header.values)).collect();
     assert_eq!(headers.into_values().next(), Some(&vec!["3".to_owned()]));
+}
+
+#[test]
+fn recipes_that_people_run() {
+    for (name, text) in [
+        ("gateways.yml", include_str!("data/gateways.yml")),
+        ("agent.yml", include_str!("data/agent.yml")),
+        ("compliance.yml", include_str!("data/compliance.yml")),
+    ] {
+        let config = read(text);
+        assert!(!config.jobs.is_empty(), "{name}");
+        assert_eq!(warnings(&config), [""; 0], "{name}");
+    }
+}
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whatever the text is, it is read or refused with a place in it.
+        #[test]
+        fn any_text(text in r"(\PC|[\n :\-\[\]{}&*!|>'#\t]){0,80}") {
+            if let Err(error) = try_read(&text) {
+                prop_assert!(error.position().is_some(), "{error}");
+                let _ = format!("{error:#}");
+            }
+        }
+
+        /// So is a right configuration with something cut out of it.
+        #[test]
+        fn a_damaged_configuration(from in 0usize..4000, length in 1usize..200) {
+            let text: Vec<char> = include_str!("data/gateways.yml").chars().collect();
+            let from = from.min(text.len());
+            let to = (from + length).min(text.len());
+            let damaged: String = text[..from].iter().chain(&text[to..]).collect();
+            if let Err(error) = try_read(&damaged) {
+                prop_assert!(error.position().is_some(), "{error}");
+                prop_assert!(error.position().unwrap().line <= damaged.lines().count() + 1);
+                let _ = format!("{error:#}");
+            }
+        }
+    }
 }

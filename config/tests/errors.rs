@@ -190,7 +190,7 @@ fn ten_errors_and_more() {
         (
             Value,
             endpoint("    write_relabel_configs:\n      -\n"),
-            "4:8: empty rule in remote_write[0].write_relabel_configs[0]",
+            "4:8: empty entry in remote_write[0].write_relabel_configs[0]",
         ),
         (Syntax, "global:\n\tscrape_interval: 5s\n".to_owned(), ""),
         (Syntax, "global: {scrape_interval: 5s\n".to_owned(), ""),
@@ -273,6 +273,10 @@ fn small_files_cannot_become_huge_ones() {
     assert!(error.message().contains("aliases add more than"), "{error}");
     let deep = format!("a: {}", "[".repeat(100_000));
     assert_eq!(refuse(&deep).kind(), ErrorKind::Syntax);
+    let many: String = (0..200_000).map(|key| format!("k{key}: x\n")).collect();
+    assert_eq!(refuse(&many).kind(), ErrorKind::UnknownKey);
+    let too_many = "- x\n".repeat(1_100_000);
+    assert!(refuse(&too_many).message().contains("more than 1000000 values"));
     let own = refuse("a: &a [*a]\n");
     assert_eq!(own.kind(), ErrorKind::Syntax, "{own}");
 }

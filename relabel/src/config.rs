@@ -210,7 +210,10 @@ impl fmt::Display for Action {
 impl<'de> Deserialize<'de> for Action {
     /// Reads the name in any case, as Prometheus does.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Some(name) = Option::<SmolStr>::deserialize(deserializer)? else { return Ok(Self::Replace) };
+        let name = Option::<SmolStr>::deserialize(deserializer)?.unwrap_or_default();
+        if name.is_empty() {
+            return Err(serde::de::Error::custom("the relabel action cannot be empty"));
+        }
         let lowered = name.to_lowercase();
         Self::ALL.into_iter().find(|action| action.as_str() == lowered).ok_or_else(|| {
             let known = Self::ALL.map(Self::as_str).join(", ");

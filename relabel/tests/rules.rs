@@ -17,6 +17,7 @@ fn keys_left_out_and_null() {
     assert_eq!(read(r#"{"action": "LabelDrop"}"#).unwrap().action, Action::LabelDrop);
     for (json, expected) in [
         (r#"{"action": "remove"}"#, "unknown relabel action \"remove\""),
+        (r#"{"action": null}"#, "action cannot be empty"),
         (r#"{"actoin": "keep"}"#, "unknown field `actoin`"),
         (r#"{"source_labels": [""]}"#, "empty"),
     ] {

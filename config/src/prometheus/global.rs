@@ -35,9 +35,13 @@ pub(super) fn read(
     }
     for key in WITHOUT_EFFECT {
         if let Some(entry) = mapping.take(key) {
-            let message = "has no effect: no rules or queries are evaluated here";
-            warn(NodeError::unsupported(message).at(entry.key_at).in_key(key));
+            let message = format!("{key} has no effect: no rules or queries are evaluated here");
+            warn(NodeError::unsupported(message).at(entry.key_at));
         }
+    }
+    if let Some(entry) = own.get("scrape_failure_log_file").filter(|entry| !entry.value.is_null()) {
+        let message = format!("{} is ignored: failed scrapes are reported in the log", entry.key);
+        warn(NodeError::unsupported(message).at(entry.key_at));
     }
     let validation = scrape.metric_name_validation_scheme.unwrap_or_default();
     let external_labels = match mapping.take("external_labels") {

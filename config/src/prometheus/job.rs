@@ -33,7 +33,7 @@ pub(super) fn read(
     let mut scrape: ScrapeConfig = own.read()?;
     scrape.http = http.read()?;
     scrape.http.validate().map_err(|error| located(&error.path, error.message))?;
-    refuse_null_rules(&own, &["relabel_configs", "metric_relabel_configs"])?;
+    refuse_empty_items(&own, &["relabel_configs", "metric_relabel_configs"])?;
     scrape.apply_defaults(global);
     scrape.validate().map_err(|error| located(&error.path, error.message))?;
     for (key, rules) in [
@@ -47,8 +47,9 @@ pub(super) fn read(
     }
     for warning in scrape.warnings() {
         // What was inherited is warned of where it stands.
-        if own.get(warning.path.first().map_or("", String::as_str)).is_some() {
-            warn(located(&warning.path, warning.message));
+        if let Some(entry) = warning.path.first().and_then(|key| own.get(key)) {
+            let message = format!("{} {}", entry.key, warning.message);
+            warn(NodeError::unsupported(message).at(entry.key_at));
         }
     }
     scrape.resolve_paths(base);
@@ -56,14 +57,13 @@ pub(super) fn read(
     Ok(Job { scrape, discovery })
 }
 
-/// A list item without content is no rule by default: Prometheus refuses it.
-pub(super) fn refuse_null_rules(mapping: &Mapping<'_>, keys: &[&str]) -> Result<(), NodeError> {
+/// A list item without content is no item by default: Prometheus refuses it.
+pub(super) fn refuse_empty_items(mapping: &Mapping<'_>, keys: &[&str]) -> Result<(), NodeError> {
     for entry in keys.iter().filter_map(|key| mapping.get(key)) {
-        for (index, rule) in entry.value.list()?.iter().enumerate() {
-            if rule.is_null() {
-                let error = NodeError::invalid("empty rule").at(rule.at);
-                return Err(error.in_item(index).in_key(&entry.key));
-            }
+        let items = entry.value.list().map_err(|error| error.in_key(&entry.key))?;
+        if let Some(index) = items.iter().position(Node::is_null) {
+            let error = NodeError::invalid("empty entry").at(items[index].at);
+            return Err(error.in_item(index).in_key(&entry.key));
         }
     }
     Ok(())

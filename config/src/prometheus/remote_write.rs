@@ -7,7 +7,7 @@ use promferry_relabel::RelabelRules;
 use promferry_remote_write::RemoteWriteConfig;
 use promferry_sigv4_auth::SigV4Config;
 
-use super::job::refuse_null_rules;
+use super::job::refuse_empty_items;
 use crate::Endpoint;
 use crate::yaml::{Mapping, Node, NodeError};
 
@@ -74,7 +74,7 @@ fn read_one(node: &Node, base: &Path, validation: NameValidation) -> Result<Endp
 
     let write: RemoteWriteConfig = own.read()?;
     write.validate().map_err(|error| located(&error.path, error.message))?;
-    refuse_null_rules(&own, &["write_relabel_configs"])?;
+    refuse_empty_items(&own, &["write_relabel_configs"])?;
     RelabelRules::compile(&write.write_relabel_configs, validation).map_err(|error| {
         let path: Vec<String> =
             std::iter::once("write_relabel_configs".to_owned()).chain(error.path).collect();

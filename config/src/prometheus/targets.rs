@@ -4,6 +4,7 @@ use std::path::Path;
 
 use promferry_discovery::DiscoveryConfigs;
 
+use super::job::refuse_empty_items;
 use crate::yaml::{Entry, Mapping, NodeError};
 
 /// The other mechanisms of Prometheus 3.16 (discovery/*), refused by name.
@@ -63,6 +64,7 @@ pub(super) fn read(
     base: &Path,
     relabelled: bool,
 ) -> Result<DiscoveryConfigs, NodeError> {
+    refuse_empty_items(mapping, DiscoveryConfigs::KEYS)?;
     let mut configs: DiscoveryConfigs = mapping.read()?;
     configs.validate().map_err(|error| NodeError::at_path(mapping, &error.path, error.message))?;
     if !relabelled {

@@ -115,11 +115,12 @@ impl<'a> Builder<'a> {
 
     fn mapping(&mut self, at: Span) -> Result<Node, NodeError> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut seen: HashMap<String, usize> = HashMap::new();
         let mut merged = Vec::new();
         loop {
             let key = match self.next()? {
                 (Event::MappingEnd, end) => {
-                    let value = Value::Mapping(merge(entries, merged));
+                    let value = Value::Mapping(merge(entries, merged, seen));
                     return Ok(Node { at: to_end(at, end), value });
                 }
                 (event, at) => self.node(event, at)?,
@@ -134,8 +135,8 @@ impl<'a> Builder<'a> {
                 merged.extend(merged_entries(value)?);
                 continue;
             }
-            if let Some(first) = entries.iter().find(|entry| entry.key == text) {
-                let message = format!("the key {text:?} was already set in line {}", first.key_at.line);
+            if let Some(first) = seen.insert(text.clone(), key.at.line) {
+                let message = format!("the key {text:?} was already set in line {first}");
                 return Err(NodeError::new(ErrorKind::DuplicateKey, message).at(key.at));
             }
             entries.push(Entry { key: text, key_at: key.at, value });
@@ -159,9 +160,9 @@ fn merged_entries(value: Node) -> Result<Vec<Entry>, NodeError> {
 }
 
 /// A mapping's own keys win over what it merges in.
-fn merge(mut own: Vec<Entry>, merged: Vec<Entry>) -> Vec<Entry> {
+fn merge(mut own: Vec<Entry>, merged: Vec<Entry>, mut seen: HashMap<String, usize>) -> Vec<Entry> {
     for entry in merged {
-        if own.iter().all(|known| known.key != entry.key) {
+        if seen.insert(entry.key.clone(), entry.key_at.line).is_none() {
             own.push(entry);
         }
     }
