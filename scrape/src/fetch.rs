@@ -52,7 +52,7 @@ pub(crate) async fn fetch(
         };
         let mut incoming: Body = response.into_body();
         let mut body = Vec::new();
-        let announced = http_body_hint(&incoming);
+        let announced = announced_length(&incoming);
         if let Some(bytes) = announced {
             limits.check(bytes)?;
         }
@@ -89,7 +89,7 @@ pub(crate) async fn fetch(
 const FIRST_BYTES: usize = 8 << 10;
 
 /// The length that the answer announces.
-fn http_body_hint(body: &Body) -> Option<usize> {
+fn announced_length(body: &Body) -> Option<usize> {
     http_body::Body::size_hint(body).exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 

@@ -203,6 +203,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
     async fn run(mut self) {
         let mut revision = 0;
         let mut due = Timestamp::MIN;
+        let mut is_first = false;
         loop {
             let assignment = self.shared.assignment();
             match assignment.order {
@@ -227,11 +228,14 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                             state.forget_lines();
                         }
                         let now = self.context.clock.now();
+                        is_first = assignment.first_delay.is_some();
                         due = match assignment.first_delay {
                             Some(delay) => now.saturating_add(delay),
                             None => schedule.next_after(now),
                         };
                     }
+                    // A prompt first scrape and the target's own moment may nearly coincide.
+                    let spacing = target.scrape_interval() / 10;
                     if !self.wait_until(due).await {
                         continue;
                     }
@@ -240,7 +244,12 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     }
                     let (next, late) = schedule.following(due, self.context.clock.now());
                     self.shared.stats.missed("late", late);
-                    due = next;
+                    due = if is_first {
+                        next.max(schedule.next_after(due.saturating_add(spacing)))
+                    } else {
+                        next
+                    };
+                    is_first = false;
                 }
             }
         }
@@ -318,11 +327,13 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         let Assignment { job, target, .. } = assignment;
         let connection = self.connection.get_or_insert_with(|| Connection::new(job.http.clone()));
         let fetching = fetch(connection, job, target, &self.context.budget, limits, self.expected_bytes);
-        tokio::pin!(fetching);
+        // A loop spends nearly all its time waiting for its moment: what only a request needs is not kept in
+        // the loop's own memory.
+        let mut fetching = Box::pin(fetching);
         loop {
             tokio::select! {
                 biased;
-                fetched = &mut fetching => return Some(fetched),
+                fetched = fetching.as_mut() => return Some(fetched),
                 // A scrape under way is finished whatever else changes; the change is found afterwards.
                 () = self.shared.changed.notified() => {
                     if self.shared.assignment().order == Order::Stop {
@@ -499,5 +510,40 @@ impl<C: Future<Output = Result<Receipt, SinkError>>> Tickets<C> {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use promferry_model::{Labels, LabelsBuilder, MemorySink, SystemClock};
+
+    #[test]
+    fn a_waiting_loop_is_small() {
+        let mut config = crate::ScrapeConfig::new("test");
+        config.apply_defaults(&crate::GlobalConfig::default());
+        let own = Labels::from_pairs([("__address__", "h:1")]);
+        let labels: LabelsBuilder = crate::discovered_labels(&config, &own, &Labels::default());
+        let target = Target::populate(&config, &labels, |_| true).unwrap().unwrap();
+        let job = Arc::new(Job::new(config, Vec::new(), Default::default()).unwrap());
+        let context = Context {
+            sink: MemorySink::new(),
+            clock: Arc::new(SystemClock::new()),
+            budget: MemoryBudget::unlimited(),
+            cpu: CpuSections::new(1),
+            phase_seed: 0,
+            start_timestamps: false,
+            keeper: None,
+        };
+        let stats = Arc::default();
+        let shared = Arc::new(LoopShared::new(job, Arc::new(target), Duration::ZERO, stats));
+        let (context, mut state) = (Arc::new(context), None);
+        let inner = size_of_val(&TargetLoop::new(&context, &shared, 0, &mut state).run());
+        let outer = size_of_val(&run(Arc::clone(&context), Arc::clone(&shared), 0));
+        println!(
+            "a loop takes {outer} + {inner} bytes, and {} shared with its pool",
+            size_of::<LoopShared>()
+        );
+        assert!(inner + outer < 6 << 10);
     }
 }
