@@ -36,7 +36,9 @@ pub(crate) struct TargetState<T> {
     live: SeriesSet,
     /// Series whose last sample was a native histogram.
     native: SeriesSet,
-    /// The last timestamp of each series that the page gives timestamps.
+    /// The timestamp of the last scrape whose page was taken.
+    last_at: Timestamp,
+    /// The last timestamp of each series that the page gives timestamps or once gave.
     timestamps: HashMap<SeriesId, Timestamp>,
     exemplars: LastExemplars,
     /// Families whose metadata the sink was told: name → content, both hashed.
@@ -90,6 +92,7 @@ impl<T: TargetSink> TargetState<T> {
             held: SeriesSet::default(),
             live: SeriesSet::default(),
             native: SeriesSet::default(),
+            last_at: Timestamp::MIN,
             timestamps: HashMap::new(),
             exemplars: LastExemplars::default(),
             families: HashMap::new(),
@@ -145,6 +148,7 @@ impl<T: TargetSink> TargetState<T> {
         counts.stale_markers += self.mark(at, |live, each| live.difference(&scratch.tracked).for_each(each));
         self.report.write(report, at, &mut self.sink, |id| scratch.seen.contains(id));
         let commit = self.sink.commit();
+        self.last_at = at;
 
         scratch.ended.extend(self.held.difference(&scratch.seen).filter(|&id| !self.report.contains(id)));
         for &id in &scratch.ended {

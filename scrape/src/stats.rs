@@ -17,7 +17,8 @@ pub struct ScrapeLedger {
     pub scraped: u64,
     /// Scrapes that were tried and failed, by [reason](crate::ScrapeError::reason).
     pub failed: BTreeMap<&'static str, u64>,
-    /// Moments at which no scrape was tried, by reason: `late` (the scrape before was not over), `panic`
+    /// Moments at which no scrape was tried, by reason: `late` (the scrape before was not over), `clock` (the
+    /// wall clock was set back and has not caught up), `panic`
     /// (the loop had to be restarted), `shutdown` (given up because the process ends).
     pub missed: BTreeMap<&'static str, u64>,
     /// Scrapes under way.

@@ -180,6 +180,8 @@ struct TargetLoop<'a, S: Sink> {
     tickets: Tickets<<S::Target as TargetSink>::Commit>,
     connection: Option<Connection>,
     expected_bytes: usize,
+    last_at: Timestamp,
+    clock_is_behind: bool,
 }
 
 impl<'a, S: Sink> TargetLoop<'a, S> {
@@ -197,6 +199,8 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             tickets: Tickets::default(),
             connection: None,
             expected_bytes: 0,
+            last_at: Timestamp::MIN,
+            clock_is_behind: false,
         }
     }
 
@@ -239,7 +243,8 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     if !self.wait_until(due).await {
                         continue;
                     }
-                    if !self.scrape(&assignment, schedule.snap(due, self.context.clock.now())).await {
+                    let at = schedule.snap(due, self.context.clock.now());
+                    if self.is_after_last(&assignment, at) && !self.scrape(&assignment, at).await {
                         continue;
                     }
                     let (next, late) = schedule.following(due, self.context.clock.now());
@@ -270,6 +275,25 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                 settled = self.tickets.next() => self.settle(settled),
             }
         }
+    }
+
+    /// Whether time has gone on since the last scrape. While the wall clock is behind where it was, samples
+    /// would be out of order everywhere: such moments are missed and counted.
+    fn is_after_last(&mut self, assignment: &Assignment, at: Timestamp) -> bool {
+        let behind = at <= self.last_at;
+        if behind {
+            self.shared.stats.missed("clock", 1);
+        }
+        if behind && !self.clock_is_behind {
+            let (job, target) = (&assignment.job.name, assignment.target.url());
+            let behind_ms = self.last_at.since(at).as_millis();
+            tracing::warn!(%job, target, behind_ms, "the clock was set back: not scraping until it has caught up");
+        }
+        self.clock_is_behind = behind;
+        if !behind {
+            self.last_at = at;
+        }
+        !behind
     }
 
     /// Scrapes once; `false` when the scrape was given up because the process ends.

@@ -118,6 +118,21 @@ fn timestamps_on_the_page() {
 }
 
 #[test]
+fn a_series_that_gains_or_loses_timestamps_stays_in_order() {
+    let mut pages = Pages::new(json!({}));
+    assert_eq!(pages.text("a 1\nb 1\n"), ["a 1", "b 1"]);
+    let (outcome, samples) =
+        pages.read(&format!("a 2 {START_MS}\nb 2 {}\n", START_MS + 40_000), "text/plain");
+    // Of `a` there is a sample at that time; it counts as gone, and `b` is no longer tracked.
+    assert_eq!(lines(&samples), ["b 2", "a stale"]);
+    assert_eq!(outcome.stats.samples_out_of_order, 1);
+    let (outcome, samples) = pages.read("b 3\n", "text/plain");
+    assert_eq!((lines(&samples), outcome.stats.samples_out_of_order), (Vec::<String>::new(), 1));
+    assert_eq!(pages.text("b 4\n"), ["b 4"]);
+    assert_eq!(pages.text("b 5\n"), ["b 5"]);
+}
+
+#[test]
 fn timestamps_of_a_failed_page_are_taken_back() {
     let mut pages = Pages::new(json!({}));
     pages.text("a 1 1000\n");

@@ -46,6 +46,8 @@ fn written(series: u8, value: &str) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn markers_and_values_are_those_of_the_model(scrapes in prop::collection::vec(scrape(), 1..14)) {
         let mut pages = Pages::new(json!({}));

@@ -4,9 +4,10 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use promferry_model::{MemorySink, TargetGroup};
+use promferry_model::{Clock, MemorySink, TargetGroup, Timestamp};
 use promferry_scrape::Scraper;
 use serde_json::json;
 use support::{Answer, Exporter, Scene, TokioClock, group, job, lines, options};
@@ -110,4 +111,37 @@ async fn markers_of_a_gone_target_come_after_two_intervals_and_a_tenth() {
     let at = markers[0].sample.timestamp.as_millis() - support::START_MS;
     assert_eq!(at - last, 10_000, "at the time of the first scrape that did not happen");
     assert!(markers.iter().all(|marker| marker.sample.timestamp == markers[0].sample.timestamp));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_clock_is_behind_nothing_is_scraped_out_of_order() {
+    let clock = std::sync::Arc::new(SetBack { clock: TokioClock::new(), by_ms: AtomicI64::new(0) });
+    let mut options = options();
+    options.clock = clock.clone();
+    let scene = Scene::with_options(json!({"scrape_interval": "10s"}), Answer::text("a 1\n"), options).await;
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    clock.by_ms.store(40_000, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    scene.scraper.shutdown().await;
+    let times = scrape_times(&scene.sink).into_values().next().unwrap();
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    assert!(times.last().unwrap() > &100_000, "it goes on when the clock has caught up: {times:?}");
+    let ledger = scene.scraper.stats().remove("test").unwrap().ledger;
+    assert!(ledger.missed["clock"] >= 3 && ledger.balances(), "{ledger:?}");
+}
+
+/// A wall clock that can be set back; the monotonic one goes on.
+struct SetBack {
+    clock: TokioClock,
+    by_ms: AtomicI64,
+}
+
+impl Clock for SetBack {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock.now().as_millis() - self.by_ms.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
 }

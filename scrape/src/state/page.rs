@@ -177,27 +177,45 @@ impl<T: TargetSink> TargetState<T> {
         if reading.is_over_sample_limit() {
             return None;
         }
-        let Some(explicit) = explicit else {
-            scratch.tracked.insert(id);
-            counts.series_added += u64::from(is_new);
-            return Some(reading.at);
-        };
-        if explicit > reading.latest {
+        let timestamp = explicit.unwrap_or(reading.at);
+        if timestamp > reading.latest && explicit.is_some() {
             counts.out_of_bounds += 1;
             return None;
         }
-        let last = self.timestamps.get(&id).copied();
-        if last.is_some_and(|last| explicit <= last) {
+        // Few pages have timestamps: without any there is nothing to look up.
+        if (explicit.is_some() || !self.timestamps.is_empty())
+            && !self.advance(scratch, id, timestamp, explicit)
+        {
             counts.out_of_order += 1;
             return None;
         }
-        self.timestamps.insert(id, explicit);
-        scratch.replaced_timestamps.push((id, last));
-        if config.track_timestamps_staleness {
+        if explicit.is_none() || config.track_timestamps_staleness {
             scratch.tracked.insert(id);
         }
         counts.series_added += u64::from(is_new);
-        Some(explicit)
+        Some(timestamp)
+    }
+
+    /// Notes the timestamp of a series that has or had timestamps on the page; `false` when the series has a
+    /// sample at that time or later.
+    fn advance(
+        &mut self,
+        scratch: &mut Scratch,
+        id: SeriesId,
+        timestamp: Timestamp,
+        explicit: Option<Timestamp>,
+    ) -> bool {
+        let noted = self.timestamps.get(&id).copied();
+        if noted.is_none() && explicit.is_none() {
+            return true;
+        }
+        let last = noted.or_else(|| self.live.contains(id).then_some(self.last_at));
+        if last.is_some_and(|last| timestamp <= last) {
+            return false;
+        }
+        self.timestamps.insert(id, timestamp);
+        scratch.replaced_timestamps.push((id, noted));
+        true
     }
 
     #[inline]
