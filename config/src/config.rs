@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use promferry_discovery::DiscoveryConfigs;
 use promferry_http_client::HttpClientConfig;
 use promferry_model::Labels;
@@ -18,6 +20,9 @@ pub struct Config {
     pub jobs: Vec<Job>,
     /// Where samples go; names that are set are unique.
     pub remote_write: Vec<Endpoint>,
+    /// The files that were read besides the configuration's own (`scrape_config_files`): a change of one of
+    /// them changes the configuration.
+    pub included_files: Vec<PathBuf>,
     /// What was accepted without effect.
     pub warnings: Vec<ConfigWarning>,
 }

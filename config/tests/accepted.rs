@@ -243,6 +243,8 @@ fn included_files() {
     let config = load().unwrap();
     let names: Vec<&str> = config.jobs.iter().map(|job| job.scrape.job_name.as_str()).collect();
     assert_eq!(names, ["main", "a", "b"]);
+    let included = ["jobs/a.yml", "jobs/b.yml", "jobs/empty.yml"].map(|name| folder.path().join(name));
+    assert_eq!(config.included_files, included);
     assert!(config.jobs.iter().all(|job| job.scrape.scrape_interval == PromDuration::from_secs(5)));
     let token = &config.jobs[2].scrape.http.authorization.as_ref().unwrap().credentials_file;
     assert_eq!(token, &folder.path().join("jobs/token"));

@@ -12,8 +12,8 @@ use std::path::Path;
 use promferry_scrape::GlobalConfig;
 
 use crate::source::Source;
-use crate::yaml::{Document, Mapping, NodeError, parse};
-use crate::{Config, ConfigError, ConfigWarning, Env, Files, Job};
+use crate::yaml::{Document, Mapping, Node, NodeError, parse};
+use crate::{Config, ConfigError, ConfigWarning, Env, ErrorKind, Files, Job};
 
 /// Keys at the top that decide nothing about what is scraped, named or sent, and why nothing is to be done
 /// about them.
@@ -118,13 +118,13 @@ impl Reader<'_> {
                     "{text:?} has a * before its last /; only file names may have one"
                 ))));
             }
-            let error = at(NodeError::new(crate::ErrorKind::File, "cannot be listed"));
+            let error = at(NodeError::new(ErrorKind::File, "cannot be listed"));
             patterns.push(Pattern { text, error });
         }
         Ok(patterns)
     }
 
-    fn jobs(&mut self, list: &crate::yaml::Node, base: &Path, source: &Source) -> Result<(), NodeError> {
+    fn jobs(&mut self, list: &Node, base: &Path, source: &Source) -> Result<(), NodeError> {
         let global: GlobalConfig = self.config.global.scrape.clone();
         for (index, node) in list.list()?.iter().enumerate() {
             let warnings = &mut self.config.warnings;
@@ -138,7 +138,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn add(&mut self, job: Job, node: &crate::yaml::Node, source: &Source) -> Result<(), NodeError> {
+    fn add(&mut self, job: Job, node: &Node, source: &Source) -> Result<(), NodeError> {
         let name = &job.scrape.job_name;
         let mapping = node.mapping()?;
         let here = mapping.get("job_name").map_or(node.at, |entry| entry.value.at);
@@ -161,6 +161,7 @@ impl Reader<'_> {
             let text = self.files.read(&path);
             let text = text.map_err(|error| ConfigError::unreadable(&path.display().to_string(), &error))?;
             let (source, document) = open(&path, &text)?;
+            self.config.included_files.push(path.clone());
             let Some(root) = document.root else { continue };
             let base = path.parent().unwrap_or_else(|| Path::new(""));
             self.included_file(&root, base, &source).map_err(|error| ConfigError::new(error, &source))?;
@@ -168,12 +169,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn included_file(
-        &mut self,
-        root: &crate::yaml::Node,
-        base: &Path,
-        source: &Source,
-    ) -> Result<(), NodeError> {
+    fn included_file(&mut self, root: &Node, base: &Path, source: &Source) -> Result<(), NodeError> {
         let mut top = root.mapping()?;
         let jobs = top.take("scrape_configs");
         top.refuse_unknown(&["scrape_configs"])?;
