@@ -254,9 +254,10 @@ impl<S: Storage> SpoolCore<S> {
         let path = known.segment_path(old.first_sequence);
         let start = super::segment::SEGMENT_HEADER_LEN as u64;
         if let Body::Disk(Some(file)) = &segment.body {
+            // Later only the last segment is synced.
             let written = self.storage.write_at(file, start, &bytes).and_then(|()| match fsync {
-                FsyncPolicy::Always => self.storage.sync(file),
-                _ => Ok(()),
+                FsyncPolicy::Never => Ok(()),
+                _ => self.storage.sync(file),
             });
             if let Err(source) = written {
                 // It stays in memory; half of it on disk would be read after a restart.

@@ -21,8 +21,6 @@ impl Reason {
     pub const OVER_BUDGET: Self = Self(SmolStr::new_static("over_budget"));
     /// Neither the disk nor the memory that stands in for it could take them.
     pub const STORAGE: Self = Self(SmolStr::new_static("storage"));
-    /// The endpoint was removed for good.
-    pub const ENDPOINT_REMOVED: Self = Self(SmolStr::new_static("endpoint_removed"));
     /// Settled without a word on what became of them: a fault of the caller, never of the endpoint.
     pub const UNACCOUNTED: Self = Self(SmolStr::new_static("unaccounted"));
 

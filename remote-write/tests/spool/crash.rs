@@ -7,7 +7,7 @@ use promferry_remote_write::spool::sim::SimDisk;
 use crate::world::{Promise, World};
 
 /// Two logs, three endpoints: one keeps up, one lags until its oldest segments are dropped, one has a log of
-/// its own; restarts in between, and an endpoint that changes its log.
+/// its own; restarts in between, an endpoint that changes its log, and a disk that is full for a while.
 fn script(world: &mut World) {
     world.open();
     world.attach("a", "x");
@@ -41,6 +41,8 @@ fn script(world: &mut World) {
     world.fetch("a", 1_000);
     world.settle_all("a");
     world.drop_fetched("c", 600);
+    world.append_while_the_disk_fails(&["x", "y"], 2);
+    world.append(&["y"], 1);
     world.maintain();
     world.reopen();
     world.append(&["y"], 1);

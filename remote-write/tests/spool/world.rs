@@ -159,6 +159,28 @@ impl World {
         self.accounts.entry(endpoint.to_owned()).or_default().log = log.to_owned();
     }
 
+    /// A scrape while the disk takes nothing, and then the disk takes it.
+    pub(crate) fn append_while_the_disk_fails(&mut self, logs: &[&str], fragments: u32) {
+        let before = self.next;
+        self.disk.fail_writes(Some(std::io::ErrorKind::StorageFull));
+        self.append(logs, fragments);
+        self.disk.fail_writes(None);
+        let in_memory = before..self.next;
+        // As long as it is in memory it may be lost.
+        for account in self.accounts.values_mut() {
+            let (lasting, passing) = account.stored.iter().partition(|id| !in_memory.contains(id));
+            account.stored = lasting;
+            account.maybe_stored.extend::<BTreeSet<u32>>(passing);
+        }
+        self.now += 2_000;
+        self.maintain();
+        if !self.disk.crashed() {
+            for account in self.accounts.values_mut() {
+                account.stored.append(&mut account.maybe_stored);
+            }
+        }
+    }
+
     /// One scrape with as many fragments for each of these logs.
     pub(crate) fn append(&mut self, logs: &[&str], fragments: u32) {
         self.now += 1000;
@@ -251,11 +273,13 @@ impl World {
     pub(crate) fn end_process(&mut self) {
         self.core = None;
         self.disk.restart();
+        self.disk.fail_writes(None);
     }
 
     pub(crate) fn lose_machine(&mut self, rng: &mut SeededRng) {
         self.core = None;
         self.disk.lose_machine(rng);
+        self.disk.fail_writes(None);
     }
 
     /// Starts again, reads everything, and compares it with the account.
