@@ -21,7 +21,7 @@ struct LastExemplar {
 #[derive(Debug, Default)]
 pub(crate) struct ExemplarBuffers {
     labels: LabelBuffer,
-    builders: Vec<Candidate>,
+    candidates: Vec<Candidate>,
     fresh: Vec<(SeriesId, LastExemplar)>,
 }
 
@@ -48,7 +48,7 @@ impl ExemplarBuffers {
         sink: &mut T,
     ) -> u64 {
         let mut left_out = 0;
-        self.builders.clear();
+        self.candidates.clear();
         while let Some(sample) = exemplars.next(&mut self.labels) {
             let characters: usize =
                 self.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
@@ -58,16 +58,19 @@ impl ExemplarBuffers {
                 left_out += 1;
                 continue;
             }
-            self.builders.push(Candidate {
+            self.candidates.push(Candidate {
                 timestamp: sample.timestamp.unwrap_or(at),
                 timed: sample.timestamp.is_some(),
                 value: sample.value,
                 labels,
             });
         }
-        self.builders.sort_by(|a, b| a.timestamp.cmp(&b.timestamp).then(a.value.total_cmp(&b.value)));
+        if self.candidates.is_empty() {
+            return left_out;
+        }
+        self.candidates.sort_by(|a, b| a.timestamp.cmp(&b.timestamp).then(a.value.total_cmp(&b.value)));
         let mut newest = last.0.get(&id).copied();
-        for candidate in &self.builders {
+        for candidate in &self.candidates {
             let Candidate { timestamp, timed, value, ref labels } = *candidate;
             let content = hash_labels(labels.as_slice(), value.to_bits());
             let is_new = newest.is_none_or(|last| {
