@@ -104,6 +104,13 @@ impl Walk {
         self.same + self.tail_keys.len()
     }
 
+    /// Bytes that the changed part of the order takes once another line is noted.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        let full = self.tail_keys.len() == self.tail_keys.capacity();
+        let lines = if full { (2 * self.tail_keys.len()).max(4) } else { self.tail_keys.capacity() };
+        lines * SeriesCache::ENTRY_BYTES
+    }
+
     /// What became of the line before, if it is known; such a line is noted.
     #[inline]
     pub(crate) fn find(&mut self, known: &SeriesCache, key: Key) -> Option<Outcome> {

@@ -134,8 +134,25 @@ impl Job {
 
     /// Whether series and requests come out as under `other`, so that nothing has to be done anew.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.config == other.config
-            && self.dialect.len() == other.dialect.len()
+        self.config == other.config && self.has_dialect_of(other)
+    }
+
+    /// Whether lines come to the same series as under `other`: what differs is only how pages are fetched and
+    /// how many samples they may have (Prometheus 3.16 `scrape/scrape.go` `reusableCache`).
+    pub(crate) fn reads_like(&self, other: &Self) -> bool {
+        let reading = |job: &Self| {
+            let mut config = job.config.clone();
+            config.http = Default::default();
+            config.scrape_interval = Default::default();
+            config.scrape_timeout = Default::default();
+            config.sample_limit = 0;
+            config
+        };
+        reading(self) == reading(other) && self.has_dialect_of(other)
+    }
+
+    fn has_dialect_of(&self, other: &Self) -> bool {
+        self.dialect.len() == other.dialect.len()
             && self.dialect.iter().zip(&other.dialect).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 

@@ -208,6 +208,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         let mut revision = 0;
         let mut due = Timestamp::MIN;
         let mut is_first = false;
+        let mut last_job: Option<Arc<Job>> = None;
         loop {
             let assignment = self.shared.assignment();
             match assignment.order {
@@ -228,7 +229,10 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     if revision != assignment.revision {
                         revision = assignment.revision;
                         self.connection = None;
-                        if let Some(state) = self.state {
+                        let before = last_job.replace(Arc::clone(&assignment.job));
+                        if let Some(state) = self.state
+                            && !before.is_some_and(|before| before.reads_like(&assignment.job))
+                        {
                             state.forget_lines();
                         }
                         let now = self.context.clock.now();

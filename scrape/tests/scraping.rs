@@ -224,6 +224,14 @@ async fn reloading_leaves_unchanged_jobs_alone_and_judges_changed_ones_anew() {
     assert_eq!(value_of(&scene.next_scrape().await, "scrape_series_added"), "0", "nothing was touched");
 
     let mut keys = fast();
+    keys["sample_limit"] = json!(100);
+    scene.scraper.apply(vec![job(keys)]);
+    for _ in 0..3 {
+        let samples = scene.next_scrape().await;
+        assert_eq!((lines(&samples).len(), value_of(&samples, "scrape_series_added").as_str()), (2, "0"));
+    }
+
+    let mut keys = fast();
     keys["metric_relabel_configs"] = json!([{"source_labels": ["__name__"], "regex": "b", "action": "drop"}]);
     scene.scraper.apply(vec![job(keys)]);
     scene.sink.take();

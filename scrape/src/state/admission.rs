@@ -116,10 +116,11 @@ impl<T: TargetSink> TargetState<T> {
         Ok(true)
     }
 
-    /// Accounts for one more line. Lines are reserved a few hundred at a time.
+    /// Accounts for one more line: its place in the cache and, until the page is accepted, in the order that
+    /// the page has. Lines are reserved a few hundred at a time.
     fn reserve_line(&mut self, scratch: &Scratch) -> Result<(), Refused> {
         let lines = self.cache.len().max(scratch.walk.len()) + 1;
-        let needed = lines * LINE_BYTES;
+        let needed = lines * LINE_BYTES + scratch.walk.tail_bytes();
         if needed <= self.memory.bytes() {
             return Ok(());
         }
