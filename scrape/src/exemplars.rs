@@ -21,7 +21,7 @@ struct LastExemplar {
 #[derive(Debug, Default)]
 pub(crate) struct ExemplarBuffers {
     labels: LabelBuffer,
-    candidates: Vec<Candidate>,
+    builders: Vec<Candidate>,
     fresh: Vec<(SeriesId, LastExemplar)>,
 }
 
@@ -48,7 +48,7 @@ impl ExemplarBuffers {
         sink: &mut T,
     ) -> u64 {
         let mut left_out = 0;
-        self.candidates.clear();
+        self.builders.clear();
         while let Some(sample) = exemplars.next(&mut self.labels) {
             let characters: usize =
                 self.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
@@ -58,19 +58,16 @@ impl ExemplarBuffers {
                 left_out += 1;
                 continue;
             }
-            self.candidates.push(Candidate {
+            self.builders.push(Candidate {
                 timestamp: sample.timestamp.unwrap_or(at),
                 timed: sample.timestamp.is_some(),
                 value: sample.value,
                 labels,
             });
         }
-        if self.candidates.is_empty() {
-            return left_out;
-        }
-        self.candidates.sort_by(|a, b| a.timestamp.cmp(&b.timestamp).then(a.value.total_cmp(&b.value)));
+        self.builders.sort_by(|a, b| a.timestamp.cmp(&b.timestamp).then(a.value.total_cmp(&b.value)));
         let mut newest = last.0.get(&id).copied();
-        for candidate in &self.candidates {
+        for candidate in &self.builders {
             let Candidate { timestamp, timed, value, ref labels } = *candidate;
             let content = hash_labels(labels.as_slice(), value.to_bits());
             let is_new = newest.is_none_or(|last| {

@@ -158,7 +158,6 @@ impl<S: Sink> Scraper<S> {
     }
 
     /// Makes these the groups of a job's targets: all of them, each time. Targets that stay are untouched.
-    /// Relabelling runs on the calling thread: with thousands of targets let that be one that may block.
     ///
     /// # Errors
     /// [`UnknownJob`] when no job of this name was [applied](Self::apply).

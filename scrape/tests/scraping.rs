@@ -346,24 +346,6 @@ async fn a_panic_fails_the_scrape_keeps_the_page_and_the_state() {
 }
 
 #[tokio::test]
-async fn a_sink_that_panics_loses_its_scrape_and_nothing_else() {
-    use support::refusing_sink::RefusingSink;
-    let sink = RefusingSink::default();
-    let exporter = Exporter::start(Answer::text("a 1\n")).await;
-    let scraper = Scraper::new(sink.clone(), options());
-    scraper.apply(vec![job(fast())]);
-    scraper.update("test", vec![exporter.group(&[])]).unwrap();
-    wait_for(|| lines(&sink.memory.appended()).contains(&"a 1".to_owned())).await;
-    sink.panic(true);
-    wait_for(|| scraper.stats()["test"].panics > 0).await;
-    sink.panic(false);
-    sink.memory.take();
-    wait_for(|| lines(&sink.memory.appended()).contains(&"a 1".to_owned())).await;
-    let stats = scraper.stats().remove("test").unwrap();
-    assert!(stats.ledger.balances() && stats.loop_restarts == 0, "{stats:?}");
-}
-
-#[tokio::test]
 async fn a_loop_that_panics_is_started_again_and_goes_on_with_its_series() {
     let clock = Arc::new(PanickingClock::new());
     let mut options = options();

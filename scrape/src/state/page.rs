@@ -70,11 +70,10 @@ impl<T: TargetSink> TargetState<T> {
                     let Some(id) = self.look_up(&mut reading, scratch, counts, key, &series)? else {
                         continue;
                     };
-                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, series.timestamp())
-                    else {
+                    let (timestamp, start) = (series.timestamp(), series.start());
+                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, timestamp) else {
                         continue;
                     };
-                    let start = if start_timestamps { series.start() } else { None };
                     self.sink.sample(id.id, Sample { timestamp, value: series.value(), start });
                     self.native.remove(id.id);
                     self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);
@@ -93,11 +92,10 @@ impl<T: TargetSink> TargetState<T> {
                         counts.post_metric_relabeling += 1;
                         continue;
                     }
-                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, series.timestamp())
-                    else {
+                    let (timestamp, start) = (series.timestamp(), series.start());
+                    let Some(timestamp) = self.place(&mut reading, scratch, counts, id, timestamp) else {
                         continue;
                     };
-                    let start = if start_timestamps { series.start() } else { None };
                     self.sink.histogram(id.id, timestamp, start, &histogram);
                     self.native.insert(id.id);
                     self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);

@@ -1,4 +1,4 @@
-//! A sink in memory that can be told to fail commits or to panic.
+//! A sink in memory that can be told to fail commits.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -13,14 +13,9 @@ use promferry_model::{
 pub struct RefusingSink {
     pub memory: MemorySink,
     refuse: Arc<AtomicBool>,
-    panic: Arc<AtomicBool>,
 }
 
 impl RefusingSink {
-    pub fn panic(&self, panic: bool) {
-        self.panic.store(panic, Ordering::SeqCst);
-    }
-
     pub fn refuse(&self, refuse: bool) {
         self.refuse.store(refuse, Ordering::SeqCst);
     }
@@ -30,18 +25,13 @@ impl Sink for RefusingSink {
     type Target = RefusingTarget;
 
     fn open(&self, target: &TargetInfo) -> RefusingTarget {
-        RefusingTarget {
-            target: self.memory.open(target),
-            refuse: Arc::clone(&self.refuse),
-            panic: Arc::clone(&self.panic),
-        }
+        RefusingTarget { target: self.memory.open(target), refuse: Arc::clone(&self.refuse) }
     }
 }
 
 pub struct RefusingTarget {
     target: MemoryTargetSink,
     refuse: Arc<AtomicBool>,
-    panic: Arc<AtomicBool>,
 }
 
 impl TargetSink for RefusingTarget {
@@ -84,7 +74,6 @@ impl TargetSink for RefusingTarget {
     }
 
     fn commit(&mut self) -> Self::Commit {
-        assert!(!self.panic.load(Ordering::SeqCst), "a sink that panics");
         if self.refuse.load(Ordering::SeqCst) {
             self.target.abort();
             return ready(Err(SinkError::Storage("told to".to_owned())));

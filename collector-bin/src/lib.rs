@@ -1,0 +1,26 @@
+//! The collector behind the `promferry` command: reads a configuration, wires the crates together, answers
+//! the pages. It holds no metric logic of its own.
+//!
+//! This library exists so that tests can run what the binary runs; use the crates it wires for anything else.
+//!
+//! ```
+//! use clap::Parser as _;
+//! use promferry_collector::cli::{Cli, Command};
+//!
+//! let cli = Cli::parse_from(["promferry", "run", "--config.file=prometheus.yml"]);
+//! assert!(matches!(cli.command, Some(Command::Run(_))));
+//! ```
+
+pub mod check;
+pub mod cli;
+pub mod demo;
+pub mod heartbeat;
+pub mod kept_pages;
+pub mod limits;
+pub mod logging;
+pub mod pages;
+pub mod pipeline;
+pub mod run;
+pub mod self_metrics;
+pub mod targets;
+pub mod web;

@@ -1,0 +1,326 @@
+//! From a configuration to everything running.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use promferry_config::Config;
+use promferry_discovery::{Changes, Discovery, DiscoveryOptions, MechanismStatus};
+use promferry_http_client::{Client, Http, HttpOptions};
+use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
+use promferry_remote_write::delivery::{ExplainDenial, Transport, transport};
+use promferry_remote_write::spool::{
+    DiskStorage, RecoveryReport, Spool, SpoolError, SpoolOptions, SpoolStats,
+};
+use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
+use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
+use promferry_sigv4_auth::{CachedCredentials, Environment, SetupError, SigV4Layer, explain_denial};
+use tokio::task::JoinHandle;
+use tower::Layer as _;
+
+use crate::heartbeat::Heartbeat;
+use crate::kept_pages::KeptPages;
+use crate::limits::Limits;
+
+/// Everything between a configuration and the endpoints, running.
+pub struct Pipeline {
+    scraper: Arc<Scraper<RemoteWrite>>,
+    remote: RemoteWrite,
+    discovery: Discovery,
+    budget: MemoryBudget,
+    limits: Limits,
+    heartbeat: Heartbeat,
+    credentials: Vec<(String, CachedCredentials)>,
+    recovery: RecoveryReport,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What a [`Pipeline`] is given besides its configuration.
+#[derive(Clone, Debug)]
+pub struct PipelineOptions {
+    /// Where the spool and kept pages lie.
+    pub storage_path: PathBuf,
+    /// What the process may use.
+    pub limits: Limits,
+    /// How requests introduce themselves.
+    pub user_agent: String,
+    /// Where credentials are looked for.
+    pub environment: Environment,
+    /// How soon the changes of discovery are taken up after the first.
+    pub discovery_debounce: Duration,
+}
+
+/// Why a [`Pipeline`] could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The storage path can't be used.
+    #[error("the storage path {path:?} can't be used: {source}")]
+    Storage {
+        /// The path.
+        path: PathBuf,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// The spool can't be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A job's options can't be used.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// An endpoint's `http_config` can't be used.
+    #[error("remote_write {endpoint}: {source}")]
+    Http {
+        /// The endpoint's name or URL.
+        endpoint: String,
+        /// What is wrong.
+        source: promferry_http_client::Error,
+    },
+    /// An endpoint's `sigv4` can't be used.
+    #[error("remote_write {endpoint}: sigv4: {source}")]
+    SigV4 {
+        /// The endpoint's name or URL.
+        endpoint: String,
+        /// What is wrong.
+        source: SetupError,
+    },
+    /// An endpoint's URL can't be signed for.
+    #[error(
+        "remote_write {endpoint}: sigv4 needs a url like https://aps-workspaces.REGION.amazonaws.com/…: {source}"
+    )]
+    Url {
+        /// The endpoint's name or URL.
+        endpoint: String,
+        /// What is wrong.
+        source: http::uri::InvalidUri,
+    },
+    /// Delivery can't be started.
+    #[error(transparent)]
+    RemoteWrite(#[from] promferry_remote_write::StartError),
+}
+
+impl Pipeline {
+    /// Starts everything that `config` asks for. Nothing has to be reachable: targets that are not answer
+    /// later or are down, and what an endpoint does not take waits in the spool.
+    ///
+    /// # Errors
+    /// [`StartError`] names what in the configuration or on this machine can't be used.
+    pub async fn start(config: &Config, options: PipelineOptions) -> Result<Self, StartError> {
+        let PipelineOptions { storage_path, limits, user_agent, environment, discovery_debounce } = options;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let budget = MemoryBudget::new(limits.budget_bytes());
+        let mut rng = SeededRng::from_process();
+        let http_options = HttpOptions { user_agent: user_agent.clone(), ..HttpOptions::default() };
+        let jobs =
+            config.jobs.iter().map(|job| Job::new(job.scrape.clone(), Vec::new(), http_options.clone()));
+        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+
+        let mut endpoints = Vec::new();
+        let mut credentials = Vec::new();
+        for endpoint in &config.remote_write {
+            let (endpoint, cached) = self::endpoint(endpoint, &http_options, &environment)?;
+            credentials.extend(cached.map(|cached| (endpoint.config.key().to_owned(), cached)));
+            endpoints.push(endpoint);
+        }
+
+        let in_storage = |source| StartError::Storage { path: storage_path.clone(), source };
+        let storage = DiskStorage::new(storage_path.join("spool")).map_err(in_storage)?;
+        let (spool, recovery) =
+            Spool::open(storage, SpoolOptions::default(), budget.clone(), Arc::clone(&clock))?;
+        let shared = Shared {
+            external_labels: config.global.external_labels.clone(),
+            spool,
+            budget: budget.clone(),
+            clock: Arc::clone(&clock),
+            seed: rng.next_u64(),
+            user_agent,
+        };
+        let remote = RemoteWrite::start(shared, endpoints).await?;
+
+        let mut scraping = ScraperOptions::default();
+        scraping.clock = clock;
+        scraping.phase_seed = phase_seed(&config.global.external_labels.to_string());
+        scraping.rng = Box::new(rng);
+        scraping.budget = budget.clone();
+        scraping.cpu = CpuSections::new(limits.workers());
+        scraping.page_keeper = Some(Arc::new(Keeper(KeptPages::new(&storage_path))));
+        scraping.external_host = host_name();
+        let scraper = Arc::new(Scraper::new(remote.clone(), scraping));
+        scraper.apply(jobs);
+
+        let (discovery, changes) = Discovery::new(DiscoveryOptions {
+            debounce: discovery_debounce,
+            http: http_options,
+            ..Default::default()
+        });
+        let discovered =
+            config.jobs.iter().map(|job| (job.scrape.job_name.as_str().into(), job.discovery.clone()));
+        for error in discovery.apply(discovered) {
+            tracing::error!("{error}");
+        }
+        let heartbeat = Heartbeat::default();
+        let tasks =
+            vec![tokio::spawn(follow(changes, Arc::clone(&scraper))), tokio::spawn(heartbeat.clone().run())];
+        Ok(Self { scraper, remote, discovery, budget, limits, heartbeat, credentials, recovery, tasks })
+    }
+
+    /// Stops scraping, sends what waits for at most `limit`, and closes the spool. The rest stays there for
+    /// the next start.
+    pub async fn shutdown(&self, limit: Duration) {
+        let started = tokio::time::Instant::now();
+        for task in &self.tasks {
+            task.abort();
+        }
+        // Scrapes that are being read are finished; that is quick, but nothing may hold up the flush.
+        let half = limit / 2;
+        if tokio::time::timeout(half, self.scraper.shutdown()).await.is_err() {
+            tracing::warn!("scrapes under way did not end within {half:?} and are given up");
+        }
+        self.remote.shutdown(limit.saturating_sub(started.elapsed())).await;
+    }
+
+    /// The scrape side.
+    pub fn scraper(&self) -> &Scraper<RemoteWrite> {
+        &self.scraper
+    }
+
+    /// Every endpoint as it stands.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] after [`Pipeline::shutdown`].
+    pub async fn endpoints(&self) -> Result<Vec<EndpointStatus>, SpoolError> {
+        self.remote.status().await
+    }
+
+    /// What there is in the spool.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] after [`Pipeline::shutdown`].
+    pub async fn spool(&self) -> Result<SpoolStats, SpoolError> {
+        self.remote.spool().stats().await
+    }
+
+    /// The sink: for how many series are active.
+    pub fn remote(&self) -> &RemoteWrite {
+        &self.remote
+    }
+
+    /// Every discovery mechanism as it stands.
+    pub fn discovery(&self) -> Vec<MechanismStatus> {
+        self.discovery.status()
+    }
+
+    /// Each signing endpoint's credentials.
+    pub fn credentials(&self) -> &[(String, CachedCredentials)] {
+        &self.credentials
+    }
+
+    /// The memory budget.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// What the process may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How late timers are.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
+
+    /// What the spool held when it was opened.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+}
+
+/// Takes up the changes of discovery: each job's groups as a whole, by mechanism and source.
+async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
+    let mut jobs: BTreeMap<_, BTreeMap<_, Arc<TargetGroup>>> = BTreeMap::new();
+    loop {
+        let mut changed = std::collections::BTreeSet::new();
+        for change in changes.next().await {
+            let groups = jobs.entry(change.job.clone()).or_default();
+            let key = (change.mechanism, change.source);
+            match change.group {
+                Some(group) => groups.insert(key, group),
+                None => groups.remove(&key),
+            };
+            changed.insert(change.job);
+        }
+        for job in changed {
+            let groups = jobs[&job].values().map(|group| TargetGroup::clone(group)).collect();
+            if let Err(error) = scraper.update(&job, groups) {
+                tracing::error!("discovered targets can't be scraped: {error}");
+            }
+        }
+    }
+}
+
+/// An endpoint's transport: HTTP, below signing where that is asked for.
+fn endpoint(
+    endpoint: &promferry_config::Endpoint,
+    options: &HttpOptions,
+    environment: &Environment,
+) -> Result<(Endpoint, Option<CachedCredentials>), StartError> {
+    let config = endpoint.write.clone();
+    let key = config.key().to_owned();
+    let http = Http::new(&endpoint.http, options.clone())
+        .map_err(|source| StartError::Http { endpoint: key.clone(), source })?;
+    let client = Client::new(http);
+    let Some(sigv4) = &endpoint.sigv4 else {
+        let endpoint = Endpoint { config, transport: transport(client), explain_denial: None };
+        return Ok((endpoint, None));
+    };
+    let uri: http::Uri =
+        config.url.parse().map_err(|source| StartError::Url { endpoint: key.clone(), source })?;
+    let layer = SigV4Layer::from_config(sigv4, &uri, environment)
+        .map_err(|source| StartError::SigV4 { endpoint: key, source })?;
+    let credentials = layer.credentials().clone();
+    let signed: Transport = transport(layer.layer(client));
+    let cached = credentials.clone();
+    let explain: ExplainDenial = Arc::new(move |status, headers, body| {
+        let explanation = explain_denial(status, body, headers, &uri)?;
+        if explanation.wants_new_credentials() {
+            credentials.invalidate();
+        }
+        Some(explanation.message)
+    });
+    Ok((Endpoint { config, transport: signed, explain_denial: Some(explain) }, Some(cached)))
+}
+
+/// Puts pages aside whose reading panicked.
+struct Keeper(KeptPages);
+
+impl PageKeeper for Keeper {
+    fn keep(&self, page: &KeptPage<'_>) {
+        let name = page.url.split('?').next().unwrap_or_default();
+        match self.0.keep(page.page, name) {
+            Ok(path) => {
+                tracing::error!("job {}: reading {name} panicked; its page is kept in {path:?}", page.job)
+            }
+            Err(error) => {
+                tracing::error!(
+                    "job {}: reading {name} panicked, and its page can't be kept: {error}",
+                    page.job
+                );
+            }
+        }
+    }
+}
+
+/// As in Prometheus, replicas with other external labels or on other hosts scrape at other moments.
+fn phase_seed(external_labels: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    (host_name(), external_labels).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}

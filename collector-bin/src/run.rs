@@ -1,0 +1,155 @@
+//! `promferry run` and `promferry version`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use promferry_config::Config;
+use promferry_sigv4_auth::Environment;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::RunArgs;
+use crate::limits::{Limits, raise_open_files};
+use crate::pages::CollectorPages;
+use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::web::Web;
+use crate::{check, logging};
+
+/// How long a stop may take: Kubernetes kills after 30 s.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Exit status for a configuration or a machine that the collector can't run with; 1 is left to panics.
+const CANNOT_START: u8 = 2;
+
+/// `promferry run`: scrapes and delivers until SIGTERM or SIGINT, then exits with 0.
+pub fn run(args: &RunArgs) -> ExitCode {
+    logging::start(args.log_level, args.log_format);
+    let config = match check::load(&args.config_file) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(CANNOT_START);
+        }
+    };
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let limits = Limits::of_process();
+    match raise_open_files() {
+        Ok(open_files) => tracing::info!(
+            open_files,
+            memory_bytes = limits.memory_bytes,
+            budget_bytes = limits.budget_bytes(),
+            cpus = limits.cpus,
+            "limits"
+        ),
+        Err(error) => tracing::warn!("the limit of open files can't be raised: {error}"),
+    }
+    let runtime = match runtime(&limits) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("the runtime can't be started: {error}");
+            return ExitCode::from(CANNOT_START);
+        }
+    };
+    let outcome = runtime.block_on(serve(args, &config, limits));
+    // A task that hangs on something outside must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(CANNOT_START)
+        }
+    }
+}
+
+/// `promferry version`.
+#[expect(clippy::print_stdout, reason = "the command's answer")]
+pub fn version() -> ExitCode {
+    println!("promferry {}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
+/// A runtime of as many threads as the process has cores; one more thread than that reads pages while the
+/// others keep time.
+///
+/// # Errors
+/// What the system answered.
+pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(limits.workers().min(4))
+        .max_blocking_threads(limits.workers() + 4)
+        .thread_name("promferry")
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+}
+
+async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let web = Web::bind(&args.listen_address).await?;
+    tracing::info!("listening on {}", web.local_addr()?);
+    let ready = web.readiness();
+    let options = PipelineOptions {
+        storage_path: args.storage_path.clone(),
+        limits,
+        user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
+        environment: Environment::process(),
+        discovery_debounce: Duration::from_secs(5),
+    };
+    let pipeline = Arc::new(Pipeline::start(config, options).await?);
+    log_start(config, &pipeline);
+    ready.store(true, Ordering::Release);
+    let (stop, stopped) = watch::channel(false);
+    let pages = Arc::new(CollectorPages::new(Arc::clone(&pipeline)));
+    let serving = tokio::spawn(web.serve(pages, stopped));
+
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!("{signal}: scraping stops, what waits is sent for up to {} s", SHUTDOWN_LIMIT.as_secs());
+    ready.store(false, Ordering::Release);
+    let before = pipeline.endpoints().await.unwrap_or_default();
+    pipeline.shutdown(SHUTDOWN_LIMIT).await;
+    for endpoint in before {
+        tracing::info!("{}: stopped; what was not delivered stays in the spool", endpoint.key);
+    }
+    stop.send_replace(true);
+    // Requests under way are answered or given up with the runtime.
+    let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
+    Ok(())
+}
+
+fn log_start(config: &Config, pipeline: &Pipeline) {
+    let recovery = pipeline.recovery();
+    for endpoint in &config.remote_write {
+        let key = endpoint.write.key();
+        let waiting =
+            recovery.endpoints.iter().find(|(known, _)| known == key).map(|(_, counts)| counts.samples);
+        tracing::info!(
+            "remote_write {key}: {}{}",
+            if endpoint.sigv4.is_some() { "signed with SigV4" } else { "not signed" },
+            waiting.map(|samples| format!(", {samples} samples wait from before")).unwrap_or_default()
+        );
+    }
+    if config.remote_write.is_empty() {
+        tracing::warn!("there is no remote_write: targets are scraped and nothing is sent");
+    }
+    if recovery.damaged > 0 {
+        tracing::warn!(
+            "the spool had {} damaged places; {} samples are lost",
+            recovery.damaged,
+            recovery.lost.samples
+        );
+    }
+    for file in &recovery.set_aside {
+        tracing::warn!("the spool had a file of another format, which is left alone as {file}");
+    }
+    let jobs = config.jobs.len();
+    tracing::info!("started: {jobs} jobs, {} endpoints", config.remote_write.len());
+}

@@ -1,0 +1,132 @@
+//! The HTTP server of the pages.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What the pages show; asked anew for each request.
+pub trait Pages: Send + Sync + 'static {
+    /// The collector's own metrics in the format that `accept` prefers: content type and page.
+    fn metrics(&self, accept: Option<&str>) -> impl Future<Output = (String, Vec<u8>)> + Send;
+
+    /// `/api/v1/targets` as Prometheus answers it; `query` is the URL's query string.
+    fn targets(&self, query: &str) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// A short page for people.
+    fn status(&self) -> impl Future<Output = String> + Send;
+}
+
+/// The listening socket of the pages.
+#[derive(Debug)]
+pub struct Web {
+    listener: TcpListener,
+    ready: Arc<AtomicBool>,
+}
+
+/// A client gets this long to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections beyond this wait to be accepted.
+const MAX_CONNECTIONS: usize = 256;
+
+impl Web {
+    /// Listens on `address` (`host:port`, an empty host meaning all addresses).
+    ///
+    /// # Errors
+    /// What the system answered, with the address.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+        let listener = TcpListener::bind(&full)
+            .await
+            .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+        Ok(Self { listener, ready: Arc::default() })
+    }
+
+    /// The address that is listened on.
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What `/-/ready` answers from now on.
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
+    }
+
+    /// Answers requests until `stop` says true.
+    pub async fn serve<P: Pages>(self, pages: Arc<P>, mut stop: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+                Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of file descriptors, say: trying again at once would only spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (pages, ready) = (Arc::clone(&pages), Arc::clone(&self.ready));
+            connections.spawn(async move {
+                let service =
+                    service_fn(move |request| answer(request, Arc::clone(&pages), Arc::clone(&ready)));
+                let mut http = hyper::server::conn::http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 * 1024);
+                // A client that goes away in the middle is no concern of ours.
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+}
+
+async fn answer<P: Pages>(
+    request: Request<Incoming>,
+    pages: Arc<P>,
+    ready: Arc<AtomicBool>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n"));
+    }
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    Ok(match request.uri().path() {
+        "/" => page(StatusCode::OK, "text/html; charset=utf-8", pages.status().await),
+        "/metrics" => {
+            let (content_type, metrics) = pages.metrics(accept).await;
+            page(StatusCode::OK, &content_type, metrics)
+        }
+        "/-/healthy" => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+        "/-/ready" if ready.load(Ordering::Acquire) => page(StatusCode::OK, TEXT, "Promferry is Ready.\n"),
+        "/-/ready" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable"),
+        "/api/v1/targets" => {
+            let targets = pages.targets(request.uri().query().unwrap_or_default()).await;
+            page(StatusCode::OK, "application/json", targets)
+        }
+        _ => page(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
+    })
+}
+
+fn page(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    if let Ok(content_type) = content_type.parse() {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}

@@ -1,0 +1,109 @@
+//! From targets to a receiver, with a receiver that is not always there.
+
+use std::time::{Duration, Instant};
+
+use promferry_bench::account::Account;
+use promferry_bench::farm::Farm;
+use promferry_bench::ledger::Judgement;
+use promferry_bench::sink::{Fault, Sink};
+
+use crate::collector::{Collector, config, is_full_tier, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_receiver_loses_no_sample() {
+    let outage = Duration::from_secs(if is_full_tier() { 30 } else { 6 });
+    let folder = tempfile::tempdir().unwrap();
+    let (farm, sink) =
+        (Farm::start(10, 200).await.unwrap(), Sink::start(Judgement::EachSeries).await.unwrap());
+    let mut collector = Collector::start(folder.path(), &config(farm.addresses(), &sink, "1s"));
+    until("the first samples", async || sink.stats().samples > 2000).await;
+    // Half of the outage nothing listens, half of it the answer is 503.
+    for fault in [Fault { down: true, ..Fault::default() }, Fault { status: Some(503), ..Fault::default() }] {
+        sink.set_fault(Some(fault));
+        tokio::time::sleep(outage / 2).await;
+    }
+    collector.assert_balanced().await;
+    sink.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = collector.terminate().await;
+    assert_eq!(stopped.status.unwrap().code(), Some(0), "{}", collector.log());
+    let account = Account::new(&farm.record(), &sink.received(), &[]);
+    assert_eq!((account.lost, account.silent_targets), (0, 0), "{account:?}");
+    assert!(account.answered as u128 >= 10 * outage.as_secs() as u128, "{account:?}");
+    let stats = sink.stats();
+    assert_eq!(stats.out_of_order, 0, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_while_the_receiver_is_down_keeps_the_data_for_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (farm, sink) = (Farm::start(3, 50).await.unwrap(), Sink::start(Judgement::EachSeries).await.unwrap());
+    sink.set_fault(Some(Fault { down: true, ..Fault::default() }));
+    let config = config(farm.addresses(), &sink, "500ms");
+    let mut collector = Collector::start(folder.path(), &config);
+    until("scrapes are stored", async || {
+        collector.metric("prometheus_remote_storage_samples_pending", "").await > 500.0
+    })
+    .await;
+    let stopped = collector.terminate().await;
+    assert_eq!(stopped.status.unwrap().code(), Some(0));
+    // 20 s for the flush, and some for a busy machine: far from Kubernetes' 30 s grace period and a kill.
+    assert!(stopped.after < Duration::from_secs(26), "{:?}", stopped.after);
+    let before = Account::new(&farm.record(), &sink.received(), &[]);
+    assert!(before.answered >= 3 && before.delivered == 0, "{before:?}");
+    sink.set_fault(None);
+    let mut collector = Collector::start(folder.path(), &config);
+    collector.until_ready().await;
+    until("the backlog arrived", async || {
+        Account::new(&farm.record(), &sink.received(), &[]).delivered >= before.answered
+    })
+    .await;
+    collector.terminate().await;
+    let account = Account::new(&farm.record(), &sink.received(), &[]);
+    assert_eq!((account.lost, sink.stats().out_of_order), (0, 0), "{account:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_scrapes_are_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (farm, sink) =
+        (Farm::start(20, 50).await.unwrap(), Sink::start(Judgement::EachSeries).await.unwrap());
+    let started = Instant::now();
+    let collector = Collector::start(folder.path(), &config(farm.addresses(), &sink, "15s"));
+    until("a first sample", async || sink.stats().samples > 0).await;
+    let first = started.elapsed();
+    until("samples of every target", async || sink.received().instances.len() == 20).await;
+    let all = started.elapsed();
+    drop(collector);
+    eprintln!(
+        "first sample after {:.2} s, all of 20 targets after {:.2} s",
+        first.as_secs_f64(),
+        all.as_secs_f64()
+    );
+    // Each target once, within the first interval: first scrapes don't wait for a phase.
+    assert!(farm.record().targets.iter().all(|target| target.answered.len() <= 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_has_to_be_reachable_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = Farm::start(1, 10).await.unwrap();
+    let config = format!(
+        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
+         scrape_configs:\n\
+         - {{job_name: farm, static_configs: [{{targets: ['{}', 'no-such-host.invalid:80']}}]}}\n\
+         - {{job_name: sd, http_sd_configs: [{{url: 'http://127.0.0.1:9/sd'}}]}}\n\
+         remote_write:\n\
+         - {{name: dns, url: 'http://no-such-host.invalid/api/v1/write'}}\n\
+         - {{name: scheme, url: 'invalid://localhost:9999'}}\n\
+         - {{name: refused, url: 'http://127.0.0.1:9/api/v1/write', sigv4: {{region: eu-west-1, role_arn: 'arn:aws:iam::1:role/x'}}}}\n",
+        farm.addresses()[0]
+    );
+    let mut collector = Collector::start(folder.path(), &config);
+    until("scrapes are stored", async || {
+        collector.metric("promferry_remote_samples_accepted_total", "dns").await > 30.0
+    })
+    .await;
+    assert!(collector.is_running());
+    collector.assert_balanced().await;
+}
