@@ -13,7 +13,7 @@ use super::queue::{Due, Queue, RequestLimits};
 use super::request::{Phase, Sender, Settlement};
 use super::shards::Shards;
 use crate::encode::{self, EncodingContext};
-use crate::spool::{EndpointId, Spool, SpoolError, StoredFragment};
+use crate::spool::{EndpointId, Settled, Spool, SpoolError, StoredFragment};
 use crate::{Lane, LaneSet};
 
 /// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
@@ -47,6 +47,10 @@ const MAX_LANE_BYTES: usize = 1024 * 1024;
 /// Less than this is not worth a trip to the disk while more is coming.
 const MIN_READ_BYTES: usize = 64 * 1024;
 
+/// What arrived waits to be read for a small part of what it may wait to be sent: a twentieth, at most 100 ms.
+const WAIT_SHARE: u32 = 20;
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
 enum Event {
     Fetched(Result<Vec<StoredFragment>, SpoolError>, LaneSet, Instant),
     Settled(Option<Vec<(Lane, usize)>>),
@@ -62,6 +66,8 @@ struct State {
     reading: bool,
     /// The last read, over all lanes, found nothing: wait to be told of more.
     drained: bool,
+    /// When to read what was announced since.
+    read_at: Option<Instant>,
     /// The last read found nothing in the lanes that have room: wait until another has some.
     blocked: bool,
     in_flight: usize,
@@ -77,6 +83,7 @@ impl EndpointLoop {
             tasks: JoinSet::new(),
             reading: false,
             drained: false,
+            read_at: None,
             blocked: false,
             in_flight: 0,
             stopping: false,
@@ -90,7 +97,7 @@ impl EndpointLoop {
             }
             let flushing = phase == Phase::Flushing;
             if !state.stopping {
-                self.read_ahead(&mut state);
+                self.read_ahead(&mut state, flushing);
                 self.start_requests(&mut state, flushing);
             }
             let all_sent = state.queue.is_idle() && state.drained && !state.reading;
@@ -100,6 +107,9 @@ impl EndpointLoop {
             self.sender.stats.set_gauges(self.shards.current(), state.in_flight, state.queue.bytes());
             let mut wake = next_resize;
             if let Some(at) = next_metadata {
+                wake = wake.min(at);
+            }
+            if let Some(at) = state.read_at {
                 wake = wake.min(at);
             }
             if state.in_flight < self.shards.current()
@@ -127,7 +137,10 @@ impl EndpointLoop {
                     }
                 }
                 arrived = self.arrivals.changed(), if state.drained => match arrived {
-                    Ok(()) => state.drained = false,
+                    Ok(()) => {
+                        state.drained = false;
+                        state.read_at = Some(Instant::now() + self.batch_send_deadline.min(MAX_WAIT) / WAIT_SHARE);
+                    }
                     // The spool is closed: what is in flight ends, and nothing comes after it.
                     Err(_) => state.stopping = true,
                 },
@@ -152,10 +165,15 @@ impl EndpointLoop {
         if flushing { Duration::ZERO } else { self.batch_send_deadline }
     }
 
-    fn read_ahead(&mut self, state: &mut State) {
+    fn read_ahead(&mut self, state: &mut State, flushing: bool) {
         if state.reading || state.blocked || state.drained {
             return;
         }
+        // Scrapes arrive one by one, requests take several: reading each at once would be a trip too many.
+        if state.read_at.is_some_and(|at| at > Instant::now() && !flushing) {
+            return;
+        }
+        state.read_at = None;
         let allowed = (READ_AHEAD_BYTES * self.shards.current()).min(MAX_READ_AHEAD_BYTES);
         let room = allowed.saturating_sub(state.queue.bytes());
         let lanes = state.queue.lanes_with_room(MAX_LANE_BYTES);
@@ -270,22 +288,19 @@ impl EndpointLoop {
 
 /// Records what became of a request's fragments: once a lane, up to the last of it.
 async fn settle(spool: &Spool, id: EndpointId, settlements: Vec<Settlement>) -> Result<(), SpoolError> {
-    let mut lanes: BTreeMap<Lane, Settlement> = BTreeMap::new();
-    for settled in settlements {
-        match lanes.entry(settled.lane) {
-            Entry::Vacant(lane) => {
-                lane.insert(settled);
+    let mut lanes: BTreeMap<Lane, Settled> = BTreeMap::new();
+    for Settlement { lane, position, delivered, dropped, .. } in settlements {
+        match lanes.entry(lane) {
+            Entry::Vacant(entry) => {
+                entry.insert(Settled { lane, position, delivered, dropped });
             }
-            Entry::Occupied(mut lane) => {
-                let lane = lane.get_mut();
-                lane.position = lane.position.max(settled.position);
-                lane.delivered += settled.delivered;
-                lane.dropped.extend(settled.dropped);
+            Entry::Occupied(mut entry) => {
+                let settled = entry.get_mut();
+                settled.position = settled.position.max(position);
+                settled.delivered += delivered;
+                settled.dropped.extend(dropped);
             }
         }
     }
-    for settled in lanes.into_values() {
-        spool.settle(id, settled.lane, settled.position, settled.delivered, settled.dropped).await?;
-    }
-    Ok(())
+    spool.settle_all(id, lanes.into_values().collect()).await
 }

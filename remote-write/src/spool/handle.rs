@@ -158,7 +158,15 @@ impl Spool {
         delivered: Counts,
         dropped: Vec<(Reason, Counts)>,
     ) -> Result<(), SpoolError> {
-        self.ask(|answer| Command::Settle { endpoint, lane, position, delivered, dropped, answer }).await?
+        self.settle_all(endpoint, vec![Settled { lane, position, delivered, dropped }]).await
+    }
+
+    /// [Settles](SpoolCore::settle) several lanes in one trip to the thread.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub async fn settle_all(&self, endpoint: EndpointId, lanes: Vec<Settled>) -> Result<(), SpoolError> {
+        self.ask(|answer| Command::Settle { endpoint, lanes, answer }).await?
     }
 
     /// See [`SpoolCore::rewind`].
@@ -223,6 +231,19 @@ impl fmt::Debug for Spool {
     }
 }
 
+/// What became of a lane up to a position; see [`SpoolCore::settle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The lane.
+    pub lane: Lane,
+    /// Everything up to and including this is decided.
+    pub position: Position,
+    /// What of it the endpoint took.
+    pub delivered: Counts,
+    /// What of it was given up, by reason.
+    pub dropped: Vec<(Reason, Counts)>,
+}
+
 /// Resolves when a scrape is stored; dropping it cancels nothing.
 #[derive(Debug)]
 #[must_use = "a ticket tells whether the scrape was stored"]
@@ -265,54 +286,17 @@ struct Append {
 type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 enum Command {
-    OpenLog {
-        key: String,
-        answer: Answer<LogId>,
-    },
-    Attach {
-        key: String,
-        log: LogId,
-        options: EndpointOptions,
-        answer: Answer<EndpointId>,
-    },
-    Detach {
-        endpoint: EndpointId,
-        answer: oneshot::Sender<()>,
-    },
+    OpenLog { key: String, answer: Answer<LogId> },
+    Attach { key: String, log: LogId, options: EndpointOptions, answer: Answer<EndpointId> },
+    Detach { endpoint: EndpointId, answer: oneshot::Sender<()> },
     Append(Append),
-    Refuse {
-        counts: Vec<(LogId, Counts)>,
-        reason: Reason,
-    },
-    Fetch {
-        endpoint: EndpointId,
-        lanes: LaneSet,
-        max_bytes: usize,
-        answer: Answer<Vec<StoredFragment>>,
-    },
-    Settle {
-        endpoint: EndpointId,
-        lane: Lane,
-        position: Position,
-        delivered: Counts,
-        dropped: Vec<(Reason, Counts)>,
-        answer: Answer<()>,
-    },
-    Rewind {
-        endpoint: EndpointId,
-        lane: Lane,
-        answer: Answer<()>,
-    },
-    Ledger {
-        endpoint: EndpointId,
-        answer: Answer<LedgerSnapshot>,
-    },
-    Stats {
-        answer: oneshot::Sender<SpoolStats>,
-    },
-    Close {
-        answer: oneshot::Sender<()>,
-    },
+    Refuse { counts: Vec<(LogId, Counts)>, reason: Reason },
+    Fetch { endpoint: EndpointId, lanes: LaneSet, max_bytes: usize, answer: Answer<Vec<StoredFragment>> },
+    Settle { endpoint: EndpointId, lanes: Vec<Settled>, answer: Answer<()> },
+    Rewind { endpoint: EndpointId, lane: Lane, answer: Answer<()> },
+    Ledger { endpoint: EndpointId, answer: Answer<LedgerSnapshot> },
+    Stats { answer: oneshot::Sender<SpoolStats> },
+    Close { answer: oneshot::Sender<()> },
 }
 
 struct Worker<S: Storage> {
@@ -418,8 +402,12 @@ impl<S: Storage> Worker<S> {
             Command::Fetch { endpoint, lanes, max_bytes, answer } => {
                 drop(answer.send(self.core.fetch(self.clock.now(), endpoint, lanes, max_bytes)));
             }
-            Command::Settle { endpoint, lane, position, delivered, dropped, answer } => {
-                drop(answer.send(self.core.settle(endpoint, lane, position, delivered, &dropped)));
+            Command::Settle { endpoint, lanes, answer } => {
+                let mut lanes = lanes.into_iter();
+                let settled = lanes.try_for_each(|Settled { lane, position, delivered, dropped }| {
+                    self.core.settle(endpoint, lane, position, delivered, &dropped)
+                });
+                drop(answer.send(settled));
             }
             Command::Rewind { endpoint, lane, answer } => {
                 drop(answer.send(self.core.rewind(endpoint, lane)));

@@ -32,7 +32,7 @@ mod storage;
 
 pub use self::core::{EndpointId, LogId, Position, SpoolCore, StoredFragment};
 pub use self::error::SpoolError;
-pub use self::handle::{Spool, Ticket};
+pub use self::handle::{Settled, Spool, Ticket};
 pub use self::ledger::{LedgerSnapshot, Reason};
 pub use self::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
 pub use self::stats::{EndpointStats, LogStats, RecoveryReport, SpoolStats, StorageState};

@@ -36,7 +36,6 @@ pub(crate) type Judge = Box<dyn FnMut(&Received<'_>) -> (u16, String) + Send>;
 /// A request as a [`Judge`] sees it.
 pub(crate) struct Received<'a> {
     pub(crate) version: &'a str,
-    pub(crate) series: &'a [(Series, Vec<(i64, u64)>)],
     pub(crate) raw_bytes: usize,
 }
 
@@ -140,7 +139,7 @@ async fn answer(
     };
     let mut state = state.lock().unwrap();
     let samples = series.iter().map(|(_, samples): &(_, Vec<_>)| samples.len()).sum();
-    let received = Received { version: &version, series: &series, raw_bytes };
+    let received = Received { version: &version, raw_bytes };
     let (status, text) = state.judge.as_mut().map_or((200, String::new()), |judge| judge(&received));
     state.requests.push((version.clone(), samples, status));
     if (200..300).contains(&status) {
