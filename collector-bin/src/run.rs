@@ -130,7 +130,7 @@ fn log_start(config: &Config, pipeline: &Pipeline) {
     for endpoint in &config.remote_write {
         let key = endpoint.write.key();
         let waiting =
-            recovery.endpoints.iter().find(|(known, _)| known == key).map(|(_, counts)| counts.samples);
+            recovery.endpoints.iter().find(|(known, _)| *known == key).map(|(_, counts)| counts.samples);
         tracing::info!(
             "remote_write {key}: {}{}",
             if endpoint.sigv4.is_some() { "signed with SigV4" } else { "not signed" },

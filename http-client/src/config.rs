@@ -45,12 +45,12 @@ pub struct HttpClientConfig {
     /// Headers sent to the proxy with each CONNECT request.
     #[serde(deserialize_with = "null_is_default")]
     pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
-    /// Follow redirects, at most 10 for a request. On by default.
-    #[serde(deserialize_with = "null_is_true")]
+    /// Follow redirects, at most 10 for a request. On by default; off where the key has no value, as in Go.
+    #[serde(deserialize_with = "null_is_default")]
     pub follow_redirects: bool,
     /// Allow HTTP/2 where both the caller ([`HttpOptions::http2`](crate::HttpOptions::http2)) and the server want it.
-    /// On by default.
-    #[serde(deserialize_with = "null_is_true")]
+    /// On by default; off where the key has no value, as in Go.
+    #[serde(deserialize_with = "null_is_default")]
     pub enable_http2: bool,
     /// Headers added to each request.
     #[serde(deserialize_with = "null_is_default")]
@@ -325,16 +325,11 @@ impl ConfigError {
     }
 }
 
-/// YAML's empty value is Go's zero value.
+/// YAML's empty value is Go's zero value, also of what is on by default (go.yaml.in/yaml/v2 `decode.go`).
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// For the keys that are on by default: Go leaves such a default in place when the value is empty.
-fn null_is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or(true))
 }

@@ -1,3 +1,5 @@
+mod redacted;
+
 use std::collections::BTreeMap;
 
 use promferry_model::PromDuration;
@@ -8,7 +10,10 @@ use crate::Protocol;
 
 /// One entry of Prometheus' `remote_write`, without the keys of `http_config` and of signing, which belong
 /// to other crates.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+///
+/// A key without a value has Go's zero value, as in Prometheus 3.16, where that can work. `Debug` shows neither
+/// a password in the URL nor the values of headers.
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoteWriteConfig {
     /// Where requests go.
@@ -23,21 +28,26 @@ pub struct RemoteWriteConfig {
     /// Relabelling of what goes to this endpoint alone, after the external labels were added.
     #[serde(deserialize_with = "null_default")]
     pub write_relabel_configs: Vec<RelabelConfig>,
-    /// How long one attempt may take (30 s).
+    /// How long one attempt may take (30 s, also without a value). Prometheus accepts zero and then no attempt
+    /// comes to an answer; here zero is refused.
+    #[serde(deserialize_with = "null_is_default_timeout")]
     pub remote_timeout: PromDuration,
     /// Which message is sent; unset means 1.0.
     pub protobuf_message: ProtobufMessage,
     /// Whether exemplars are sent along (no).
+    #[serde(deserialize_with = "null_default")]
     pub send_exemplars: bool,
     /// Whether native histograms are sent over 1.0 (no); 2.0 always sends them.
+    #[serde(deserialize_with = "null_default")]
     pub send_native_histograms: bool,
     /// Resolving the host at each connection and taking its addresses in turn (no).
+    #[serde(deserialize_with = "null_default")]
     pub round_robin_dns: bool,
-    /// How much is sent at once, how often and how many at a time.
-    #[serde(deserialize_with = "null_default")]
+    /// How much is sent at once, how often and how many at a time. Without a value all is zero, which is refused.
+    #[serde(deserialize_with = "null_is_zero_queue")]
     pub queue_config: QueueConfig,
-    /// Whether and how often 1.0's metadata requests are sent.
-    #[serde(deserialize_with = "null_default")]
+    /// Whether and how often 1.0's metadata requests are sent. Without a value all is zero: none are sent.
+    #[serde(deserialize_with = "null_is_zero_metadata")]
     pub metadata_config: MetadataConfig,
 }
 
@@ -59,22 +69,31 @@ pub enum ProtobufMessage {
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
     /// Samples read ahead from the spool for each shard (10,000).
+    #[serde(deserialize_with = "null_default")]
     pub capacity: usize,
     /// The most requests in flight at once (50; more than the 64 lanes are of no use).
+    #[serde(deserialize_with = "null_default")]
     pub max_shards: usize,
     /// The fewest shards, and how many there are at start (1).
+    #[serde(deserialize_with = "null_default")]
     pub min_shards: usize,
     /// The most samples and histograms in a request (2,000).
+    #[serde(deserialize_with = "null_default")]
     pub max_samples_per_send: usize,
     /// How long the first waiting sample waits for others (5 s).
+    #[serde(deserialize_with = "null_default")]
     pub batch_send_deadline: PromDuration,
     /// The first pause after a failed attempt (30 ms); each further one doubles.
+    #[serde(deserialize_with = "null_default")]
     pub min_backoff: PromDuration,
     /// The longest pause between attempts (5 s).
+    #[serde(deserialize_with = "null_default")]
     pub max_backoff: PromDuration,
     /// Accepted for compatibility: 429 is always retried here.
+    #[serde(deserialize_with = "null_default")]
     pub retry_on_http_429: bool,
     /// Samples older than this are dropped and counted; 0 means no limit.
+    #[serde(deserialize_with = "null_default")]
     pub sample_age_limit: PromDuration,
 }
 
@@ -83,10 +102,13 @@ pub struct QueueConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct MetadataConfig {
     /// Whether metadata is sent (yes).
+    #[serde(deserialize_with = "null_default")]
     pub send: bool,
     /// How often (1 minute).
+    #[serde(deserialize_with = "null_default")]
     pub send_interval: PromDuration,
     /// The most entries in a request (2,000).
+    #[serde(deserialize_with = "null_default")]
     pub max_samples_per_send: usize,
 }
 
@@ -138,9 +160,9 @@ impl RemoteWriteConfig {
         "metadata_config",
     ];
 
-    /// What the endpoint is known by: its name, else its URL.
-    pub fn key(&self) -> &str {
-        if self.name.is_empty() { &self.url } else { &self.name }
+    /// What the endpoint is known by: its name, else its URL with any password hidden.
+    pub fn key(&self) -> String {
+        if self.name.is_empty() { redacted::url(&self.url) } else { self.name.clone() }
     }
 
     /// The message that is configured.
@@ -177,9 +199,14 @@ impl RemoteWriteConfig {
                 return at(&["headers", name], format!("{name:?} is not a header name"));
             }
         }
+        if self.remote_timeout.is_zero() {
+            let message = "has to be longer than 0s: no request is answered in no time";
+            return at(&["remote_timeout"], message.to_owned());
+        }
         let queue = &self.queue_config;
         for (key, value) in [
             ("max_shards", queue.max_shards),
+            ("min_shards", queue.min_shards),
             ("max_samples_per_send", queue.max_samples_per_send),
             ("capacity", queue.capacity),
         ] {
@@ -197,8 +224,12 @@ impl RemoteWriteConfig {
                 format!("min_backoff {} is more than max_backoff {}", queue.min_backoff, queue.max_backoff);
             return at(&["queue_config", "min_backoff"], message);
         }
-        if self.metadata_config.send && self.metadata_config.max_samples_per_send == 0 {
+        let metadata = &self.metadata_config;
+        if metadata.send && metadata.max_samples_per_send == 0 {
             return at(&["metadata_config", "max_samples_per_send"], "has to be at least 1".to_owned());
+        }
+        if metadata.send && metadata.send_interval.is_zero() {
+            return at(&["metadata_config", "send_interval"], "has to be longer than 0s".to_owned());
         }
         Ok(())
     }
@@ -244,9 +275,34 @@ impl Default for MetadataConfig {
     }
 }
 
-/// YAML's `key:` without a value means the default, as in Go.
+/// YAML's `key:` without a value is Go's zero value (go.yaml.in/yaml/v2 `decode.go`).
 fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_default_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PromDuration, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(|| RemoteWriteConfig::default().remote_timeout))
+}
+
+fn null_is_zero_queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<QueueConfig, D::Error> {
+    let zero = PromDuration::from_millis(0);
+    Ok(Option::deserialize(deserializer)?.unwrap_or(QueueConfig {
+        capacity: 0,
+        max_shards: 0,
+        min_shards: 0,
+        max_samples_per_send: 0,
+        batch_send_deadline: zero,
+        min_backoff: zero,
+        max_backoff: zero,
+        retry_on_http_429: false,
+        sample_age_limit: zero,
+    }))
+}
+
+fn null_is_zero_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MetadataConfig, D::Error> {
+    let zero =
+        MetadataConfig { send: false, send_interval: PromDuration::from_millis(0), max_samples_per_send: 0 };
+    Ok(Option::deserialize(deserializer)?.unwrap_or(zero))
 }

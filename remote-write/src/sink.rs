@@ -125,7 +125,7 @@ impl RemoteWrite {
         let mut deliveries = Vec::new();
         for endpoint in endpoints {
             let config = endpoint.config;
-            let key = config.key().to_owned();
+            let key = config.key();
             let in_config = |source| StartError::Config { endpoint: key.clone(), source };
             config.validate().map_err(in_config)?;
             if running.iter().any(|other| other.key == key) {

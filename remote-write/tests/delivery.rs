@@ -1,4 +1,5 @@
 //! Samples go in at one end, and a real HTTP server counts them at the other, whatever it answers meanwhile.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod receiver;
 

@@ -88,7 +88,9 @@ mod target_loop;
 pub use cpu::CpuSections;
 pub use error::ScrapeError;
 pub use job::{DiscoveredTargets, Job, JobError};
-pub use options::{ByteSize, ByteSizeError, ConfigError, GlobalConfig, ScrapeConfig, ScrapeProtocol};
+pub use options::{
+    ByteSize, ByteSizeError, ConfigError, GlobalConfig, QueryParams, ScrapeConfig, ScrapeProtocol,
+};
 pub use page_reader::{PageOutcome, PageReader};
 pub use schedule::Schedule;
 pub use scraper::{Scraper, ScraperOptions, UnknownJob};

@@ -1,9 +1,9 @@
 //! The keys of Prometheus' `scrape_config` and of the part of `global` that they inherit.
 
 mod byte_size;
+mod query_params;
 mod validate;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promferry_http_client::HttpClientConfig;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use promferry_exposition::ScrapeProtocol;
+pub use query_params::QueryParams;
 
 /// A job: how its targets are scraped and what is kept of them.
 ///
@@ -33,15 +34,15 @@ pub struct ScrapeConfig {
     /// Labels on the page win over the target's; otherwise the page's are renamed to `exported_…`.
     #[serde(deserialize_with = "null_is_default")]
     pub honor_labels: bool,
-    /// Timestamps on the page are used. On by default.
-    #[serde(deserialize_with = "null_is_true")]
+    /// Timestamps on the page are used. On by default; off where the key has no value, as in Go.
+    #[serde(deserialize_with = "null_is_default")]
     pub honor_timestamps: bool,
     /// Series with timestamps on the page get stale markers too.
     #[serde(deserialize_with = "null_is_default")]
     pub track_timestamps_staleness: bool,
     /// Query parameters of the scrape's URL.
     #[serde(deserialize_with = "null_is_default")]
-    pub params: BTreeMap<String, Vec<String>>,
+    pub params: QueryParams,
     /// How often each target is scraped; zero takes `global`'s.
     #[serde(deserialize_with = "null_is_default")]
     pub scrape_interval: PromDuration,
@@ -63,14 +64,14 @@ pub struct ScrapeConfig {
     /// Where Prometheus writes failed scrapes; accepted and ignored, since failures are in the log.
     #[serde(deserialize_with = "null_is_default")]
     pub scrape_failure_log_file: PathBuf,
-    /// The path of the scrape's URL, `/metrics` by default.
-    #[serde(deserialize_with = "null_is_metrics_path")]
+    /// The path of the scrape's URL, `/metrics` by default; `/` where the key has no value, as in Go.
+    #[serde(deserialize_with = "null_is_default")]
     pub metrics_path: String,
     /// `http` (the default) or `https`.
     #[serde(deserialize_with = "null_is_http")]
     pub scheme: String,
-    /// The target is asked for gzip. On by default.
-    #[serde(deserialize_with = "null_is_true")]
+    /// The target is asked for gzip. On by default; off where the key has no value, as in Go.
+    #[serde(deserialize_with = "null_is_default")]
     pub enable_compression: bool,
     /// A page of this many bytes or more, compressed or not, fails its scrape; zero takes `global`'s.
     #[serde(deserialize_with = "null_is_default")]
@@ -295,7 +296,7 @@ impl Default for ScrapeConfig {
             honor_labels: false,
             honor_timestamps: true,
             track_timestamps_staleness: false,
-            params: BTreeMap::new(),
+            params: QueryParams::default(),
             scrape_interval: PromDuration::default(),
             scrape_timeout: PromDuration::default(),
             scrape_protocols: None,
@@ -440,6 +441,7 @@ fn resolve_path(path: &mut PathBuf, base_dir: &Path) {
     }
 }
 
+/// YAML's empty value is Go's zero value, also of what is on by default (go.yaml.in/yaml/v2 `decode.go`).
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -448,14 +450,7 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-fn null_is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or(true))
-}
-
-fn null_is_metrics_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_else(|| METRICS_PATH.to_owned()))
-}
-
+/// Go's zero value would be a URL without a scheme, and every scrape would fail.
 fn null_is_http<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_else(|| HTTP.to_owned()))
 }

@@ -100,7 +100,7 @@ pub fn discovered_labels(job: &ScrapeConfig, own: &Labels, group: &Labels) -> La
             labels.set(SmolStr::new_static(name), value);
         }
     }
-    for (param, values) in &job.params {
+    for (param, values) in job.params.iter() {
         if let Some(first) = values.first() {
             let name = format_smolstr!("{PARAM_PREFIX}{param}");
             if labels.get(&name).is_empty() {

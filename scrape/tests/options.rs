@@ -30,12 +30,15 @@ fn defaults_are_those_of_prometheus() {
 }
 
 #[test]
-fn null_says_nothing() {
+fn null_is_the_zero_value() {
     let keys: serde_json::Map<String, Value> = ScrapeConfig::KEYS
         .iter()
         .map(|key| ((*key).to_owned(), if *key == "job_name" { json!("a") } else { Value::Null }))
         .collect();
-    assert_eq!(read(Value::Object(keys)).unwrap(), ScrapeConfig::new("a"));
+    let mut zero = ScrapeConfig::new("a");
+    // On by default, and Go's zero value when nothing is said after the colon, as Prometheus 3.16 shows.
+    (zero.honor_timestamps, zero.enable_compression, zero.metrics_path) = (false, false, String::new());
+    assert_eq!(read(Value::Object(keys)).unwrap(), zero);
     let keys: serde_json::Map<String, Value> =
         GlobalConfig::KEYS.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
     assert_eq!(serde_json::from_value::<GlobalConfig>(Value::Object(keys)).unwrap(), GlobalConfig::default());
@@ -166,6 +169,24 @@ fn broken_rules_are_named_by_their_keys() {
     assert_eq!(global.validate().unwrap_err().path, ["scrape_timeout"]);
     let ignored = applied(json!({"job_name": "a", "scrape_failure_log_file": "f.log"}), json!({}));
     assert_eq!((ignored.validate(), ignored.warnings().len()), (Ok(()), 1));
+}
+
+#[test]
+fn a_global_conversion_is_refused_only_where_a_job_has_it() {
+    let global = json!({"convert_classic_histograms_to_nhcb": true});
+    assert_eq!(serde_json::from_value::<GlobalConfig>(global.clone()).unwrap().validate(), Ok(()));
+    let job = json!({"job_name": "a", "convert_classic_histograms_to_nhcb": false});
+    assert_eq!(applied(job, global.clone()).validate(), Ok(()));
+    let error = applied(json!({"job_name": "a"}), global).validate().unwrap_err();
+    assert_eq!(error.path, ["convert_classic_histograms_to_nhcb"]);
+}
+
+#[test]
+fn parameters_are_not_shown() {
+    let config = read(json!({"job_name": "a", "params": {"token": ["hunter2", "x"], "module": []}})).unwrap();
+    assert_eq!(config.params["token"], ["hunter2", "x"]);
+    let shown = format!("{config:?}");
+    assert!(shown.contains("\"token\": [<secret>, <secret>]") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
 use promferry_model::{Labels, PromDuration, TargetGroup, label};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::task::JoinSet;
 
 use super::refresh;
@@ -35,10 +35,10 @@ pub struct DnsSdConfig {
     #[serde(default, deserialize_with = "null_is_default")]
     pub names: Vec<String>,
     /// The time between two lookups. 30 s by default.
-    #[serde(default = "default_interval")]
+    #[serde(default = "default_interval", deserialize_with = "interval_or_default")]
     pub refresh_interval: PromDuration,
     /// The kind of record: `SRV` (the default), `A`, `AAAA`, `MX` or `NS`, in any case.
-    #[serde(default = "default_type", rename = "type")]
+    #[serde(default = "default_type", deserialize_with = "null_is_default", rename = "type")]
     pub record_type: String,
     /// The targets' port; required for all kinds but SRV, whose records have one.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -90,6 +90,11 @@ impl DnsSdConfig {
             _ => return None,
         })
     }
+}
+
+/// Without a value it would be zero in Go, on which Prometheus ends with a panic.
+fn interval_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PromDuration, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_interval))
 }
 
 fn default_interval() -> PromDuration {

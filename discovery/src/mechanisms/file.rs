@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glob::MatchOptions;
 use promferry_model::{PromDuration, TargetGroup};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use smol_str::{SmolStr, format_smolstr};
 
 use super::list::{List, groups};
@@ -37,7 +37,7 @@ pub struct FileSdConfig {
     #[serde(default, deserialize_with = "null_is_default")]
     pub files: Vec<PathBuf>,
     /// Everything is read anew this often, whether it looks changed or not. 5 m by default.
-    #[serde(default = "default_interval")]
+    #[serde(default = "default_interval", deserialize_with = "interval_or_default")]
     pub refresh_interval: PromDuration,
 }
 
@@ -78,6 +78,11 @@ impl FileSdConfig {
             }
         }
     }
+}
+
+/// Without a value it would be zero in Go, on which Prometheus ends with a panic.
+fn interval_or_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PromDuration, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(default_interval))
 }
 
 fn default_interval() -> PromDuration {

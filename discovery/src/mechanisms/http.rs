@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::list::{List, groups};
 use super::refresh;
-use crate::config::{ConfigError, validate_interval};
+use crate::config::{ConfigError, null_is_default, validate_interval};
 use crate::{Discover, Error, Updates};
 
 /// The longest list that is read: some hundred thousand targets.
@@ -90,9 +90,14 @@ impl<'de> Deserialize<'de> for HttpSdConfig {
             no_proxy: Option<String>,
             proxy_from_environment: Option<bool>,
             proxy_connect_header: Option<BTreeMap<String, Vec<Secret>>>,
-            follow_redirects: Option<bool>,
-            enable_http2: Option<bool>,
+            #[serde(default = "on", deserialize_with = "null_is_default")]
+            follow_redirects: bool,
+            #[serde(default = "on", deserialize_with = "null_is_default")]
+            enable_http2: bool,
             http_headers: Option<BTreeMap<String, HttpHeader>>,
+        }
+        fn on() -> bool {
+            true
         }
         let keys = Keys::deserialize(deserializer)?;
         let mut config = Self::default();
@@ -109,8 +114,8 @@ impl<'de> Deserialize<'de> for HttpSdConfig {
         http.no_proxy = keys.no_proxy.unwrap_or_default();
         http.proxy_from_environment = keys.proxy_from_environment.unwrap_or_default();
         http.proxy_connect_header = keys.proxy_connect_header.unwrap_or_default();
-        http.follow_redirects = keys.follow_redirects.unwrap_or(true);
-        http.enable_http2 = keys.enable_http2.unwrap_or(true);
+        http.follow_redirects = keys.follow_redirects;
+        http.enable_http2 = keys.enable_http2;
         http.http_headers = keys.http_headers.unwrap_or_default();
         Ok(config)
     }

@@ -28,10 +28,31 @@ dns_sd_configs: [{names: [_a._tcp.x]}]
 }
 
 #[test]
+fn an_interval_without_a_value_is_the_default() {
+    let configs = configs(
+        "
+file_sd_configs: [{files: [a.yml], refresh_interval: }]
+http_sd_configs: [{url: http://x, refresh_interval: }]
+dns_sd_configs: [{names: [_a._tcp.x], refresh_interval: }]
+",
+    );
+    assert_eq!(configs.file_sd_configs[0].refresh_interval, PromDuration::from_secs(300));
+    assert_eq!(configs.http_sd_configs[0].refresh_interval, PromDuration::from_secs(60));
+    assert_eq!(configs.dns_sd_configs[0].refresh_interval, PromDuration::from_secs(30));
+    assert_eq!(configs.validate(), Ok(()));
+}
+
+#[test]
 fn every_key_of_http_config_stands_in_http_sd_config() {
     for key in HttpClientConfig::KEYS.iter().chain(HttpSdConfig::KEYS) {
         let config: HttpSdConfig = serde_saphyr::from_str(&format!("{key}:\n")).unwrap();
-        assert_eq!(config, HttpSdConfig::default(), "{key}");
+        let mut zero = HttpSdConfig::default();
+        match *key {
+            "follow_redirects" => zero.http_config.follow_redirects = false,
+            "enable_http2" => zero.http_config.enable_http2 = false,
+            _ => {}
+        }
+        assert_eq!(config, zero, "{key}");
     }
     let full = "
 basic_auth: {username: u}

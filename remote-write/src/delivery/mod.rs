@@ -60,7 +60,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         max_entries: config.metadata_config.max_samples_per_send,
     });
     let sender = Sender {
-        endpoint: config.key().to_owned(),
+        endpoint: config.key(),
         url: config.url.clone(),
         headers: delivery.headers,
         protocol: config.protocol(),

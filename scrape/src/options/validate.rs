@@ -72,9 +72,7 @@ impl GlobalConfig {
         if let Some(protocols) = &self.scrape_protocols {
             validate_protocols(protocols)?;
         }
-        if self.convert_classic_histograms_to_nhcb {
-            return Err(unsupported_conversion());
-        }
+        // A conversion that is asked for here is refused with the jobs that do not say no to it.
         Ok(())
     }
 }
@@ -105,6 +103,7 @@ fn validate_protocols(protocols: &[ScrapeProtocol]) -> Result<(), ConfigError> {
 fn unsupported_conversion() -> ConfigError {
     ConfigError::new(
         ["convert_classic_histograms_to_nhcb"],
-        "converting classic histograms to native ones with custom buckets is not supported; remove the key",
+        "converting classic histograms to native ones with custom buckets is not supported; remove the key here and \
+         in global, or set it to false here",
     )
 }
