@@ -45,8 +45,12 @@
 //! # Features
 //!
 //! - `serde` (off): `Deserialize` and `Serialize` for [`ScrapeProtocol`].
+//! - `prometheus-parse` (off): `ConvertedScrape`, a page in the types of the crate `prometheus-parse`. Brings that
+//!   crate with its dependencies, and allocates.
 
 mod context;
+#[cfg(feature = "prometheus-parse")]
+mod converted_scrape;
 mod encode;
 mod error;
 mod exemplars;
@@ -66,6 +70,8 @@ mod text_series;
 mod wire;
 
 pub use context::SeriesKey;
+#[cfg(feature = "prometheus-parse")]
+pub use converted_scrape::{ConvertedScrape, Unconvertible, UnconvertibleReason};
 pub use encode::{BucketPoint, Encoder, FamilyEncoder, HistogramPoint, Point, PointExemplar, SummaryPoint};
 pub use error::ParseError;
 pub use exemplars::{ExemplarSample, Exemplars};
