@@ -1,1 +1,12 @@
-//! Each crate alone in a small program
+//! Each crate alone in a small program: `cargo run -p promferry-examples --example NAME`.
+//!
+//! - `read_page`: reads an exposition page.
+//! - `relabel_target`: says what relabelling rules do to a target, rule by rule.
+//! - `watch_targets`: prints discovered targets as they change.
+//! - `scrape_target`: scrapes one target into memory.
+//! - `push_counter`: a service that sends a counter of its own over remote write, signed where it goes to AWS.
+//! - `receive`: a remote-write receiver that prints what it is sent.
+//! - `sign_request`: signs a request with the credentials of the machine.
+//! - `check_config`: says whether configuration files can be used.
+//!
+//! `config/` holds configurations to start from; a test loads every one.

@@ -1,0 +1,56 @@
+//! The configurations in `config/` load, and say what they are there to show.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use promferry_config::{Config, DiskFiles};
+use promferry_model::{Labels, LabelsBuilder, NameValidation};
+use promferry_relabel::RelabelRules;
+
+fn load_all() -> BTreeMap<String, Config> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut configs = BTreeMap::new();
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let config = Config::load_prometheus(&path, &DiskFiles, &|_: &str| None)
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        configs.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), config);
+    }
+    configs
+}
+
+#[test]
+fn every_configuration_loads_without_a_warning() {
+    let configs = load_all();
+    assert_eq!(
+        configs.keys().collect::<Vec<_>>(),
+        ["blackbox", "hub-account", "posit-connect", "ray-via-head"]
+    );
+    for (name, config) in &configs {
+        assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+        assert!(!config.jobs.is_empty() && !config.remote_write.is_empty(), "{name}");
+        for endpoint in &config.remote_write {
+            assert!(endpoint.sigv4.is_some(), "{name}: AMP takes only signed requests");
+        }
+    }
+}
+
+#[test]
+fn targets_behind_a_gateway_keep_an_instance_of_their_own() {
+    let configs = load_all();
+    for (file, job, address, path, gateway) in [
+        ("ray-via-head", 0, "10.0.0.7:8080", "/node/10.0.0.7/8080/metrics", "ray-gateway.ray.svc:80"),
+        ("posit-connect", 1, "6f0e", "/content/6f0e/metrics", "connect.example.com:443"),
+    ] {
+        let rules = &configs[file].jobs[job].scrape.relabel_configs;
+        let rules = RelabelRules::compile(rules, NameValidation::Utf8).unwrap();
+        let mut labels = LabelsBuilder::from(&Labels::from_pairs([("__address__", address)]));
+        assert!(rules.apply(&mut labels));
+        assert_eq!(
+            (labels.get("instance"), labels.get("__metrics_path__"), labels.get("__address__")),
+            (address, path, gateway),
+            "{file}"
+        );
+    }
+}
