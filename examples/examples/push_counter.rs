@@ -66,11 +66,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
-    // What is not delivered by then stays in the spool for the next run.
-    remote.shutdown(Duration::from_secs(10)).await;
+    // Some of it still waits to be sent with more.
     for endpoint in remote.status().await? {
         println!("{}: {:?}", endpoint.url, endpoint.ledger);
     }
+    // What cannot be delivered by then stays in the spool for the next run.
+    remote.shutdown(Duration::from_secs(10)).await;
     Ok(())
 }
 
