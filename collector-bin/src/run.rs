@@ -73,14 +73,14 @@ pub fn version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A runtime of as many threads as the process has cores; one more thread than that reads pages while the
-/// others keep time.
+/// A runtime for what waits: connections, timers, delivery. Pages are read on its blocking pool, as many at
+/// once as there are cores, so that half as many threads are enough here; each one more costs wake-ups.
 ///
 /// # Errors
 /// What the system answered.
 pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(limits.workers().min(4))
+        .worker_threads((limits.workers() / 2).clamp(1, 4))
         .max_blocking_threads(limits.workers() + 4)
         .thread_name("promferry")
         .thread_stack_size(1 << 20)

@@ -214,6 +214,20 @@ async fn same_values_of_a_script(message: &str) {
     };
     assert!(differences.is_empty(), "{differences}\n{}", collector.log());
     assert!(differences.common >= 30, "{differences}");
+    // Its targets are told in Prometheus' form.
+    let ours_told: serde_json::Value =
+        serde_json::from_str(&collector.text("/api/v1/targets").await).unwrap();
+    let theirs_told = server.targets().await.unwrap();
+    let told = |answer: &serde_json::Value| {
+        let target = answer["data"]["activeTargets"][0].as_object().unwrap().clone();
+        let form: Vec<_> =
+            target.iter().map(|(key, value)| (key.clone(), std::mem::discriminant(value))).collect();
+        let same = ["labels", "scrapePool", "scrapeInterval", "scrapeTimeout", "health"]
+            .map(|key| target[key].clone());
+        (form, same)
+    };
+    assert_eq!(told(&ours_told), told(&theirs_told), "{ours_told}\n{theirs_told}");
+
     // Stale markers really are among what was compared.
     let leaving = ours.iter().find(|(labels, _)| labels["__name__"] == "leaves").unwrap().1;
     assert!(leaving.floats.iter().any(|(_, bits)| *bits == 0x7ff0_0000_0000_0002));

@@ -64,6 +64,38 @@ async fn stopping_while_the_receiver_is_down_keeps_the_data_for_the_next_start()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_huge_target_and_two_endpoints_one_of_them_down() {
+    // Beyond 20,000 series a target is spread over several lanes.
+    let folder = tempfile::tempdir().unwrap();
+    let farm = Farm::start(1, 25_000).await.unwrap();
+    let (all, some) = (
+        Sink::start(Judgement::EachSeries).await.unwrap(),
+        Sink::start(Judgement::EachSeries).await.unwrap(),
+    );
+    let mut config = config(farm.addresses(), &all, "2s");
+    config.push_str(&format!(
+        "- url: {}\n  name: some\n  queue_config: {{batch_send_deadline: 500ms}}\n  \
+         write_relabel_configs: [{{source_labels: [__name__], regex: 'up|scrape_.*', action: drop}}]\n",
+        some.url()
+    ));
+    let mut collector = Collector::start(folder.path(), &config);
+    until("the first scrape arrived", async || all.stats().samples >= 25_000).await;
+    all.set_fault(Some(Fault { status: Some(500), ..Fault::default() }));
+    let before = some.stats().samples;
+    until("the other endpoint goes on", async || some.stats().samples >= before + 50_000).await;
+    collector.assert_balanced().await;
+    all.set_fault(None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(collector.terminate().await.status.unwrap().code(), Some(0), "{}", collector.log());
+    for sink in [&all, &some] {
+        let account = Account::new(&farm.record(), &sink.received(), &[]);
+        assert_eq!((account.lost, sink.stats().out_of_order), (0, 0), "{account:?}");
+        assert!(account.answered >= 3, "{account:?}");
+    }
+    assert!(some.stats().series < all.stats().series, "the report series are dropped for one of them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_scrapes_are_prompt() {
     let folder = tempfile::tempdir().unwrap();
     let (farm, sink) =
