@@ -120,7 +120,7 @@ impl Pipeline {
         let mut credentials = Vec::new();
         for endpoint in &config.remote_write {
             let (endpoint, cached) = self::endpoint(endpoint, &http_options, &environment)?;
-            credentials.extend(cached.map(|cached| (endpoint.config.key().to_owned(), cached)));
+            credentials.extend(cached.map(|cached| (endpoint.config.key(), cached)));
             endpoints.push(endpoint);
         }
 
@@ -267,7 +267,7 @@ fn endpoint(
     environment: &Environment,
 ) -> Result<(Endpoint, Option<CachedCredentials>), StartError> {
     let config = endpoint.write.clone();
-    let key = config.key().to_owned();
+    let key = config.key();
     let http = Http::new(&endpoint.http, options.clone())
         .map_err(|source| StartError::Http { endpoint: key.clone(), source })?;
     let client = Client::new(http);
