@@ -88,6 +88,12 @@ pub enum HistogramError {
         /// Buckets that are there.
         have: usize,
     },
+    /// A schema that no bucket layout belongs to.
+    #[error("histogram schema {schema} is not among -4..=52 and not {CUSTOM_BUCKETS_SCHEMA}")]
+    Schema {
+        /// The schema.
+        schema: i32,
+    },
     /// A span after the first goes back.
     #[error("{side} side: span number {at} has a negative offset {offset}")]
     NegativeSpanOffset {
@@ -118,6 +124,18 @@ impl Histogram {
             custom_values: Vec::new(),
             reset_hint: ResetHint::Unknown,
         }
+    }
+
+    /// Checks that the schema is one of Prometheus' (exponential ones are reserved up to 52) and that spans
+    /// and buckets agree.
+    ///
+    /// # Errors
+    /// [`HistogramError`] names what is wrong.
+    pub fn check(&self) -> Result<(), HistogramError> {
+        if !(-4..=52).contains(&self.schema) && self.schema != CUSTOM_BUCKETS_SCHEMA {
+            return Err(HistogramError::Schema { schema: self.schema });
+        }
+        self.check_spans()
     }
 
     /// Checks that spans and buckets agree.
@@ -151,5 +169,32 @@ fn check_side(side: &'static str, spans: &[Span], have: usize) -> Result<(), His
         Ok(())
     } else {
         Err(HistogramError::SpansBucketsMismatch { side, needed, have })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_contradicts_itself_is_named() {
+        let with = |schema, spans: &[(i32, u32)], buckets: usize| {
+            let spans = spans.iter().map(|&(offset, length)| Span { offset, length }).collect();
+            let counts = BucketCounts::Integer {
+                count: 0,
+                zero_count: 0,
+                positive: vec![0; buckets],
+                negative: Vec::new(),
+            };
+            Histogram { schema, counts, positive_spans: spans, ..Histogram::stale() }.check()
+        };
+        assert_eq!(with(3, &[(-5, 1), (2, 1)], 2), Ok(()));
+        assert_eq!(with(CUSTOM_BUCKETS_SCHEMA, &[(0, 2)], 2), Ok(()));
+        assert_eq!(with(i32::MAX, &[], 0), Err(HistogramError::Schema { schema: i32::MAX }));
+        assert_eq!(with(-5, &[], 0), Err(HistogramError::Schema { schema: -5 }));
+        let gap = HistogramError::NegativeSpanOffset { side: "positive", at: 2, offset: -1 };
+        assert_eq!(with(0, &[(0, 1), (-1, 1)], 2), Err(gap));
+        let mismatch = HistogramError::SpansBucketsMismatch { side: "positive", needed: 3, have: 2 };
+        assert_eq!(with(0, &[(0, 3)], 2), Err(mismatch));
     }
 }

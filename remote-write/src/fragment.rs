@@ -68,18 +68,19 @@ impl Counts {
 
     /// Samples and histograms: what `max_samples_per_send` limits.
     pub const fn values(&self) -> u64 {
-        self.samples + self.histograms
+        self.samples.saturating_add(self.histograms)
     }
 }
 
 impl Add for Counts {
     type Output = Self;
 
+    /// Saturates: counts read from a disk may be anything.
     fn add(self, other: Self) -> Self {
         Self {
-            samples: self.samples + other.samples,
-            histograms: self.histograms + other.histograms,
-            exemplars: self.exemplars + other.exemplars,
+            samples: self.samples.saturating_add(other.samples),
+            histograms: self.histograms.saturating_add(other.histograms),
+            exemplars: self.exemplars.saturating_add(other.exemplars),
         }
     }
 }

@@ -70,8 +70,8 @@ fn reduce_resolution(histogram: &mut Histogram, schema: i32) {
             merge_deltas(&mut histogram.negative_spans, negative, by);
         }
         BucketCounts::Float { positive, negative, .. } => {
-            merge(&mut histogram.positive_spans, positive, by);
-            merge(&mut histogram.negative_spans, negative, by);
+            merge(&mut histogram.positive_spans, positive, by, std::ops::Add::add);
+            merge(&mut histogram.negative_spans, negative, by, std::ops::Add::add);
         }
     }
     histogram.schema = schema;
@@ -83,7 +83,7 @@ fn merge_deltas(spans: &mut Vec<Span>, deltas: &mut Vec<i64>, by: u32) {
         count = count.wrapping_add(*delta);
         *delta = count;
     }
-    merge(spans, deltas, by);
+    merge(spans, deltas, by, i64::wrapping_add);
     let mut before = 0i64;
     for count in deltas.iter_mut() {
         let delta = count.wrapping_sub(before);
@@ -92,7 +92,7 @@ fn merge_deltas(spans: &mut Vec<Span>, deltas: &mut Vec<i64>, by: u32) {
 }
 
 /// Merges absolute counts: bucket `i` becomes part of bucket `ceil(i / 2^by)`.
-fn merge<T: Copy + std::ops::Add<Output = T>>(spans: &mut Vec<Span>, counts: &mut Vec<T>, by: u32) {
+fn merge<T: Copy>(spans: &mut Vec<Span>, counts: &mut Vec<T>, by: u32, add: fn(T, T) -> T) {
     let mut merged: Vec<(i64, T)> = Vec::with_capacity(counts.len());
     let mut index = 0i64;
     let mut next = counts.iter();
@@ -101,7 +101,7 @@ fn merge<T: Copy + std::ops::Add<Output = T>>(spans: &mut Vec<Span>, counts: &mu
         for &count in next.by_ref().take(span.length as usize) {
             let target = ((index - 1) >> by.min(62)) + 1;
             match merged.last_mut() {
-                Some((last, sum)) if *last == target => *sum = *sum + count,
+                Some((last, sum)) if *last == target => *sum = add(*sum, count),
                 _ => merged.push((target, count)),
             }
             index += 1;
@@ -179,7 +179,7 @@ mod tests {
             let buckets: u32 = spans.iter().map(|span| span.length).sum();
             let mut counts: Vec<f64> = (1..=buckets).map(f64::from).collect();
             let sum: f64 = counts.iter().sum();
-            merge(&mut spans, &mut counts, by);
+            merge(&mut spans, &mut counts, by, std::ops::Add::add);
             prop_assert_eq!(counts.iter().sum::<f64>(), sum);
             prop_assert_eq!(spans.iter().map(|span| span.length as usize).sum::<usize>(), counts.len());
             prop_assert!(spans.iter().skip(1).all(|span| span.offset > 0));

@@ -84,6 +84,8 @@ impl<T: TargetSink> TargetState<T> {
                         continue;
                     };
                     let mut histogram = series.histogram();
+                    // What contradicts itself fails the scrape, as it does when Prometheus stores it.
+                    histogram.check().map_err(|error| ScrapeError::Series { reason: error.to_string() })?;
                     if job.histogram_limits.exceeded_by(&histogram)
                         && !job.histogram_limits.apply(&mut histogram)
                     {
