@@ -180,7 +180,7 @@ mod tests {
         ]);
         assert_eq!(limits, Limits { memory_bytes: 268_435_456, memory_is_limited: true, cpus: 0.25 });
         assert_eq!(limits.workers(), 1);
-        assert_eq!(limits.budget_bytes(), 268_435_456 / 10 * 8 - BASE_BYTES as usize);
+        assert_eq!(limits.budget_bytes(), 214_748_364 - BASE_BYTES as usize);
     }
 
     #[test]
