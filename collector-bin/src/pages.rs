@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use promferry_exposition::accepted_format;
+
 use crate::pipeline::Pipeline;
 use crate::web::Pages;
 use crate::{self_metrics, targets};
@@ -21,7 +23,7 @@ impl CollectorPages {
 
 impl Pages for CollectorPages {
     async fn metrics(&self, accept: Option<&str>) -> (String, Vec<u8>) {
-        self_metrics::page(&self.pipeline, self_metrics::negotiate(accept)).await
+        self_metrics::page(&self.pipeline, accepted_format(accept.unwrap_or_default())).await
     }
 
     async fn targets(&self, query: &str) -> Vec<u8> {

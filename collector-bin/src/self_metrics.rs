@@ -22,30 +22,6 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     (page.encoder.content_type().to_owned(), page.encoder.finish())
 }
 
-/// Which format an `Accept` header asks for first among those written here.
-pub fn negotiate(accept: Option<&str>) -> Format {
-    let accept = accept.unwrap_or_default();
-    let quality = |media_type: &str| {
-        let offers = accept.split(',').map(str::trim).filter(|offer| offer.starts_with(media_type));
-        offers.map(quality_of).fold(0.0, f64::max)
-    };
-    let openmetrics = quality("application/openmetrics-text");
-    let protobuf = quality("application/vnd.google.protobuf");
-    let text = quality("text/plain").max(quality("*/*"));
-    if protobuf > openmetrics && protobuf > text {
-        Format::Protobuf
-    } else if openmetrics > text {
-        Format::OpenMetrics
-    } else {
-        Format::Text
-    }
-}
-
-fn quality_of(offer: &str) -> f64 {
-    let parameter = offer.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-    parameter.map_or(1.0, |quality| quality.parse().unwrap_or(0.0))
-}
-
 struct Page {
     encoder: Encoder,
 }
@@ -443,32 +419,4 @@ fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix("kB")?;
     Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_best_format_offered_is_taken() {
-        for (accept, format) in [
-            (None, Format::Text),
-            (Some("*/*"), Format::Text),
-            (Some("text/html,*/*;q=0.8"), Format::Text),
-            (
-                Some(
-                    "application/openmetrics-text;version=1.0.0;q=0.7,text/plain;version=0.0.4;q=0.4,*/*;q=0.3",
-                ),
-                Format::OpenMetrics,
-            ),
-            (
-                Some(
-                    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;q=0.7,application/openmetrics-text;q=0.6",
-                ),
-                Format::Protobuf,
-            ),
-        ] {
-            assert_eq!(negotiate(accept), format, "{accept:?}");
-        }
-    }
 }

@@ -86,7 +86,7 @@ async fn the_pages_answer() {
         ("*/*", "text/plain"),
         ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text"),
         (
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
             "application/vnd.google.protobuf",
         ),
     ] {
