@@ -199,9 +199,16 @@ impl Scene {
 
     /// What the next scrape that ends brings.
     pub async fn next_scrape(&self) -> Vec<Appended> {
-        let before = self.ended();
-        wait_for(|| self.ended() > before).await;
-        self.sink.take()
+        loop {
+            let before = self.ended();
+            wait_for(|| self.ended() > before).await;
+            let samples = self.sink.take();
+            // A scrape is stored before it is counted. What was counted just now may have been taken before:
+            // every scrape that ends brings report series, so nothing means that.
+            if !samples.is_empty() {
+                return samples;
+            }
+        }
     }
 
     /// Forgets everything up to now, including a scrape under way, and takes the next whole one.
