@@ -9,6 +9,7 @@
 //! - [`encode`]: from samples to wire bytes without building messages, and from stored bytes to requests.
 //! - [`delivery`]: what each answer means, pauses between attempts, the [`Transport`](delivery::Transport)
 //!   that requests travel by.
+//! - [`refusal`]: what receivers' texts mean, so that only what they are about is given up.
 //! - [`wire`]: the protobuf messages, for receivers and tests.
 //!
 //! What it is not: it scrapes nothing, it queries nothing, and it does not sign — signing is a layer of the
@@ -63,6 +64,7 @@ pub mod delivery;
 pub mod encode;
 mod fragment;
 mod options;
+pub mod refusal;
 mod sink;
 pub mod spool;
 pub mod wire;

@@ -3,7 +3,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use promferry_model::Timestamp;
 
-use crate::{Counts, Protocol};
+use crate::Protocol;
+use crate::refusal::{Meaning, Refusal, classify, written};
 
 /// What an answer means for the request that it answers: the one table of the delivery.
 ///
@@ -12,13 +13,16 @@ use crate::{Counts, Protocol};
 /// | 2xx | delivered |
 /// | 2xx to a 2.0 message without any `…-Written` header | wrong protocol (remote write 2.0, "Required Written Response Headers") |
 /// | 5xx, 408 | retry |
-/// | 429 | retry, and send less at a time |
-/// | 400 whose text says that capacity is being adjusted | retry: AMP words this throttle as a 400 |
-/// | 413 | too large: split and resend, or refuse what cannot be split |
+/// | 429, or a 400 whose text is a throttle's | retry, and send less at a time |
+/// | 429 or 400 whose text is of a lasting limit | limited: what the endpoint knows goes on, what is new waits |
+/// | 413, or a 400 whose text says so | too large: split and resend, or refuse what cannot be split |
 /// | 415, or a 400 that says so of the content | wrong protocol |
 /// | 401, 403 | denied: the data waits for better credentials |
-/// | other 400, 404, 410, other 4xx, 3xx, anything else | refused |
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// | 400, 409 whose text is known | refused: what it is about, and nothing else |
+/// | other 400, 404, 410, other 4xx, 3xx, anything else | refused: the whole request, once |
+///
+/// The texts are the rows of [`RefusalClass::all`](crate::refusal::RefusalClass::all).
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The endpoint has it.
     Delivered,
@@ -29,59 +33,63 @@ pub enum Outcome {
         /// Whether the endpoint asks for less at a time.
         throttled: bool,
     },
+    /// A limit that lasts: of new series, not of those the endpoint knows.
+    Limited {
+        /// What the endpoint asked for with `Retry-After`, at most five minutes.
+        after: Option<Duration>,
+        /// Which limit, and whose series.
+        refusal: Box<Refusal>,
+    },
     /// The request is larger than the endpoint takes.
     TooLarge,
     /// The endpoint does not speak the message's version.
     WrongProtocol,
     /// The sender is not allowed to write, as it is now.
     Denied,
-    /// The endpoint will never take this request.
-    Refused {
-        /// What it did take of a 2.0 request, by its `…-Written` headers.
-        written: Counts,
-    },
+    /// The endpoint will never take this request as it is.
+    Refused(Box<Refusal>),
 }
 
 /// The longest that a `Retry-After` is honoured for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-const WRITTEN_SAMPLES: &str = "x-prometheus-remote-write-samples-written";
-const WRITTEN_HISTOGRAMS: &str = "x-prometheus-remote-write-histograms-written";
-const WRITTEN_EXEMPLARS: &str = "x-prometheus-remote-write-exemplars-written";
-
 impl Outcome {
     /// What an answer with this head and body means; `now` turns a `Retry-After` date into a pause.
     pub fn of(status: StatusCode, headers: &HeaderMap, body: &[u8], sent: Protocol, now: Timestamp) -> Self {
-        let retry = |throttled| Self::Retry { after: retry_after(headers, now), throttled };
+        let after = || retry_after(headers, now);
         match status.as_u16() {
-            200..=299 if sent == Protocol::V2 && !has_written_headers(headers) => Self::WrongProtocol,
-            200..=299 => Self::Delivered,
-            429 => retry(true),
-            408 | 500..=599 => retry(false),
-            413 => Self::TooLarge,
-            415 => Self::WrongProtocol,
-            401 | 403 => Self::Denied,
-            400 if says_capacity_is_adjusted(body) => retry(true),
-            400 if says_undecodable(body) => Self::WrongProtocol,
-            _ if sent == Protocol::V2 => Self::Refused { written: written(headers) },
-            _ => Self::Refused { written: Counts::default() },
+            200..=299 if sent == Protocol::V2 && written(headers).is_none() => return Self::WrongProtocol,
+            200..=299 => return Self::Delivered,
+            408 | 500..=599 => return Self::Retry { after: after(), throttled: false },
+            401 | 403 => return Self::Denied,
+            413 => return Self::TooLarge,
+            _ => {}
+        }
+        let refusal = classify(status, headers, body, sent);
+        match (status.as_u16(), refusal.meaning()) {
+            (_, Some(Meaning::LastingLimit(_))) => {
+                Self::Limited { after: after(), refusal: Box::new(refusal) }
+            }
+            (429, _) | (_, Some(Meaning::Throttle)) => Self::Retry { after: after(), throttled: true },
+            (415, _) | (_, Some(Meaning::Undecodable)) => Self::WrongProtocol,
+            (_, Some(Meaning::TooLarge)) => Self::TooLarge,
+            _ => Self::Refused(Box::new(refusal)),
         }
     }
-}
 
-/// What the `…-Written` headers of an answer to a 2.0 request confirm.
-pub(super) fn written(headers: &HeaderMap) -> Counts {
-    let count =
-        |name| headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
-    Counts {
-        samples: count(WRITTEN_SAMPLES),
-        histograms: count(WRITTEN_HISTOGRAMS),
-        exemplars: count(WRITTEN_EXEMPLARS),
+    /// The outcome's name in counters.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry { throttled: true, .. } => "throttled",
+            Self::Retry { .. } => "retry",
+            Self::Limited { .. } => "limited",
+            Self::TooLarge => "too_large",
+            Self::WrongProtocol => "wrong_protocol",
+            Self::Denied => "denied",
+            Self::Refused(_) => "refused",
+        }
     }
-}
-
-fn has_written_headers(headers: &HeaderMap) -> bool {
-    [WRITTEN_SAMPLES, WRITTEN_HISTOGRAMS, WRITTEN_EXEMPLARS].iter().any(|name| headers.contains_key(*name))
 }
 
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
@@ -91,30 +99,6 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         Err(_) => Timestamp::from(httpdate::parse_http_date(value).ok()?).since(now),
     };
     (!pause.is_zero()).then(|| pause.min(MAX_RETRY_AFTER))
-}
-
-/// AMP's automatic scaling answers 400 with a text that promises room (AMP user guide, "Troubleshooting":
-/// "Capacity from 2,000,000 to 10,000,000 is automatically adjusted").
-fn says_capacity_is_adjusted(body: &[u8]) -> bool {
-    contains(body, b"Capacity from") && contains(body, b"automatically adjusted")
-}
-
-/// What 1.x receivers say to a 2.0 message that they try to decode (Cortex, Mimir and Prometheus before 2.54
-/// wrap Go protobuf's own words).
-fn says_undecodable(body: &[u8]) -> bool {
-    [
-        &b"illegal wireType"[..],
-        b"unexpected EOF",
-        b"proto: wrong wireType",
-        b"unsupported proto",
-        b"Unsupported content",
-    ]
-    .iter()
-    .any(|text| contains(body, text))
-}
-
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
 }
 
 #[cfg(test)]
@@ -133,30 +117,36 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let retry = Outcome::Retry { after: None, throttled: false };
-        let throttled = Outcome::Retry { after: None, throttled: true };
-        let refused = Outcome::Refused { written: Counts::default() };
         let adjusted = "per-user series limit of 10000000 exceeded, Capacity from 2,000,000 to 10,000,000 is \
                         automatically adjusted based on the last 30 min of usage";
         for (status, body, expected) in [
-            (200, "", Outcome::Delivered),
-            (202, "", Outcome::Delivered),
-            (204, "", Outcome::Delivered),
-            (302, "", refused.clone()),
-            (400, "out of order sample", refused.clone()),
-            (400, adjusted, throttled.clone()),
-            (401, "", Outcome::Denied),
-            (403, "", Outcome::Denied),
-            (404, "", refused.clone()),
-            (408, "", retry.clone()),
-            (413, "", Outcome::TooLarge),
-            (415, "", Outcome::WrongProtocol),
-            (429, "", throttled),
-            (500, "", retry.clone()),
-            (503, "", retry),
-            (999, "", refused),
+            (200, "", "delivered"),
+            (202, "", "delivered"),
+            (204, "", "delivered"),
+            (302, "", "refused"),
+            (400, "", "refused"),
+            (400, "out of order sample", "refused"),
+            (400, adjusted, "throttled"),
+            (400, "ingestion rate limit (10) exceeded while adding 5 samples and 0 metadata", "throttled"),
+            (400, "per-user series limit of 5 exceeded", "limited"),
+            (400, "received message larger than max (5 vs 4)", "too_large"),
+            (400, "proto: wrong wireType = 2 for field Labels", "wrong_protocol"),
+            (401, "", "denied"),
+            (403, "", "denied"),
+            (404, "", "refused"),
+            (408, "", "retry"),
+            (409, "add 1 samples: out of order sample", "refused"),
+            (410, "", "refused"),
+            (413, "", "too_large"),
+            (415, "", "wrong_protocol"),
+            (418, "", "refused"),
+            (429, "", "throttled"),
+            (429, "per-user series limit of 5 exceeded", "limited"),
+            (500, "out of order sample", "retry"),
+            (503, "", "retry"),
+            (999, "", "refused"),
         ] {
-            assert_eq!(outcome(status, &[], body, Protocol::V1), expected, "{status} {body}");
+            assert_eq!(outcome(status, &[], body, Protocol::V1).name(), expected, "{status} {body}");
         }
     }
 
@@ -166,8 +156,10 @@ mod tests {
         let confirmed = [("x-prometheus-remote-write-samples-written", "0")];
         assert_eq!(outcome(204, &confirmed, "", Protocol::V2), Outcome::Delivered);
         let partial = [("x-prometheus-remote-write-samples-written", "7")];
-        let written = Counts { samples: 7, ..Counts::default() };
-        assert_eq!(outcome(400, &partial, "bad sample", Protocol::V2), Outcome::Refused { written });
+        let Outcome::Refused(refusal) = outcome(400, &partial, "bad sample", Protocol::V2) else {
+            panic!("refused");
+        };
+        assert_eq!(refusal.written, Some(crate::Counts { samples: 7, ..Default::default() }));
         assert_eq!(outcome(400, &[], "proto: illegal wireType 7", Protocol::V2), Outcome::WrongProtocol);
     }
 

@@ -12,7 +12,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::backoff::Backoff;
 use super::notice::Notices;
-use super::outcome::{Outcome, written};
+use super::outcome::Outcome;
 use super::stats::EndpointStats;
 use super::transport::{Transport, describe};
 use crate::encode::{self, FragmentError, Pushed, RequestBuilder, RequestLimits};
@@ -221,7 +221,7 @@ impl Sender {
                     self.notices.recovered(&self.endpoint);
                     return Decision::Delivered { left_out };
                 }
-                Outcome::Retry { after, .. } => {
+                Outcome::Retry { after, .. } | Outcome::Limited { after, .. } => {
                     self.stats.count_retried(counts);
                     self.notices.warn(
                         self.clock.monotonic(),
@@ -272,9 +272,10 @@ impl Sender {
                     );
                     return Decision::Split;
                 }
-                Outcome::TooLarge | Outcome::WrongProtocol | Outcome::Refused { .. } => {
+                Outcome::TooLarge | Outcome::WrongProtocol | Outcome::Refused(_) => {
                     let written =
-                        if let Outcome::Refused { written } = outcome { written } else { Counts::default() };
+                        if let Outcome::Refused(refusal) = outcome { refusal.written } else { None };
+                    let written = written.unwrap_or_default();
                     self.notices.error(
                         self.clock.monotonic(),
                         "refused",
@@ -331,6 +332,9 @@ impl Sender {
                 let (head, body) = answer.into_parts();
                 let outcome = Outcome::of(head.status, &head.headers, &body, protocol, self.clock.now());
                 let mut text = words(head.status, &head.headers, &body);
+                if matches!(&outcome, Outcome::Refused(refusal) if refusal.class.is_none()) {
+                    self.stats.keep_unknown(head.status, &head.headers, &body, self.clock.now());
+                }
                 if outcome == Outcome::Denied
                     && let Some(explanation) = self
                         .explain_denial
@@ -339,18 +343,7 @@ impl Sender {
                 {
                     text = format!("{text}: {explanation}");
                 }
-                if outcome == Outcome::Delivered && protocol == Protocol::V2 {
-                    tracing::trace!(written = ?written(&head.headers), "confirmed");
-                }
-                let name = match outcome {
-                    Outcome::Delivered => "delivered",
-                    Outcome::Retry { throttled: true, .. } => "throttled",
-                    Outcome::Retry { .. } => "retry",
-                    Outcome::TooLarge => "too_large",
-                    Outcome::WrongProtocol => "wrong_protocol",
-                    Outcome::Denied => "denied",
-                    Outcome::Refused { .. } => "refused",
-                };
+                let name = outcome.name();
                 (outcome, name, text)
             }
         };

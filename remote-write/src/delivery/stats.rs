@@ -3,8 +3,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use promferry_model::Timestamp;
 
+use crate::refusal::{UnknownRefusal, UnknownRefusals};
 use crate::{Counts, Protocol};
 
 /// What an endpoint's delivery counts and shows; plain atomics, read at any time.
@@ -25,6 +27,7 @@ pub struct EndpointStats {
     queued_bytes: AtomicUsize,
     v1_by_fallback: AtomicBool,
     last_error: Mutex<Option<LastError>>,
+    unknown_refusals: UnknownRefusals,
 }
 
 /// The latest answer or failure that was not a success.
@@ -40,8 +43,7 @@ pub struct LastError {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct EndpointSnapshot {
-    /// Attempts by what became of them: `delivered`, `retry`, `throttled`, `denied`, `refused`, `too_large`,
-    /// `wrong_protocol`, `failed` (no answer).
+    /// Attempts by what became of them: [`Outcome::name`](super::Outcome::name), or `failed` (no answer).
     pub requests: BTreeMap<&'static str, u64>,
     /// What was in attempts that had to be repeated.
     pub retried: Counts,
@@ -71,6 +73,8 @@ pub struct EndpointSnapshot {
     pub v1_by_fallback: bool,
     /// The latest failure.
     pub last_error: Option<LastError>,
+    /// Refusals whose text is of no known class, the latest last.
+    pub unknown_refusals: Vec<UnknownRefusal>,
 }
 
 impl EndpointStats {
@@ -97,6 +101,7 @@ impl EndpointStats {
             last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
             v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
+            unknown_refusals: self.unknown_refusals.snapshot(),
         }
     }
 
@@ -142,6 +147,11 @@ impl EndpointStats {
 
     pub(super) fn fail(&self, at: Timestamp, text: String) {
         *lock(&self.last_error) = Some(LastError { at, text });
+    }
+
+    pub(super) fn keep_unknown(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) {
+        let id = headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
+        self.unknown_refusals.keep(status, body, id, now);
     }
 
     pub(super) fn set_gauges(&self, shards: usize, in_flight: usize, queued_bytes: usize) {

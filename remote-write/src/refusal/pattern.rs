@@ -1,0 +1,131 @@
+use promferry_model::Timestamp;
+use regex::{Captures, Regex};
+
+use super::MAX_OFFENDERS;
+use super::series_text::SeriesText;
+
+/// A text as literals with holes. Matching takes time linear in the body's length.
+///
+/// | hole | what it stands for |
+/// |---|---|
+/// | `{series}` | labels, up to where they end: what the refusal is about |
+/// | `{metric}` | a metric name, quoted or not: what the refusal is about |
+/// | `{time}` | the refused sample's timestamp, in milliseconds or as RFC 3339 |
+/// | `{number}` | a number as Go prints it |
+/// | `{quoted}` | a Go string in double quotes |
+/// | `{word}` | letters and hyphens |
+/// | `{any}` | anything on the line |
+///
+/// `^` in front: only at the beginning of the body.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    hole: Option<NameHole>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameHole {
+    Series,
+    Metric,
+}
+
+const HOLES: [(&str, &str); 7] = [
+    // Only where it starts counts: what is in quotes may be anything, so that the labels' own reader finds the end.
+    ("series", r"(?P<series>[^\n]*?)"),
+    ("metric", r"(?P<metric>[^\n]*?)"),
+    ("time", r"(?P<time>[0-9][-0-9A-Z:.+]*[0-9A-Z])"),
+    ("number", r"[-+0-9.,eEIinf]+"),
+    ("quoted", r#""(?:[^"\\\n]|\\.)*""#),
+    ("word", "[A-Za-z-]+"),
+    ("any", r"[^\n]*?"),
+];
+
+/// What a text says about one refused sample.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Named {
+    pub(super) series: SeriesText,
+    pub(super) timestamp: Option<Timestamp>,
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Result<Self, regex::Error> {
+        let (anchor, mut rest) = match text.strip_prefix('^') {
+            Some(rest) => (r"\A\s*", rest),
+            None => ("", text),
+        };
+        let mut regex = anchor.to_owned();
+        // A metric may stand beside the series: the series says more.
+        let mut hole = None;
+        while let Some(start) = rest.find('{') {
+            let end = rest[start..].find('}').map_or(rest.len(), |end| start + end);
+            let name = &rest[start + 1..end];
+            regex.push_str(&regex::escape(&rest[..start]));
+            match HOLES.iter().find(|(known, _)| *known == name) {
+                Some((_, pattern)) => regex.push_str(pattern),
+                // The brace is a literal one.
+                None => regex.push_str(&regex::escape(&rest[start..(end + 1).min(rest.len())])),
+            }
+            match name {
+                "series" => hole = Some(NameHole::Series),
+                "metric" => hole = hole.or(Some(NameHole::Metric)),
+                _ => {}
+            }
+            rest = &rest[(end + 1).min(rest.len())..];
+        }
+        regex.push_str(&regex::escape(rest));
+        Ok(Self { regex: Regex::new(&regex)?, hole })
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.regex.as_str()
+    }
+
+    /// Whether the text says which series or metric it is about.
+    pub(super) fn names_series(&self) -> bool {
+        self.hole.is_some()
+    }
+
+    /// Everything that a body names by this text, at most [`MAX_OFFENDERS`].
+    pub(super) fn named(&self, body: &str, only_first: bool) -> Vec<Named> {
+        let most = if only_first { 1 } else { MAX_OFFENDERS };
+        let matches = self.regex.captures_iter(body).take(most);
+        matches.filter_map(|captures| self.named_by(body, &captures)).collect()
+    }
+
+    fn named_by(&self, body: &str, captures: &Captures<'_>) -> Option<Named> {
+        let start = |name| captures.name(name).map(|found| found.start());
+        let line = |start: usize| body[start..].lines().next().unwrap_or_default();
+        let series = match self.hole? {
+            NameHole::Series => SeriesText::read(line(start("series")?))?,
+            NameHole::Metric => SeriesText::read_metric(line(start("metric")?))?,
+        };
+        let timestamp = captures.name("time").and_then(|time| timestamp(time.as_str()));
+        Some(Named { series, timestamp })
+    }
+}
+
+fn timestamp(text: &str) -> Option<Timestamp> {
+    if let Ok(millis) = text.parse() {
+        return Some(Timestamp::from_millis(millis));
+    }
+    humantime::parse_rfc3339(text).ok().map(Timestamp::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_that_are_no_hole_are_literal() {
+        let pattern = Pattern::new("a {x} b{number}").unwrap();
+        assert!(pattern.regex.is_match("a {x} b+1.5e+06") && !pattern.regex.is_match("a x b1"));
+    }
+
+    #[test]
+    fn times_are_milliseconds_or_rfc_3339() {
+        let at = Timestamp::from_millis(1_763_812_800_123);
+        assert_eq!(timestamp("1763812800123"), Some(at));
+        assert_eq!(timestamp("2025-11-22T12:00:00.123Z"), Some(at));
+        assert_eq!(timestamp("yesterday"), None);
+    }
+}

@@ -1,0 +1,139 @@
+use std::collections::VecDeque;
+use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
+
+use http::StatusCode;
+use promferry_model::Timestamp;
+use regex::Regex;
+
+/// How many different bodies that no class fits are kept for each endpoint.
+pub const MAX_UNKNOWN_REFUSALS: usize = 20;
+
+/// The most of a body that is kept, in bytes.
+const KEPT_BYTES: usize = 2048;
+
+/// A refusal whose text no row of the table fits: kept for whoever is to read it, never guessed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownRefusal {
+    /// The status it came with.
+    pub status: StatusCode,
+    /// The body's first 2 KiB as text, without what could be a secret: credentials, tokens and signatures,
+    /// what follows the `?` of a URL, and what is beyond 64 bytes of a quoted text.
+    pub body: String,
+    /// AWS' id of the latest request that it was the answer to.
+    pub request_id: Option<String>,
+    /// How often it came; numbers in the body may have differed.
+    pub count: u64,
+    /// When it came first.
+    pub first: Timestamp,
+    /// When it came last.
+    pub last: Timestamp,
+}
+
+/// An endpoint's unknown refusals, the latest [`MAX_UNKNOWN_REFUSALS`] kinds of them.
+#[derive(Debug, Default)]
+pub(crate) struct UnknownRefusals {
+    kept: Mutex<VecDeque<UnknownRefusal>>,
+}
+
+impl UnknownRefusals {
+    pub(crate) fn keep(&self, status: StatusCode, body: &[u8], request_id: Option<&str>, now: Timestamp) {
+        let body = redact(body);
+        let request_id = request_id.map(|id| id.chars().take(128).collect());
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = kept.iter().position(|known| known.status == status && same_kind(&known.body, &body));
+        let first = UnknownRefusal { status, body, request_id, count: 1, first: now, last: now };
+        // The latest is at the end.
+        let latest = match same.and_then(|at| kept.remove(at)) {
+            Some(known) => UnknownRefusal { count: known.count + 1, first: known.first, ..first },
+            None => first,
+        };
+        if kept.len() >= MAX_UNKNOWN_REFUSALS {
+            kept.pop_front();
+        }
+        kept.push_back(latest);
+    }
+
+    /// What is kept, the latest last.
+    pub(crate) fn snapshot(&self) -> Vec<UnknownRefusal> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// The body's beginning without what could be a secret.
+fn redact(body: &[u8]) -> String {
+    static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
+        let rules = [
+            // user:password@ of a URL.
+            (r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s]*@", "${1}<secret>@"),
+            (r"(?i)((?:https?://|/)[^\s?\x22'<>]*\?)[^\s\x22'<>]+", "${1}<query>"),
+            (r"(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{6,}", "${1} <secret>"),
+            (
+                r#"(?i)((?:credential|signature|authorization|token|secret|password|api[-_]?key)[a-z0-9_-]*["']?\s*[:=]\s*["']?)[^\s"',;&]{4,}"#,
+                "${1}<secret>",
+            ),
+            (r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}", "<key>"),
+            (r#""((?:[^"\\]|\\.){64})(?:[^"\\]|\\.)+""#, "\"${1}…\""),
+        ];
+        rules.into_iter().filter_map(|(rule, by)| Some((Regex::new(rule).ok()?, by))).collect()
+    });
+    let mut end = body.len().min(KEPT_BYTES);
+    // A secret that the cut would leave half of could look like none.
+    while end < body.len() && end > 0 && !body[end].is_ascii_whitespace() && end > KEPT_BYTES - 256 {
+        end -= 1;
+    }
+    let text = String::from_utf8_lossy(&body[..end]);
+    let text: String =
+        text.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    RULES.iter().fold(text, |text, (rule, by)| rule.replace_all(&text, *by).into_owned())
+}
+
+/// Whether two bodies differ by numbers at most.
+fn same_kind(a: &str, b: &str) -> bool {
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty())
+    }
+    words(a).eq(words(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_kinds_are_kept_and_numbers_make_no_kind() {
+        let unknown = UnknownRefusals::default();
+        let at = Timestamp::from_millis;
+        for number in 0..50_u8 {
+            let kind = char::from(b'A' + number % 25);
+            let body = format!("the {kind} thing {number} is wrong");
+            let id = format!("id-{number}");
+            unknown.keep(StatusCode::BAD_REQUEST, body.as_bytes(), Some(&id), at(i64::from(number)));
+        }
+        let kept = unknown.snapshot();
+        assert_eq!(kept.len(), MAX_UNKNOWN_REFUSALS);
+        let latest = kept.last().unwrap();
+        assert_eq!((latest.body.as_str(), latest.count), ("the Y thing 49 is wrong", 1));
+        unknown.keep(StatusCode::BAD_REQUEST, b"the Y thing 7 is wrong", None, at(60));
+        unknown.keep(StatusCode::NOT_FOUND, b"the Y thing 7 is wrong", None, at(61));
+        let kept = unknown.snapshot();
+        let again = &kept[kept.len() - 2];
+        assert_eq!((again.count, again.first, again.last), (2, at(49), at(60)));
+        assert_eq!(kept.last().map(|other| other.status), Some(StatusCode::NOT_FOUND));
+    }
+
+    #[test]
+    fn no_secret_is_kept() {
+        let body = br#"POST https://me:hunter2@x.example/w?X-Amz-Signature=cafe123&tok=hunter2 said
+            Authorization: Bearer hunter2hunter2 or {"token": "hunter2hunter2", "password":"hunter2"}
+            AWS4-HMAC-SHA256 Credential=AKIAHUNTER2HUNTER2/20260101, Signature=hunter2hunter2"#;
+        let kept = redact(body);
+        assert!(!kept.to_ascii_lowercase().contains("hunter2"), "{kept}");
+        assert!(kept.contains("x.example/w?<query> said"), "{kept}");
+        let long = format!("label {:?} is odd", "v".repeat(300));
+        assert!(redact(long.as_bytes()).len() < 100);
+        assert!(redact(&[b'x'; 100_000]).len() <= KEPT_BYTES);
+        assert!(redact(&[0xff; 100]).chars().all(|c| c == '\u{fffd}'));
+    }
+}

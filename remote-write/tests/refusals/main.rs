@@ -1,0 +1,4 @@
+//! What receivers' texts mean: every row of the table, and what delivery makes of answers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod table;
