@@ -135,7 +135,7 @@ fn transcoded_to(bencher: Bencher<'_, '_>, protocol: Protocol) {
     bencher.counter(ItemsCount::new(SERIES)).bench_local(|| {
         fragments
             .iter()
-            .map(|fragment| transcode(fragment, protocol).expect("own fragments"))
+            .map(|fragment| transcode(fragment, protocol, true).expect("own fragments"))
             .collect::<Vec<_>>()
     });
 }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
 use bytes::Bytes;
@@ -37,6 +38,15 @@ pub enum Protocol {
     V1,
     /// `io.prometheus.write.v2.Request`, remote write 2.0.
     V2,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "remote write 1.0",
+            Self::V2 => "remote write 2.0",
+        })
+    }
 }
 
 /// How a fragment's body is stored.

@@ -34,6 +34,9 @@ pub struct RemoteWriteConfig {
     pub remote_timeout: PromDuration,
     /// Which message is sent; unset means 1.0.
     pub protobuf_message: ProtobufMessage,
+    /// Whether 1.0 is sent where 2.0 is configured and refused (yes). Not one of Prometheus' keys: it never does that.
+    #[serde(deserialize_with = "null_is_true")]
+    pub protobuf_fallback: bool,
     /// Whether exemplars are sent along (no).
     #[serde(deserialize_with = "null_default")]
     pub send_exemplars: bool,
@@ -59,9 +62,13 @@ pub enum ProtobufMessage {
     #[default]
     #[serde(rename = "prometheus.WriteRequest")]
     V1,
-    /// Remote write 2.0; falls back to 1.0 when the endpoint refuses it for that.
+    /// Remote write 2.0; 1.0 when the endpoint refuses it for that, unless
+    /// [`protobuf_fallback`](RemoteWriteConfig::protobuf_fallback) forbids it.
     #[serde(rename = "io.prometheus.write.v2.Request")]
     V2,
+    /// Whichever of both the endpoint takes, 2.0 before 1.0. Not one of Prometheus' values.
+    #[serde(rename = "auto")]
+    Auto,
 }
 
 /// Prometheus' `queue_config`, with its defaults.
@@ -153,6 +160,7 @@ impl RemoteWriteConfig {
         "write_relabel_configs",
         "remote_timeout",
         "protobuf_message",
+        "protobuf_fallback",
         "send_exemplars",
         "send_native_histograms",
         "round_robin_dns",
@@ -165,11 +173,11 @@ impl RemoteWriteConfig {
         if self.name.is_empty() { redacted::url(&self.url) } else { self.name.clone() }
     }
 
-    /// The message that is configured.
+    /// The message that is sent as long as the endpoint does not refuse it; what is stored is of this message.
     pub const fn protocol(&self) -> Protocol {
         match self.protobuf_message {
             ProtobufMessage::V1 => Protocol::V1,
-            ProtobufMessage::V2 => Protocol::V2,
+            ProtobufMessage::V2 | ProtobufMessage::Auto => Protocol::V2,
         }
     }
 
@@ -198,6 +206,11 @@ impl RemoteWriteConfig {
             if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
                 return at(&["headers", name], format!("{name:?} is not a header name"));
             }
+        }
+        if self.protobuf_message == ProtobufMessage::Auto && !self.protobuf_fallback {
+            let message =
+                "has to be true with protobuf_message: auto, which is to find out which message is taken";
+            return at(&["protobuf_fallback"], message.to_owned());
         }
         if self.remote_timeout.is_zero() {
             let message = "has to be longer than 0s: no request is answered in no time";
@@ -244,6 +257,7 @@ impl Default for RemoteWriteConfig {
             write_relabel_configs: Vec::new(),
             remote_timeout: PromDuration::from_secs(30),
             protobuf_message: ProtobufMessage::V1,
+            protobuf_fallback: true,
             send_exemplars: false,
             send_native_histograms: false,
             round_robin_dns: false,
@@ -280,6 +294,10 @@ fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(true))
 }
 
 fn null_is_default_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PromDuration, D::Error> {

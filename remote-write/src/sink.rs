@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::delivery::{
-    Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, nhcb_in_rw1, start_endpoint,
+    Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, start_endpoint,
 };
 use crate::encode::{EncodingContext, Profile, Profiles, TargetEncoder};
 use crate::options::{ConfigError, RemoteWriteConfig};
@@ -148,6 +148,7 @@ impl RemoteWrite {
             let age_limit = config.queue_config.sample_age_limit.as_std();
             let options = EndpointOptions { sample_age_limit: (!age_limit.is_zero()).then_some(age_limit) };
             let id = shared.spool.attach(&key, logs[at], options).await?;
+            let protocol_choice = shared.spool.protocol_choice(id).await?;
             let stats = Arc::new(EndpointStats::default());
             running.push(Running {
                 url: without_credentials(&config.url),
@@ -163,6 +164,7 @@ impl RemoteWrite {
                 explain_denial: endpoint.explain_denial,
                 spool: shared.spool.clone(),
                 id,
+                protocol_choice,
                 stats,
                 budget: shared.budget.clone(),
                 clock: Arc::clone(&shared.clock),
@@ -312,7 +314,7 @@ impl TargetSink for RemoteWriteTarget {
         for (log, profile) in self.inner.logs.iter().zip(scrape.profiles) {
             if profile.nhcb_in_rw1_not_supported > 0 {
                 let counts = Counts { histograms: profile.nhcb_in_rw1_not_supported, ..Counts::default() };
-                self.inner.spool.refuse(vec![(*log, counts)], nhcb_in_rw1());
+                self.inner.spool.refuse(vec![(*log, counts)], Reason::NHCB_IN_RW1);
             }
             if !profile.fragments.is_empty() {
                 groups.push((*log, profile.fragments));

@@ -270,7 +270,7 @@ impl EndpointLoop {
         let entries = schedule.context.metadata();
         let max_entries = schedule.max_entries;
         let sender = Arc::clone(&self.sender);
-        if !entries.is_empty() && sender.stats.effective_protocol(sender.protocol) == crate::Protocol::V1 {
+        if !entries.is_empty() && sender.negotiation.protocol() == crate::Protocol::V1 {
             state.tasks.spawn(async move {
                 for (chunk, request) in
                     entries.chunks(max_entries).zip(encode::metadata_requests(&entries, max_entries))

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod endpoint;
+mod negotiation;
 mod notice;
 mod outcome;
 mod queue;
@@ -16,17 +17,19 @@ use std::sync::{Arc, Mutex};
 use http::HeaderMap;
 use promferry_model::{Clock, MemoryBudget, Rng};
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encode::EncodingContext;
 use crate::options::RemoteWriteConfig;
-use crate::spool::{EndpointId, Spool};
+use crate::spool::{EndpointId, ProtocolChoice, Spool};
 use endpoint::{EndpointLoop, MetadataSchedule};
+use negotiation::Negotiation;
 use request::Sender;
 use shards::Shards;
 
 pub use outcome::{MAX_RETRY_AFTER, Outcome};
 pub use request::ExplainDenial;
-pub(crate) use request::{Phase, nhcb_in_rw1};
+pub(crate) use request::Phase;
 pub use stats::{EndpointSnapshot, EndpointStats, LastError};
 pub use transport::{MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
 
@@ -42,6 +45,8 @@ pub(crate) struct Delivery {
     pub(crate) explain_denial: Option<ExplainDenial>,
     pub(crate) spool: Spool,
     pub(crate) id: EndpointId,
+    /// What an earlier run found out about the endpoint.
+    pub(crate) protocol_choice: Option<ProtocolChoice>,
     pub(crate) stats: Arc<EndpointStats>,
     pub(crate) budget: MemoryBudget,
     pub(crate) clock: Arc<dyn Clock>,
@@ -59,11 +64,20 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         interval: config.metadata_config.send_interval.as_std(),
         max_entries: config.metadata_config.max_samples_per_send,
     });
+    let negotiation = Negotiation::new(
+        config.protocol(),
+        config.protobuf_fallback,
+        xxh3_64(config.url.as_bytes()),
+        delivery.protocol_choice,
+        delivery.clock.now(),
+        Arc::clone(&delivery.stats),
+    );
     let sender = Sender {
         endpoint: config.key(),
         url: config.url.clone(),
         headers: delivery.headers,
-        protocol: config.protocol(),
+        negotiation: negotiation.remember_in(delivery.spool.clone(), delivery.id),
+        send_native_histograms: config.send_native_histograms,
         transport: delivery.transport,
         attempt_timeout: config.remote_timeout.as_std(),
         min_backoff: queue.min_backoff.as_std(),

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
 use super::backoff::Backoff;
+use super::negotiation::{Negotiation, Offer};
 use super::notice::Notices;
 use super::outcome::Outcome;
 use super::stats::EndpointStats;
 use super::transport::{Transport, describe};
-use crate::encode::{self, FragmentError, Pushed, RequestBuilder, RequestLimits};
+use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
 
@@ -36,7 +37,9 @@ pub(super) struct Sender {
     pub(super) endpoint: String,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
-    pub(super) protocol: Protocol,
+    pub(super) negotiation: Negotiation,
+    /// Over 1.0; over 2.0 they always are.
+    pub(super) send_native_histograms: bool,
     pub(super) transport: Transport,
     pub(super) attempt_timeout: Duration,
     pub(super) min_backoff: Duration,
@@ -71,8 +74,8 @@ struct Part {
 /// What to do with the parts of a request after it was tried for as long as it takes.
 enum Decision {
     Delivered {
-        /// Of each part, the histograms that the message could not carry.
-        left_out: Vec<u64>,
+        /// Of each part, what the message could not carry.
+        left_out: Vec<LeftOut>,
     },
     Dropped {
         reason: Reason,
@@ -88,7 +91,7 @@ enum Decision {
 struct Encoded {
     protocol: Protocol,
     body: Bytes,
-    left_out: Vec<u64>,
+    left_out: Vec<LeftOut>,
 }
 
 /// After a 401 or 403 the next attempt waits at least this long.
@@ -129,11 +132,16 @@ impl Sender {
             }
             match self.deliver_group(&group, &mut backoff).await {
                 Decision::Delivered { left_out } => {
-                    for (part, &histograms) in group.iter().zip(&left_out) {
-                        let left_out = Counts { histograms, ..Counts::default() };
-                        settlements[part.of].delivered += part.fragment.counts - left_out;
-                        if histograms > 0 {
-                            settlements[part.of].dropped.push((nhcb_in_rw1(), left_out));
+                    for (part, left_out) in group.iter().zip(&left_out) {
+                        let settlement = &mut settlements[part.of];
+                        settlement.delivered += part.fragment.counts - left_out.total();
+                        for (reason, counts) in [
+                            (Reason::NHCB_IN_RW1, left_out.custom_buckets),
+                            (Reason::NATIVE_HISTOGRAMS_OFF, left_out.native_histograms),
+                        ] {
+                            if !counts.is_zero() {
+                                settlement.dropped.push((reason, counts));
+                            }
                         }
                     }
                 }
@@ -183,39 +191,74 @@ impl Sender {
             return Decision::Split;
         }
         let mut encoded: Option<Encoded> = None;
+        // What this request was refused as: nothing is tried twice.
+        let mut refused = Vec::new();
+        let mut instead = None;
         for attempt in 0.. {
-            let protocol = self.stats.effective_protocol(self.protocol);
+            let offer = match instead.take() {
+                Some(offer) => offer,
+                None => self.negotiation.offer(self.clock.now()),
+            };
+            let protocol = offer.protocol;
             let request = match encoded.take() {
-                Some(request) if request.protocol == protocol => request,
-                _ => match self.encode(group, protocol) {
-                    Ok(Some(request)) => request,
-                    Ok(None) if group.len() > 1 => return Decision::Split,
-                    Ok(None) => {
-                        let text = format!(
-                            "{}: {counts:?} of one scrape exceed what a request may have",
-                            self.endpoint
-                        );
-                        self.notices.error(self.clock.monotonic(), "too large", &text);
-                        return Decision::Split;
-                    }
-                    Err(error) => {
-                        let text = format!(
-                            "{}: {counts:?} can't be read back and are dropped: {error}",
-                            self.endpoint
-                        );
-                        self.notices.error(self.clock.monotonic(), "encode", &text);
-                        return Decision::Dropped { reason: Reason::CORRUPT, written: Counts::default() };
-                    }
-                },
+                Some(request) if request.protocol == protocol => Ok(Some(request)),
+                _ => self.encode(group, protocol),
+            };
+            if !matches!(request, Ok(Some(_))) {
+                self.negotiation.inconclusive(offer, self.clock.now());
+            }
+            let request = match request {
+                Ok(Some(request)) => request,
+                Ok(None) if group.len() > 1 => return Decision::Split,
+                Ok(None) => {
+                    let text =
+                        format!("{}: {counts:?} of one scrape exceed what a request may have", self.endpoint);
+                    self.notices.error(self.clock.monotonic(), "too large", &text);
+                    return Decision::Split;
+                }
+                Err(error) => {
+                    let text =
+                        format!("{}: {counts:?} can't be read back and are dropped: {error}", self.endpoint);
+                    self.notices.error(self.clock.monotonic(), "encode", &text);
+                    return Decision::Dropped { reason: Reason::CORRUPT, written: Counts::default() };
+                }
             };
             let Encoded { body, left_out, .. } = encoded.insert(request);
             let (body, left_out) = (body.clone(), left_out.clone());
+            if counts == left_out.iter().fold(Counts::default(), |sum, part| sum + part.total()) {
+                return Decision::Delivered { left_out };
+            }
             let body_bytes = body.len();
             let (outcome, answer) = match self.attempt(body, protocol, attempt).await {
                 Ok(answered) => answered,
-                Err(Stopped) => return Decision::Undecided,
+                Err(Stopped) => {
+                    self.negotiation.inconclusive(offer, self.clock.now());
+                    return Decision::Undecided;
+                }
             };
+            match &outcome {
+                Outcome::Delivered => self.negotiation.taken(offer, self.clock.now()),
+                Outcome::WrongProtocol => {
+                    refused.push(protocol);
+                    instead = self.negotiation.refused(offer, self.clock.now());
+                    instead = instead.filter(|offer| !refused.contains(&offer.protocol));
+                    if let Some(instead) = instead {
+                        self.notices.warn(
+                            self.clock.monotonic(),
+                            "fallback",
+                            &format!(
+                                "{}: {protocol} is not understood ({answer}); {} is sent instead",
+                                self.endpoint, instead.protocol
+                            ),
+                        );
+                        continue;
+                    }
+                }
+                _ => self.negotiation.inconclusive(offer, self.clock.now()),
+            }
             match outcome {
+                // Asking for 2.0 was our doing: the verdict on the data is the one on 1.0.
+                Outcome::TooLarge | Outcome::Refused { .. } if offer.probe => {}
                 Outcome::Delivered => {
                     self.stats.count_delivered(body_bytes, highest, self.clock.now());
                     self.notices.recovered(&self.endpoint);
@@ -248,17 +291,6 @@ impl Sender {
                     if !self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await {
                         return Decision::Undecided;
                     }
-                }
-                Outcome::WrongProtocol if protocol == Protocol::V2 => {
-                    self.stats.fall_back_to_v1();
-                    self.notices.warn(
-                        self.clock.monotonic(),
-                        "fallback",
-                        &format!(
-                            "{}: remote write 2.0 is not understood ({answer}); 1.0 is sent from now on",
-                            self.endpoint
-                        ),
-                    );
                 }
                 Outcome::TooLarge if raw_bytes > BLAMABLE_RAW_BYTES || counts.values() > BLAMABLE_VALUES => {
                     self.max_raw_bytes.fetch_min((raw_bytes / 2).max(BLAMABLE_RAW_BYTES), Ordering::Relaxed);
@@ -300,10 +332,13 @@ impl Sender {
             ..RequestLimits::NONE
         };
         let mut builder = RequestBuilder::new(protocol, limits);
+        if !self.send_native_histograms {
+            builder = builder.without_native_histograms();
+        }
         let mut left_out = Vec::with_capacity(group.len());
         for part in group {
             match builder.push(&part.fragment)? {
-                Pushed::Added { nhcb_in_rw1_not_supported } => left_out.push(nhcb_in_rw1_not_supported),
+                Pushed::Added { left_out: of_part } => left_out.push(of_part),
                 Pushed::Full | Pushed::TooLarge => return Ok(None),
             }
         }
@@ -415,11 +450,6 @@ impl Sender {
 /// Larger than the endpoint takes, and a single value: nothing is left to split.
 fn too_large() -> Reason {
     Reason::new("too_large")
-}
-
-/// Native histograms with custom buckets, which 1.0 has no place for (Prometheus' own name for it).
-pub(crate) fn nhcb_in_rw1() -> Reason {
-    Reason::new("nhcb_in_rw1_not_supported")
 }
 
 /// Delivery was stopped before an answer came.

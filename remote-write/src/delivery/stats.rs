@@ -105,13 +105,8 @@ impl EndpointStats {
         }
     }
 
-    /// The message that goes out although another may be configured.
-    pub(super) fn effective_protocol(&self, configured: Protocol) -> Protocol {
-        if self.v1_by_fallback.load(Ordering::Relaxed) { Protocol::V1 } else { configured }
-    }
-
-    pub(super) fn fall_back_to_v1(&self) {
-        self.v1_by_fallback.store(true, Ordering::Relaxed);
+    pub(super) fn set_protocol(&self, protocol: Protocol, by_fallback: bool) {
+        self.v1_by_fallback.store(by_fallback && protocol == Protocol::V1, Ordering::Relaxed);
     }
 
     pub(super) fn count_attempt(&self, outcome: &'static str, took: Duration) {

@@ -22,7 +22,7 @@ pub use context::EncodingContext;
 pub use message::FragmentError;
 pub use profile::{Profile, Profiles};
 pub use request::{Pushed, Request, RequestBuilder, RequestLimits, join, metadata_requests};
-pub use rewrite::{SeriesInFragment, divide, for_each_series, split, transcode, without};
+pub use rewrite::{LeftOut, SeriesInFragment, divide, for_each_series, split, transcode, without};
 pub use target::TargetEncoder;
 
 use promferry_model::Reservation;

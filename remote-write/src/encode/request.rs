@@ -6,7 +6,7 @@ use promferry_model::Metadata;
 use super::assembler::{Assembler, SymbolMap};
 use super::message::{FragmentError, Message, raw_body};
 use super::proto::{put_varint, take_varint};
-use super::rewrite::transcode;
+use super::rewrite::{LeftOut, transcode};
 use super::scratch::compress;
 use crate::wire::v1::{MetricMetadata, MetricType, WriteRequest};
 use crate::{Compression, Counts, Fragment, Protocol, wire};
@@ -45,11 +45,10 @@ impl RequestLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Pushed {
-    /// It is in the request. `nhcb_in_rw1_not_supported` native histograms with custom buckets are not: a 2.0
-    /// fragment had them and the request is of 1.0.
+    /// It is in the request, but for what a 2.0 fragment had and a 1.0 request can't have.
     Added {
-        /// How many were left out.
-        nhcb_in_rw1_not_supported: u64,
+        /// What that was.
+        left_out: LeftOut,
     },
     /// It does not fit beside what is there: finish the request and push again.
     Full,
@@ -64,6 +63,7 @@ pub enum Pushed {
 /// one. In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
 pub struct RequestBuilder {
     protocol: Protocol,
+    native_histograms: bool,
     limits: RequestLimits,
     counts: Counts,
     raw_len: usize,
@@ -83,6 +83,7 @@ impl RequestBuilder {
     pub fn new(protocol: Protocol, limits: RequestLimits) -> Self {
         Self {
             protocol,
+            native_histograms: true,
             limits,
             counts: Counts::default(),
             raw_len: 0,
@@ -93,6 +94,13 @@ impl RequestBuilder {
             snappy: snap::raw::Encoder::new(),
             buffer: Vec::new(),
         }
+    }
+
+    /// Leaves the native histograms of 2.0 fragments out of 1.0 requests.
+    #[must_use]
+    pub const fn without_native_histograms(mut self) -> Self {
+        self.native_histograms = false;
+        self
     }
 
     /// Changes the limits for what is pushed from now on.
@@ -107,12 +115,12 @@ impl RequestBuilder {
     /// fragment only the length in front is read.
     pub fn push(&mut self, fragment: &Fragment) -> Result<Pushed, FragmentError> {
         if fragment.protocol == self.protocol {
-            return self.push_same(fragment, 0);
+            return self.push_same(fragment, LeftOut::default());
         }
-        let (transcoded, left_out) = transcode(fragment, self.protocol)?;
+        let (transcoded, left_out) = transcode(fragment, self.protocol, self.native_histograms)?;
         match transcoded {
             Some(transcoded) => self.push_same(&transcoded, left_out),
-            None => Ok(Pushed::Added { nhcb_in_rw1_not_supported: left_out }),
+            None => Ok(Pushed::Added { left_out }),
         }
     }
 
@@ -160,8 +168,8 @@ impl RequestBuilder {
         Ok(request)
     }
 
-    fn push_same(&mut self, fragment: &Fragment, left_out: u64) -> Result<Pushed, FragmentError> {
-        let added = Pushed::Added { nhcb_in_rw1_not_supported: left_out };
+    fn push_same(&mut self, fragment: &Fragment, left_out: LeftOut) -> Result<Pushed, FragmentError> {
+        let added = Pushed::Added { left_out };
         if !self.fits(fragment) {
             return Ok(if self.is_empty() { Pushed::TooLarge } else { Pushed::Full });
         }

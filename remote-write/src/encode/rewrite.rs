@@ -84,28 +84,50 @@ pub fn divide(
     partition(fragment, &message, |_, labels| is_first(labels))
 }
 
-/// The same fragment in the other protocol, and how many native histograms with custom buckets 1.0 can't
-/// carry: they are left out with their exemplars. `None` when nothing is left.
+/// What a message of 1.0 has no place for, or is not to have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Native histograms with custom buckets, and their exemplars: 1.0 can't say where the buckets are.
+    pub custom_buckets: Counts,
+    /// Native histograms, and their exemplars, where 1.0 is to be sent without them.
+    pub native_histograms: Counts,
+}
+
+impl LeftOut {
+    /// All of it.
+    pub fn total(&self) -> Counts {
+        self.custom_buckets + self.native_histograms
+    }
+}
+
+/// The same fragment in the other protocol, and what was left out of it: native histograms with custom buckets
+/// towards 1.0, and all native histograms towards 1.0 unless `native_histograms`. `None` when nothing is left.
 ///
 /// What the other protocol has no place for is lost: start timestamps and metadata towards 1.0. Towards 2.0
 /// they stay unset.
 ///
 /// # Errors
 /// [`FragmentError`] when the fragment can't be read.
-pub fn transcode(fragment: &Fragment, to: Protocol) -> Result<(Option<Fragment>, u64), FragmentError> {
+pub fn transcode(
+    fragment: &Fragment,
+    to: Protocol,
+    native_histograms: bool,
+) -> Result<(Option<Fragment>, LeftOut), FragmentError> {
     if fragment.protocol == to {
-        return Ok((Some(fragment.clone()), 0));
+        return Ok((Some(fragment.clone()), LeftOut::default()));
     }
     let raw = raw_body(fragment)?;
     let message = Message::read(fragment.protocol, &raw)?;
     let mut assembler = Assembler::new(to);
     let mut map = SymbolMap::default();
     map.reset(&message);
-    let mut left_out = 0;
+    let mut left_out = LeftOut::default();
     for &series in &message.series {
         let contents = series.contents()?;
-        if to == Protocol::V1 && contents.custom_buckets {
-            left_out += contents.counts.histograms;
+        if to == Protocol::V1 && contents.counts.histograms > 0 && !native_histograms {
+            left_out.native_histograms += contents.counts;
+        } else if to == Protocol::V1 && contents.custom_buckets {
+            left_out.custom_buckets += contents.counts;
         } else {
             assembler.add(&message, &mut map, series, &contents)?;
         }

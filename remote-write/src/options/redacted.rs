@@ -26,6 +26,7 @@ impl fmt::Debug for RemoteWriteConfig {
             write_relabel_configs,
             remote_timeout,
             protobuf_message,
+            protobuf_fallback,
             send_exemplars,
             send_native_histograms,
             round_robin_dns,
@@ -40,6 +41,7 @@ impl fmt::Debug for RemoteWriteConfig {
             .field("write_relabel_configs", write_relabel_configs)
             .field("remote_timeout", remote_timeout)
             .field("protobuf_message", protobuf_message)
+            .field("protobuf_fallback", protobuf_fallback)
             .field("send_exemplars", send_exemplars)
             .field("send_native_histograms", send_native_histograms)
             .field("round_robin_dns", round_robin_dns)

@@ -11,7 +11,7 @@ use super::log::Log;
 use super::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
 use super::stats::{EndpointStats, LogStats, SpoolStats, StorageState};
 use super::storage::Storage;
-use crate::{Counts, Fragment, Lane, LaneSet};
+use crate::{Counts, Fragment, Lane, LaneSet, Protocol};
 
 /// A log of a [`SpoolCore`]: what all endpoints that want the same bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,17 @@ pub struct StoredFragment {
     pub position: Position,
     /// The fragment.
     pub fragment: Fragment,
+}
+
+/// The message that an endpoint was found to take; kept beside its cursors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtocolChoice {
+    /// The message.
+    pub protocol: Protocol,
+    /// When it was found out.
+    pub chosen_at: Timestamp,
+    /// A hash of the URL at which it was found out: elsewhere it means nothing.
+    pub url_hash: u64,
 }
 
 /// The queue on disk, without threads and without a clock: each call does its work before it returns.
@@ -355,6 +366,21 @@ impl<S: Storage> SpoolCore<S> {
         }
         self.retire(endpoint.0);
         Ok(())
+    }
+
+    /// The message that the endpoint was found to take, in this run or an earlier one.
+    pub fn protocol_choice(&self, endpoint: EndpointId) -> Option<ProtocolChoice> {
+        self.endpoints.get(endpoint.0).and_then(|endpoint| endpoint.protocol)
+    }
+
+    /// Remembers which message the endpoint takes, over restarts.
+    pub fn choose_protocol(&mut self, endpoint: EndpointId, choice: ProtocolChoice) {
+        if let Some(known) = self.endpoints.get_mut(endpoint.0)
+            && known.protocol != Some(choice)
+        {
+            known.protocol = Some(choice);
+            self.write_cursor(endpoint.0, &[CursorRecord::Protocol(choice)]);
+        }
     }
 
     /// What became of everything the endpoint was to be sent.

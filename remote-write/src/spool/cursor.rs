@@ -1,5 +1,8 @@
+use promferry_model::Timestamp;
+
+use super::core::ProtocolChoice;
 use super::ledger::{Dropped, Reason};
-use crate::{Counts, Lane};
+use crate::{Counts, Lane, Protocol};
 
 /// What a cursor file begins with: magic and version. Records follow, the first of them the endpoint's key.
 pub(super) const CURSOR_HEADER: [u8; 12] = *b"PFRYCUR\n\x01\0\0\0";
@@ -31,6 +34,8 @@ pub(super) enum CursorRecord {
     Retired { attachment: u32, accepted: Counts, delivered: Counts, dropped: Dropped },
     /// What was refused before it was stored.
     Refused { dropped: Dropped },
+    /// The message that the endpoint was found to take.
+    Protocol(ProtocolChoice),
 }
 
 impl CursorRecord {
@@ -84,6 +89,15 @@ impl CursorRecord {
                 out.push(6);
                 put_dropped(out, dropped);
             }
+            Self::Protocol(choice) => {
+                out.push(7);
+                out.push(match choice.protocol {
+                    Protocol::V1 => 1,
+                    Protocol::V2 => 2,
+                });
+                put_u64(out, choice.chosen_at.as_millis() as u64);
+                put_u64(out, choice.url_hash);
+            }
         }
         let payload = &out[start + 8..];
         let (length, crc) = (payload.len() as u32, crc32c::crc32c(payload));
@@ -129,6 +143,15 @@ impl CursorRecord {
                 dropped: r.dropped()?,
             },
             6 => Self::Refused { dropped: r.dropped()? },
+            7 => Self::Protocol(ProtocolChoice {
+                protocol: match r.u8()? {
+                    1 => Protocol::V1,
+                    2 => Protocol::V2,
+                    _ => return None,
+                },
+                chosen_at: Timestamp::from_millis(r.u64()? as i64),
+                url_hash: r.u64()?,
+            }),
             _ => return None,
         };
         Some((record, 8 + length))
@@ -270,6 +293,11 @@ mod tests {
                 dropped: dropped.clone(),
             },
             CursorRecord::Refused { dropped },
+            CursorRecord::Protocol(ProtocolChoice {
+                protocol: Protocol::V1,
+                chosen_at: Timestamp::from_millis(-5),
+                url_hash: 77,
+            }),
         ]
     }
 

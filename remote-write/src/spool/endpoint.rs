@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use super::core::ProtocolChoice;
 use super::cursor::{CURSOR_HEADER, CursorRecord};
 use super::ledger::{Dropped, LedgerSnapshot, Reason};
 use super::options::EndpointOptions;
@@ -21,6 +22,8 @@ pub(super) struct Endpoint<F> {
     pub(super) refused: Dropped,
     /// Whether `refused` has changed since it was written.
     pub(super) refused_unwritten: bool,
+    /// The message it was found to take, if that had to be found out.
+    pub(super) protocol: Option<ProtocolChoice>,
     pub(super) file: Option<F>,
     pub(super) file_len: u64,
     /// Whether the file misses something and has to be written anew.
@@ -206,6 +209,7 @@ impl<F> Endpoint<F> {
             retired: Retired::default(),
             refused: Dropped::default(),
             refused_unwritten: false,
+            protocol: None,
             file: None,
             file_len: 0,
             rewrite: true,
@@ -260,6 +264,9 @@ impl<F> Endpoint<F> {
         }
         .encode_into(&mut out);
         CursorRecord::Refused { dropped: self.refused.clone() }.encode_into(&mut out);
+        if let Some(choice) = self.protocol {
+            CursorRecord::Protocol(choice).encode_into(&mut out);
+        }
         for attachment in &self.attachments {
             for record in attachment.head() {
                 record.encode_into(&mut out);

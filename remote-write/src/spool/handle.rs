@@ -9,7 +9,7 @@ use std::time::Duration;
 use promferry_model::{Clock, MemoryBudget, Purpose, Receipt, Reservation, SinkError};
 use tokio::sync::{oneshot, watch};
 
-use super::core::{EndpointId, LogId, Position, SpoolCore, StoredFragment};
+use super::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 use super::error::SpoolError;
 use super::ledger::{LedgerSnapshot, Reason};
 use super::options::{EndpointOptions, SpoolOptions};
@@ -177,6 +177,19 @@ impl Spool {
         self.ask(|answer| Command::Rewind { endpoint, lane, answer }).await?
     }
 
+    /// See [`SpoolCore::protocol_choice`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn protocol_choice(&self, endpoint: EndpointId) -> Result<Option<ProtocolChoice>, SpoolError> {
+        self.ask(|answer| Command::ProtocolChoice { endpoint, answer }).await
+    }
+
+    /// See [`SpoolCore::choose_protocol`]. Nothing waits for it; a closed spool remembers nothing any more.
+    pub fn choose_protocol(&self, endpoint: EndpointId, choice: ProtocolChoice) {
+        let _ = self.commands.send(Command::ChooseProtocol { endpoint, choice });
+    }
+
     /// See [`SpoolCore::ledger`].
     ///
     /// # Errors
@@ -294,6 +307,8 @@ enum Command {
     Fetch { endpoint: EndpointId, lanes: LaneSet, max_bytes: usize, answer: Answer<Vec<StoredFragment>> },
     Settle { endpoint: EndpointId, lanes: Vec<Settled>, answer: Answer<()> },
     Rewind { endpoint: EndpointId, lane: Lane, answer: Answer<()> },
+    ProtocolChoice { endpoint: EndpointId, answer: oneshot::Sender<Option<ProtocolChoice>> },
+    ChooseProtocol { endpoint: EndpointId, choice: ProtocolChoice },
     Ledger { endpoint: EndpointId, answer: Answer<LedgerSnapshot> },
     Stats { answer: oneshot::Sender<SpoolStats> },
     Close { answer: oneshot::Sender<()> },
@@ -412,6 +427,10 @@ impl<S: Storage> Worker<S> {
             Command::Rewind { endpoint, lane, answer } => {
                 drop(answer.send(self.core.rewind(endpoint, lane)));
             }
+            Command::ProtocolChoice { endpoint, answer } => {
+                let _ = answer.send(self.core.protocol_choice(endpoint));
+            }
+            Command::ChooseProtocol { endpoint, choice } => self.core.choose_protocol(endpoint, choice),
             Command::Ledger { endpoint, answer } => drop(answer.send(self.core.ledger(endpoint))),
             Command::Stats { answer } => drop(answer.send(self.core.stats())),
             // The loop has these.

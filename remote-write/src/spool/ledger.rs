@@ -21,6 +21,10 @@ impl Reason {
     pub const OVER_BUDGET: Self = Self(SmolStr::new_static("over_budget"));
     /// Neither the disk nor the memory that stands in for it could take them.
     pub const STORAGE: Self = Self(SmolStr::new_static("storage"));
+    /// Native histograms with custom buckets, which 1.0 has no place for; Prometheus' name for it.
+    pub const NHCB_IN_RW1: Self = Self(SmolStr::new_static("nhcb_in_rw1_not_supported"));
+    /// Native histograms that were stored for 2.0, where 1.0 is sent and `send_native_histograms` is off.
+    pub const NATIVE_HISTOGRAMS_OFF: Self = Self(SmolStr::new_static("native_histograms_off"));
     /// Settled without a word on what became of them: a fault of the caller, never of the endpoint.
     pub const UNACCOUNTED: Self = Self(SmolStr::new_static("unaccounted"));
 

@@ -30,7 +30,7 @@ pub mod sim;
 mod stats;
 mod storage;
 
-pub use self::core::{EndpointId, LogId, Position, SpoolCore, StoredFragment};
+pub use self::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 pub use self::error::SpoolError;
 pub use self::handle::{Settled, Spool, Ticket};
 pub use self::ledger::{LedgerSnapshot, Reason};

@@ -396,5 +396,6 @@ fn apply<F>(endpoint: &mut Endpoint<F>, record: CursorRecord) {
             (retired.delivered, retired.dropped) = (delivered, dropped);
         }
         CursorRecord::Refused { dropped } => endpoint.refused = dropped,
+        CursorRecord::Protocol(choice) => endpoint.protocol = Some(choice),
     }
 }

@@ -8,10 +8,10 @@ use promferry_model::{
     Timestamp,
 };
 use promferry_remote_write::encode::{
-    self, EncodingContext, FragmentError, Profile, Profiles, Pushed, RequestBuilder, RequestLimits,
+    self, EncodingContext, FragmentError, LeftOut, Profile, Profiles, Pushed, RequestBuilder, RequestLimits,
     TargetEncoder, join, split, transcode, without,
 };
-use promferry_remote_write::{Compression, Fragment, Protocol, wire};
+use promferry_remote_write::{Compression, Counts, Fragment, Protocol, wire};
 use proptest::prelude::*;
 
 /// Fragments of several scrapes of a page of `series` series, some with exemplars or histograms.
@@ -187,15 +187,15 @@ fn without_v2_only(mut received: Vec<Received>) -> Vec<Received> {
 #[test]
 fn the_other_protocol_says_the_same() {
     for fragment in fragments(Protocol::V2, 300, 2) {
-        let (v1, left_out) = transcode(&fragment, Protocol::V1).unwrap();
+        let (v1, left_out) = transcode(&fragment, Protocol::V1, true).unwrap();
         let v1 = v1.unwrap();
-        assert_eq!((v1.protocol, v1.counts, left_out), (Protocol::V1, fragment.counts, 0));
+        assert_eq!((v1.protocol, v1.counts, left_out), (Protocol::V1, fragment.counts, LeftOut::default()));
         assert_eq!(receive_fragment(&v1), without_v2_only(receive_fragment(&fragment)));
-        let (again, _) = transcode(&v1, Protocol::V2).unwrap();
+        let (again, _) = transcode(&v1, Protocol::V2, true).unwrap();
         assert_eq!(receive_fragment(&again.unwrap()), receive_fragment(&v1));
         // A builder of the other protocol does it by itself.
         let mut builder = RequestBuilder::new(Protocol::V1, RequestLimits::NONE);
-        assert_eq!(builder.push(&fragment).unwrap(), Pushed::Added { nhcb_in_rw1_not_supported: 0 });
+        assert_eq!(builder.push(&fragment).unwrap(), Pushed::Added { left_out: LeftOut::default() });
         assert_eq!(receive(&builder.finish().unwrap()), receive_fragment(&v1));
     }
 }
@@ -217,15 +217,17 @@ fn custom_buckets_are_counted_where_1_0_cannot_carry_them() {
         lane: promferry_remote_write::Lane::of_hash(0),
         protocol: Protocol::V2,
         compression: Compression::None,
-        counts: promferry_remote_write::Counts { histograms: 2, ..Default::default() },
+        counts: Counts { histograms: 2, ..Default::default() },
         raw_len: raw.len() as u32,
         min_timestamp: Timestamp::from_millis(7),
         max_timestamp: Timestamp::from_millis(7),
         body: raw.into(),
     };
-    let (v1, left_out) = transcode(&fragment, Protocol::V1).unwrap();
+    let (v1, left_out) = transcode(&fragment, Protocol::V1, true).unwrap();
     let received = receive_fragment(&v1.unwrap());
-    assert_eq!((left_out, received.len()), (1, 1));
+    let one = Counts { histograms: 1, ..Counts::default() };
+    assert_eq!(left_out, LeftOut { custom_buckets: one, ..LeftOut::default() });
+    assert_eq!(received.len(), 1);
     assert_eq!(received[0].labels, [("__name__".to_owned(), "b".to_owned())]);
 }
 
@@ -266,8 +268,8 @@ proptest! {
             fragment.body = body.into();
             let _ = encode::for_each_series(&fragment, |_| {});
             let _ = split(&fragment);
-            let _ = transcode(&fragment, Protocol::V1);
-            let _ = transcode(&fragment, Protocol::V2);
+            let _ = transcode(&fragment, Protocol::V1, true);
+            let _ = transcode(&fragment, Protocol::V2, true);
             let _ = join(&[fragment]);
         }
     }
