@@ -163,11 +163,13 @@ remote_write:
   - url: https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write
     name: amp
     sigv4: {region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/remote-write'}
+    protobuf_message: auto
     queue_config: {max_samples_per_send: 1000, max_shards: 200, capacity: 2500, batch_send_deadline: 500ms}
     write_relabel_configs:
       - {source_labels: [__name__], regex: 'go_.*', action: drop}
   - url: http://localhost:9090/api/v1/write
     protobuf_message: io.prometheus.write.v2.Request
+    protobuf_fallback: false
     send_exemplars: true
     send_native_histograms: true
     remote_timeout: 5s
@@ -185,7 +187,9 @@ remote_write:
     assert_eq!(amp.write.write_relabel_configs[0].action, Action::Drop);
     // Off unless set, for remote write alone.
     assert_eq!((amp.http.enable_http2, local.http.enable_http2), (false, true));
+    assert_eq!(amp.write.protobuf_message, ProtobufMessage::Auto);
     assert_eq!(local.write.protobuf_message, ProtobufMessage::V2);
+    assert!(amp.write.protobuf_fallback && !local.write.protobuf_fallback);
     assert_eq!(local.write.remote_timeout, PromDuration::from_secs(5));
     assert!(
         local.write.send_exemplars && local.write.send_native_histograms && !local.write.metadata_config.send

@@ -55,6 +55,7 @@ fn broken_rules_are_named_by_their_keys() {
         (json!({"metadata_config": {"max_samples_per_send": null}}), "metadata_config.max_samples_per_send"),
         (json!({"metadata_config": {"send_interval": null}}), "metadata_config.send_interval"),
         (json!({"headers": {"Host": "x"}}), "headers.Host"),
+        (json!({"protobuf_message": "auto", "protobuf_fallback": false}), "protobuf_fallback"),
     ] {
         let error = read(keys.clone()).validate().unwrap_err();
         assert_eq!(error.path.join("."), path, "{keys}");

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
 use super::backoff::Backoff;
-use super::negotiation::{Negotiation, Offer};
+use super::negotiation::Negotiation;
 use super::notice::Notices;
 use super::outcome::Outcome;
 use super::stats::EndpointStats;
