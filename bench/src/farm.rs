@@ -57,6 +57,7 @@ struct Target {
 #[derive(Debug, Default)]
 struct State {
     scrapes: u64,
+    under_way: u64,
     answered: Vec<(u64, i64)>,
 }
 
@@ -79,6 +80,11 @@ impl Farm {
         &self.addresses
     }
 
+    /// Scrapes being answered: requests that were read and whose answer is neither handed over nor given up.
+    pub fn under_way(&self) -> u64 {
+        self.targets.iter().map(|target| target.state().under_way).sum()
+    }
+
     /// Every scrape answered so far.
     pub fn record(&self) -> Record {
         let targets = self.targets.iter().zip(&self.addresses).map(|(target, address)| TargetRecord {
@@ -95,6 +101,15 @@ impl Farm {
 impl Target {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how the answer to a scrape went.
+    fn ended(&self, sequence: u64, written: &io::Result<()>) {
+        let mut state = self.state();
+        state.under_way -= 1;
+        if written.is_ok() {
+            state.answered.push((sequence, now_ms()));
+        }
     }
 
     /// The whole answer, head and body, to the next scrape.
@@ -156,11 +171,15 @@ async fn serve(mut stream: TcpStream, target: &Target) -> io::Result<()> {
         let sequence = {
             let mut state = target.state();
             state.scrapes += 1;
+            state.under_way += 1;
             state.scrapes
         };
-        let answer = target.answer(sequence, gzip)?;
-        stream.write_all(&answer).await?;
-        target.state().answered.push((sequence, now_ms()));
+        let written = match target.answer(sequence, gzip) {
+            Ok(answer) => stream.write_all(&answer).await,
+            Err(error) => Err(error),
+        };
+        target.ended(sequence, &written);
+        written?;
         if head.lines().any(|line| line.starts_with("connection:") && line.contains("close")) {
             return stream.shutdown().await;
         }

@@ -6,7 +6,7 @@ use crate::{
 };
 use hashbrown::{HashMap, HashSet, hash_map::Entry};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -45,6 +45,8 @@ pub struct Stats {
     pub series: u64,
     /// Samples that came a second time.
     pub duplicates: u64,
+    /// Values of a farm that came with another timestamp than their scrape's other values: no repetition is identical.
+    pub retimed: u64,
     /// Samples never seen before that are older than one already received of their series.
     pub out_of_order: u64,
     /// Arrival of the first sample, milliseconds since the epoch.
@@ -69,8 +71,19 @@ pub struct Instance {
     pub first_sample_at_ms: i64,
     /// Distinct series, report series not counted.
     pub series: u64,
-    /// By scrape number: distinct series of which that scrape's value arrived.
-    pub scrapes: BTreeMap<u64, u32>,
+    /// By scrape number.
+    pub scrapes: BTreeMap<u64, Arrived>,
+    /// Timestamps (milliseconds since the epoch) of the scrapes that the collector calls failed: `up` is 0.
+    pub failed_ms: BTreeSet<i64>,
+}
+
+/// What came of one scrape.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrived {
+    /// Distinct series of which that scrape's value arrived.
+    pub series: u32,
+    /// The timestamp that they came with, milliseconds since the epoch.
+    pub timestamp_ms: i64,
 }
 
 /// How a sink judges what arrives.
@@ -230,6 +243,7 @@ impl Ledger {
                 entry.insert(SeriesState { last_timestamp_ms: i64::MIN, instance: number, seen })
             }
         };
+        let is_up = name(series) == b"up";
         for &(timestamp, bits) in &series.samples {
             let delay = now_ms - timestamp;
             self.stats.delay_sum_ms += delay;
@@ -240,13 +254,19 @@ impl Ledger {
             let first = match (&mut state.seen, sequence_of(f64::from_bits(bits))) {
                 (Seen::Scrapes(seen), Some(sequence)) if sequence < 1 << 24 => {
                     let first = set_bit(seen, sequence);
-                    if first {
-                        let scrapes = &mut self.instances[state.instance as usize].1.scrapes;
-                        *scrapes.entry(sequence).or_default() += 1;
-                    }
+                    let scrapes = &mut self.instances[state.instance as usize].1.scrapes;
+                    let new = Arrived { series: 0, timestamp_ms: timestamp };
+                    let arrived = scrapes.entry(sequence).or_insert(new);
+                    arrived.series += u32::from(first);
+                    self.stats.retimed += u64::from(arrived.timestamp_ms != timestamp);
                     first
                 }
-                (Seen::Timestamps(seen), _) => seen.insert(timestamp),
+                (Seen::Timestamps(seen), _) => {
+                    if is_up && f64::from_bits(bits) == 0.0 {
+                        self.instances[state.instance as usize].1.failed_ms.insert(timestamp);
+                    }
+                    seen.insert(timestamp)
+                }
                 // A stale marker, or a value that no page of a farm shows: only its place in time can tell.
                 (Seen::Scrapes(_), _) => timestamp != state.last_timestamp_ms,
             };
@@ -289,9 +309,12 @@ fn instance(
 
 /// The series that a collector writes about a scrape: no page of a farm has such names.
 fn is_report_series(series: &Series<'_>) -> bool {
-    let name =
-        series.labels.iter().find(|(name, _)| *name == b"__name__").map_or(&b""[..], |(_, value)| *value);
+    let name = name(series);
     name == b"up" || name.starts_with(b"scrape_")
+}
+
+fn name<'a>(series: &Series<'a>) -> &'a [u8] {
+    series.labels.iter().find(|(name, _)| *name == b"__name__").map_or(&b""[..], |(_, value)| *value)
 }
 
 #[cfg(test)]
@@ -336,7 +359,9 @@ mod tests {
         assert_eq!((stats.series, stats.samples, stats.stale_markers), (1, 6, 2));
         assert_eq!((stats.delay_max_ms, stats.first_sample_at_ms), (4000, Some(5000)));
         let received = ledger.received();
-        assert_eq!(received.instances["a:1"].scrapes, BTreeMap::from([(1, 1), (2, 1), (3, 1)]));
+        let series =
+            received.instances["a:1"].scrapes.iter().map(|(number, arrived)| (*number, arrived.series));
+        assert_eq!(series.collect::<Vec<_>>(), [(1, 1), (2, 1), (3, 1)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Measures collectors one after another over the same work.
 
 use crate::{
-    account::Account,
+    account::{Account, Interruption},
     clock::now_ms,
     collector::{Collector, Work},
     farm::Record,
@@ -144,8 +144,9 @@ pub async fn measure(
     let (after, stats_after) = (running.usage()?, stand.stats().await?);
     let harness_after = stand.cpu_seconds()?;
 
-    let stop_asked_ms = now_ms();
+    let began_ms = now_ms();
     let stopped = running.process.terminate(STOP_LIMIT).await?;
+    let stop = Interruption { began_ms, over_ms: now_ms() };
     let (record, received) = (stand.record().await?, stand.received().await?);
     let sink = stand.stats().await?;
     stand.stop()?;
@@ -173,7 +174,7 @@ pub async fn measure(
         delay_mean_ms: sink.delay_sum_ms as f64 / sink.samples as f64,
         stop_ms: stopped.after.as_millis() as u64,
         stopped_cleanly: stopped.status.is_some_and(|status| status.success()),
-        account: Account::new(&record, &received, &[stop_asked_ms]),
+        account: Account::new(&record, &received, &[stop]),
         sink,
         harness_cpu_seconds: harness_after - harness_before,
         load_average: load_average(),
@@ -228,7 +229,7 @@ pub async fn torment(
     let mut stand = Stand::start(torment.targets, torment.series).await?;
     let work = stand.work(torment.interval_ms, torment.remote_write_2);
     let mut chance = Chance(torment.seed);
-    let (mut kills_ms, mut kills_down) = (Vec::new(), 0);
+    let (mut interruptions, mut kills_down) = (Vec::new(), 0);
     let start_ms = now_ms();
     for life in 0..torment.kills {
         let mut running = Running::start(collector, program, &work, folder)?;
@@ -246,16 +247,18 @@ pub async fn torment(
             sleep(Duration::from_millis(length)).await;
         }
         running.usage()?;
-        kills_ms.push(now_ms());
+        let began_ms = now_ms();
         running.process.kill()?;
         sleep(Duration::from_millis(RESTART_MS)).await;
+        interruptions.push(Interruption { began_ms, over_ms: now_ms() });
     }
     let mut running = Running::start(collector, program, &work, folder)?;
     sleep(Duration::from_millis(torment.life_ms.1)).await;
     stand.wait_until_drained(&mut running).await?;
-    kills_ms.push(now_ms());
+    let began_ms = now_ms();
     running.process.terminate(STOP_LIMIT).await?;
-    let account = Account::new(&stand.record().await?, &stand.received().await?, &kills_ms);
+    interruptions.push(Interruption { began_ms, over_ms: now_ms() });
+    let account = Account::new(&stand.record().await?, &stand.received().await?, &interruptions);
     let sink = stand.stats().await?;
     stand.stop()?;
     Ok(Survival {
@@ -286,9 +289,10 @@ pub async fn outage(
     stand.fault(&Fault { down: true, for_ms, ..Fault::default() }).await?;
     sleep(down + Duration::from_millis(plan.life_ms.1)).await;
     stand.wait_until_drained(&mut running).await?;
-    let stop_asked_ms = now_ms();
+    let began_ms = now_ms();
     running.process.terminate(STOP_LIMIT).await?;
-    let account = Account::new(&stand.record().await?, &stand.received().await?, &[stop_asked_ms]);
+    let stop = Interruption { began_ms, over_ms: now_ms() };
+    let account = Account::new(&stand.record().await?, &stand.received().await?, &[stop]);
     let sink = stand.stats().await?;
     stand.stop()?;
     Ok(Survival {

@@ -1,6 +1,6 @@
 //! From targets to a receiver, with a receiver that is not always there.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use promferry_bench::account::Account;
 use promferry_bench::farm::Farm;
@@ -27,7 +27,7 @@ async fn an_outage_of_the_receiver_loses_no_sample() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stopped = collector.terminate().await;
     assert_eq!(stopped.status.unwrap().code(), Some(0), "{}", collector.log());
-    let account = Account::new(&farm.record(), &sink.received(), &[]);
+    let account = Account::new(&farm.record(), &sink.received(), collector.interruption().as_slice());
     assert_eq!((account.lost, account.silent_targets), (0, 0), "{account:?}");
     assert!(account.answered as u128 >= 10 * outage.as_secs() as u128, "{account:?}");
     let stats = sink.stats();
@@ -49,17 +49,19 @@ async fn stopping_while_the_receiver_is_down_keeps_the_data_for_the_next_start()
     assert_eq!(stopped.status.unwrap().code(), Some(0));
     // 20 s for the flush, and some for a busy machine: far from Kubernetes' 30 s grace period and a kill.
     assert!(stopped.after < Duration::from_secs(26), "{:?}", stopped.after);
-    let before = Account::new(&farm.record(), &sink.received(), &[]);
+    let mut interruptions = Vec::from_iter(collector.interruption());
+    let before = Account::new(&farm.record(), &sink.received(), &interruptions);
     assert!(before.answered >= 3 && before.delivered == 0, "{before:?}");
     sink.set_fault(None);
     let mut collector = Collector::start(folder.path(), &config);
     collector.until_ready().await;
     until("the backlog arrived", async || {
-        Account::new(&farm.record(), &sink.received(), &[]).delivered >= before.answered
+        Account::new(&farm.record(), &sink.received(), &interruptions).delivered >= before.lost
     })
     .await;
     collector.terminate().await;
-    let account = Account::new(&farm.record(), &sink.received(), &[]);
+    interruptions.extend(collector.interruption());
+    let account = Account::new(&farm.record(), &sink.received(), &interruptions);
     assert_eq!((account.lost, sink.stats().out_of_order), (0, 0), "{account:?}");
 }
 
@@ -88,32 +90,11 @@ async fn a_huge_target_and_two_endpoints_one_of_them_down() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(collector.terminate().await.status.unwrap().code(), Some(0), "{}", collector.log());
     for sink in [&all, &some] {
-        let account = Account::new(&farm.record(), &sink.received(), &[]);
+        let account = Account::new(&farm.record(), &sink.received(), collector.interruption().as_slice());
         assert_eq!((account.lost, sink.stats().out_of_order), (0, 0), "{account:?}");
         assert!(account.answered >= 3, "{account:?}");
     }
     assert!(some.stats().series < all.stats().series, "the report series are dropped for one of them");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_scrapes_are_prompt() {
-    let folder = tempfile::tempdir().unwrap();
-    let (farm, sink) =
-        (Farm::start(20, 50).await.unwrap(), Sink::start(Judgement::EachSeries).await.unwrap());
-    let started = Instant::now();
-    let collector = Collector::start(folder.path(), &config(farm.addresses(), &sink, "15s"));
-    until("a first sample", async || sink.stats().samples > 0).await;
-    let first = started.elapsed();
-    until("samples of every target", async || sink.received().instances.len() == 20).await;
-    let all = started.elapsed();
-    drop(collector);
-    eprintln!(
-        "first sample after {:.2} s, all of 20 targets after {:.2} s",
-        first.as_secs_f64(),
-        all.as_secs_f64()
-    );
-    // Each target once, within the first interval: first scrapes don't wait for a phase.
-    assert!(farm.record().targets.iter().all(|target| target.answered.len() <= 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
 mod answers;
+#[path = "../fixture/collector.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
 mod comparison;
-mod crash;
 mod delivery;
 mod demo;
-mod limits;
