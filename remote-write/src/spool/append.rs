@@ -4,7 +4,7 @@ use super::core::SpoolCore;
 use super::endpoint::Amount;
 use super::error::{SpoolError, storage_error};
 use super::ledger::Reason;
-use super::log::{Log, create_segment};
+use super::log::{Log, RELEASE_AFTER, create_segment};
 use super::options::FsyncPolicy;
 use super::record::{HEADER_LEN, RecordHeader, RecordMeta};
 use super::segment::{Body, Segment};
@@ -32,12 +32,12 @@ impl<S: Storage> SpoolCore<S> {
         groups: &[(usize, &[Fragment])],
     ) -> Vec<(usize, String)> {
         self.end_idle_attachments(log);
-        if self.logs[log].has_memory_tail() && self.now >= self.retry_at {
+        if self.logs[log].has_memory_tail() && self.disk_is_due() {
             self.drain_memory(log);
         }
         let mut failures = Vec::new();
         let mut rest = groups;
-        while !self.logs[log].has_memory_tail() && self.now >= self.retry_at && !rest.is_empty() {
+        while !self.logs[log].has_memory_tail() && self.disk_is_due() && !rest.is_empty() {
             match self.write_groups(log, rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(error) => self.note_failure(&error),
@@ -57,7 +57,11 @@ impl<S: Storage> SpoolCore<S> {
         let fsync = self.options.fsync;
         let known = &mut self.logs[log];
         if !known.growing || known.segments.back().is_none_or(|segment| segment.bytes >= segment_bytes) {
-            known.begin_segment(&mut self.storage, fsync)?;
+            self.prepare_segment(log)?;
+            let steady = self.time.steady();
+            // The write that fills a segment goes beyond its size.
+            let allocate = segment_bytes + (segment_bytes / 4).min(WRITE_BYTES as u64);
+            self.logs[log].begin_segment(&mut self.storage, fsync, allocate, steady)?;
             self.drop_decided_segments(log);
         }
         let known = &mut self.logs[log];
@@ -99,6 +103,15 @@ impl<S: Storage> SpoolCore<S> {
             self.accept(log, record.meta, record.min_timestamp);
         }
         Ok(taken)
+    }
+
+    /// What has to be there before a segment is created: the lock, the directory, the log's key.
+    fn prepare_segment(&mut self, log: usize) -> Result<(), SpoolError> {
+        if self.logs[log].key_unwritten {
+            self.write_log_key(log)?;
+        }
+        let path = self.logs[log].segment_path(self.logs[log].next_sequence);
+        self.make_writable(&path)
     }
 
     /// Takes in a record that is stored: it is visible from now on.
@@ -193,7 +206,8 @@ impl<S: Storage> SpoolCore<S> {
     /// Makes room in the log's last memory segment, or in a new one.
     fn reserve_in_memory(&mut self, log: usize, bytes: usize) -> Result<(), String> {
         let known = &mut self.logs[log];
-        known.seal(&mut self.storage, self.options.fsync);
+        // The disk has failed already; what is wrong with it has been said.
+        let _ = known.seal(&mut self.storage, self.options.fsync, self.time.steady());
         if let Some(Segment { bytes: held, body: Body::Memory { reservation, .. }, .. }) =
             known.segments.back_mut()
             && *held < MEMORY_SEGMENT_BYTES
@@ -233,13 +247,20 @@ impl<S: Storage> SpoolCore<S> {
     /// A segment on disk with what is in this one in memory.
     fn write_memory_segment(&mut self, log: usize, at: usize) -> Result<Segment<S::File>, SpoolError> {
         let fsync = self.options.fsync;
+        self.prepare_segment(log)?;
         let known = &self.logs[log];
         let old = &known.segments[at];
         let Body::Memory { fragments, .. } = &old.body else {
             return Err(SpoolError::Unknown { what: "memory segment" });
         };
-        let mut segment =
-            create_segment(known, &mut self.storage, fsync, old.first_sequence, old.accepted_before)?;
+        let mut segment = create_segment(
+            known,
+            &mut self.storage,
+            fsync,
+            old.first_sequence,
+            old.accepted_before,
+            old.bytes,
+        )?;
         let mut accepted = old.accepted_before;
         let mut bytes = Vec::new();
         for (meta, (fragment, commit)) in old.index.iter().flatten().zip(fragments) {
@@ -249,6 +270,7 @@ impl<S: Storage> SpoolCore<S> {
             bytes.extend(header.encode());
             bytes.extend(&fragment.body);
         }
+        segment.release_at = Some(self.time.steady() + RELEASE_AFTER);
         segment.undecided = old.undecided;
         segment.end_sequence = old.end_sequence;
         let path = known.segment_path(old.first_sequence);

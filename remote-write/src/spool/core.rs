@@ -4,13 +4,15 @@ use std::time::Duration;
 use promferry_model::{MemoryBudget, Receipt, SinkError, Timestamp};
 
 use super::cursor::CursorRecord;
-use super::endpoint::{Amount, Attachment, Endpoint, Entry};
+use super::endpoint::{Attachment, Endpoint, Entry};
 use super::error::{SpoolError, storage_error};
 use super::ledger::{LedgerSnapshot, Reason};
 use super::log::Log;
 use super::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
-use super::stats::{EndpointStats, LogStats, SpoolStats, StorageState};
+use super::persist::{Syncing, Warned};
+use super::stats::StorageState;
 use super::storage::Storage;
+use super::time::{Time, millis};
 use crate::{Counts, Fragment, Lane, LaneSet, Protocol};
 
 /// A log of a [`SpoolCore`]: what all endpoints that want the same bytes are sent.
@@ -60,14 +62,20 @@ pub struct SpoolCore<S: Storage> {
     pub(super) endpoints: Vec<Endpoint<S::File>>,
     pub(super) max_bytes: u64,
     pub(super) state: StorageState,
-    /// What the last call said the time is.
-    pub(super) now: Timestamp,
+    pub(super) time: Time,
+    /// Whether the lock is held; without it nothing is written.
+    pub(super) locked: bool,
     /// Whether it failed last for want of space.
     pub(super) disk_full: bool,
-    /// When the disk is tried again.
-    pub(super) retry_at: Timestamp,
+    /// When the disk is tried again, by the steady clock.
+    pub(super) retry_at: i64,
     pub(super) reads: u64,
-    pub(super) synced_at: Timestamp,
+    /// When everything was last made durable, by the steady clock.
+    pub(super) synced_at: i64,
+    pub(super) syncing: Vec<Syncing>,
+    /// Files that should have been set aside and could not: they must not be written over.
+    pub(super) keep: Vec<String>,
+    pub(super) warned: Warned,
     pub(super) settle_mismatches: u64,
     pub(super) buffer: Vec<u8>,
 }
@@ -79,7 +87,8 @@ impl<S: Storage> SpoolCore<S> {
     /// profile in every run.
     ///
     /// # Errors
-    /// When a new log's directory can't be created, or its name is taken by another key.
+    /// [`SpoolError::KeyCollision`] when its name is taken by another key. A directory that can't be created is no
+    /// error: it is tried again later ([`StorageState`]).
     pub fn open_log(&mut self, key: &str) -> Result<LogId, SpoolError> {
         let hash = key_hash(key);
         let at = match self.logs.iter().position(|log| log.hash == hash) {
@@ -96,7 +105,12 @@ impl<S: Storage> SpoolCore<S> {
             }
         };
         if self.logs[at].key.is_empty() {
-            self.write_log_key(at, key)?;
+            self.logs[at].key = key.to_owned();
+            self.logs[at].key_unwritten = true;
+            if let Err(error) = self.write_log_key(at) {
+                // It is tried again before anything is written to the log.
+                self.note_failure(&error);
+            }
         }
         self.logs[at].opened = true;
         Ok(LogId(at))
@@ -180,7 +194,7 @@ impl<S: Storage> SpoolCore<S> {
         now: Timestamp,
         scrapes: &[&[(LogId, Vec<Fragment>)]],
     ) -> Vec<Result<Receipt, SinkError>> {
-        self.now = now;
+        self.time.advance(now);
         let mut failures: Vec<Option<String>> = vec![None; scrapes.len()];
         for log in 0..self.logs.len() {
             let groups: Vec<(usize, &[Fragment])> = scrapes
@@ -240,7 +254,7 @@ impl<S: Storage> SpoolCore<S> {
         lanes: LaneSet,
         max_bytes: usize,
     ) -> Result<Vec<StoredFragment>, SpoolError> {
-        self.now = now;
+        self.time.advance(now);
         let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
         let mut wanted = lanes;
         let mut fetched = Vec::new();
@@ -392,47 +406,15 @@ impl<S: Storage> SpoolCore<S> {
         Ok(known.ledger(|log| self.logs[log].accepted))
     }
 
-    /// What there is, for metrics and pages.
-    pub fn stats(&self) -> SpoolStats {
-        let quota = self.quota();
-        let logs = self.logs.iter().map(|log| LogStats {
-            key: log.key.clone(),
-            segments: log.segments.len(),
-            bytes: log.bytes(),
-            memory_bytes: log.memory_bytes(),
-            max_bytes: quota,
-            accepted: log.accepted,
-        });
-        let endpoints = self.endpoints.iter().map(|endpoint| {
-            let mut pending = Amount::default();
-            for attachment in &endpoint.attachments {
-                pending.add(attachment.pending());
-            }
-            EndpointStats {
-                key: endpoint.key.clone(),
-                attached: endpoint.attached,
-                pending_fragments: pending.records,
-                pending_bytes: pending.bytes,
-                oldest_pending: self.oldest_pending(endpoint),
-                ledger: endpoint.ledger(|log| self.logs[log].accepted),
-            }
-        });
-        SpoolStats {
-            logs: logs.collect(),
-            endpoints: endpoints.collect(),
-            storage: self.state.clone(),
-            settle_mismatches: self.settle_mismatches,
-        }
-    }
-
     /// What is due by time: the age limit, the disk's next try, durability. To be called about once a second.
     pub fn maintain(&mut self, now: Timestamp) {
-        self.now = now;
+        self.time.advance(now);
         for endpoint in 0..self.endpoints.len() {
             self.expire(endpoint);
             self.retire(endpoint);
+            self.forget_if_abandoned(endpoint);
         }
-        if now >= self.retry_at {
+        if self.disk_is_due() {
             for log in 0..self.logs.len() {
                 if self.logs[log].has_memory_tail() {
                     self.drain_memory(log);
@@ -440,18 +422,27 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         self.write_cursors();
+        self.finish_syncs();
         if let FsyncPolicy::Interval(interval) = self.options.fsync
-            && now >= self.synced_at.saturating_add(interval)
+            && self.time.steady() >= self.synced_at.saturating_add_unsigned(millis(interval))
+            && self.syncing.is_empty()
         {
-            self.synced_at = now;
-            self.sync_all();
+            self.synced_at = self.time.steady();
+            self.start_syncs();
         }
+        self.release_caches();
         self.note_recovery();
+    }
+
+    /// Whether something could not be read and is to be tried again: then a fetch that came back empty is worth
+    /// repeating.
+    pub fn reads_are_retried(&self) -> bool {
+        self.logs.iter().flat_map(|log| &log.segments).any(|segment| segment.read_retry_at.is_some())
     }
 
     /// Writes what is not written yet.
     pub fn close(&mut self, now: Timestamp) {
-        self.now = now;
+        self.time.advance(now);
         for log in 0..self.logs.len() {
             if self.logs[log].has_memory_tail() {
                 self.drain_memory(log);
@@ -469,25 +460,6 @@ impl<S: Storage> SpoolCore<S> {
     /// When the storage doesn't tell.
     pub fn free_space(&mut self) -> Result<u64, SpoolError> {
         self.storage.free_space().map_err(storage_error("ask the free space of", "."))
-    }
-
-    fn oldest_pending(&self, endpoint: &Endpoint<S::File>) -> Option<Timestamp> {
-        let of_attachment = |attachment: &Attachment| {
-            let log = &self.logs[attachment.log?];
-            let of_segment = |sequence: u64| {
-                log.segments.get(log.segment_after(sequence)).map(|segment| segment.min_timestamp)
-            };
-            attachment
-                .lanes
-                .iter()
-                .filter_map(|lane| match lane.open.front() {
-                    Some(entry) => Some(entry.oldest_timestamp),
-                    None if lane.unfetched.records > 0 => of_segment(lane.next),
-                    None => None,
-                })
-                .min()
-        };
-        endpoint.attachments.iter().filter_map(of_attachment).min().map(Timestamp::from_millis)
     }
 
     /// The endpoint's last attachment doesn't grow any more.
@@ -572,7 +544,7 @@ pub(super) fn log_directory(hash: u64) -> String {
     format!("log-{hash:016x}")
 }
 
-fn cursor_path(endpoint: &str) -> String {
+pub(super) fn cursor_path(endpoint: &str) -> String {
     format!("{CURSOR_DIRECTORY}/{:016x}.cursor", key_hash(endpoint))
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Endpoint<F> {
     pub(super) options: EndpointOptions,
     /// Whether it takes part in this run; the backlog of one that doesn't is kept and doesn't grow.
     pub(super) attached: bool,
+    /// Whether it was given up: nothing of it is left but its number.
+    pub(super) forgotten: bool,
     /// Oldest first; all but the last have ended.
     pub(super) attachments: Vec<Attachment>,
     pub(super) next_attachment: u32,
@@ -204,6 +206,7 @@ impl<F> Endpoint<F> {
             path,
             options: EndpointOptions::default(),
             attached: false,
+            forgotten: false,
             attachments: Vec::new(),
             next_attachment: 1,
             retired: Retired::default(),

@@ -6,11 +6,14 @@ use std::io;
 pub enum SpoolError {
     /// Another process works in the same directory.
     #[error(
-        "the spool is in use by another process (it holds the lock {path:?}); give each process its own storage path"
+        "the spool is in use by another process{} that holds the lock {path:?}; give each process its own storage path",
+        holder.as_ref().map(|holder| format!(" ({holder})")).unwrap_or_default()
     )]
     Locked {
         /// The lock file, relative to the storage's root.
         path: String,
+        /// Who holds it, as far as it is known: its number and host, as it sees them itself.
+        holder: Option<String>,
     },
     /// The storage failed.
     #[error("the spool could not {action} {path:?}: {source}")]
@@ -36,6 +39,12 @@ pub enum SpoolError {
         /// `log` or `endpoint`.
         what: &'static str,
     },
+    /// An endpoint that takes part in this run can't be forgotten.
+    #[error("{key:?} is being delivered to; only an endpoint that takes no part can be forgotten")]
+    InUse {
+        /// The endpoint's key.
+        key: String,
+    },
     /// The spool was closed.
     #[error("the spool is closed")]
     Closed,
@@ -56,4 +65,14 @@ impl SpoolError {
 pub(super) fn storage_error(action: &'static str, path: &str) -> impl FnOnce(io::Error) -> SpoolError {
     let path = path.to_owned();
     move |source| SpoolError::Storage { action, path, source }
+}
+
+/// Whether the disk itself is in trouble (full, read-only, failing): that passes or is borne, while any other
+/// failure says that something is set up wrongly.
+pub(super) fn is_disk_trouble(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+    ) || error.raw_os_error() == Some(EIO)
 }

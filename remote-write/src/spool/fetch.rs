@@ -1,9 +1,12 @@
+use std::io;
+
 use super::core::{Position, SpoolCore, StoredFragment};
 use super::endpoint::{Amount, Entry};
-use super::error::storage_error;
+use super::error::SpoolError;
 use super::ledger::Reason;
 use super::segment::Segment;
 use super::storage::Storage;
+use super::time::millis;
 use crate::LaneSet;
 
 impl<S: Storage> SpoolCore<S> {
@@ -23,10 +26,11 @@ impl<S: Storage> SpoolCore<S> {
         let lanes: LaneSet =
             wanted.iter().filter(|lane| stretch.lanes[lane.index()].unfetched.records > 0).collect();
         let Some(from) = lanes.iter().map(|lane| stretch.lanes[lane.index()].next).min() else { return };
-        let limit = known.options.sample_age_limit.map(|limit| self.now.saturating_sub(limit).as_millis());
+        let limit = known.options.sample_age_limit.map(|limit| self.time.oldest(limit));
         let mut decided = LaneSet::EMPTY;
         let mut reached = from;
         let mut complete = true;
+        let (mut damaged, mut failed) = (None, None);
         let mut at = self.logs[log].segment_after(from);
         'segments: while at < self.logs[log].segments.len() {
             let segment = &self.logs[log].segments[at];
@@ -36,7 +40,9 @@ impl<S: Storage> SpoolCore<S> {
             }
             let end = segment.end_sequence;
             if lanes.iter().any(|lane| segment.lanes.contains(lane)) {
-                if !self.load_index(log, at) {
+                if self.logs[log].segments[at].waits_to_be_read(self.time.steady())
+                    || !self.load_index(log, at)
+                {
                     complete = false;
                     break;
                 }
@@ -65,13 +71,19 @@ impl<S: Storage> SpoolCore<S> {
                                 fetched.push(StoredFragment { position, fragment });
                                 None
                             }
-                            Ok(None) => Some(Reason::CORRUPT),
+                            Ok(None) => {
+                                damaged = Some((at, "their checksums are wrong".to_owned()));
+                                Some(Reason::CORRUPT)
+                            }
                             Err(error) => {
-                                let path = self.logs[log].segment_path(segment.first_sequence);
-                                self.note_failure(&storage_error("read", &path)(error));
-                                reached = reached.max(meta.sequence);
-                                complete = false;
-                                break 'segments;
+                                if !segment.is_given_up() {
+                                    failed = Some((at, error));
+                                    reached = reached.max(meta.sequence);
+                                    complete = false;
+                                    break 'segments;
+                                }
+                                damaged = Some((at, error.to_string()));
+                                Some(Reason::CORRUPT)
                             }
                         }
                     };
@@ -94,6 +106,14 @@ impl<S: Storage> SpoolCore<S> {
             }
             reached = reached.max(end);
             at += 1;
+        }
+        if let Some((at, why)) = damaged {
+            let path = self.logs[log].segment_path(self.logs[log].segments[at].first_sequence);
+            self.logs[log].segments[at].read_retry_at = None;
+            self.warn_of_damage(&path, 1, &why);
+        }
+        if let Some((at, error)) = failed {
+            self.note_failed_read(log, at, &error);
         }
         let stretch = &mut self.endpoints[endpoint].attachments[attachment];
         for lane in lanes.iter() {
@@ -120,15 +140,30 @@ impl<S: Storage> SpoolCore<S> {
         }
     }
 
-    /// Whether the segment's index is there now.
+    /// Notes that a segment could not be read, and says whether to try again later.
+    fn note_failed_read(&mut self, log: usize, at: usize, error: &io::Error) -> bool {
+        let (steady, interval) = (self.time.steady(), millis(self.options.retry_interval));
+        let segment = &mut self.logs[log].segments[at];
+        let again = segment.note_read_failure(steady, i64::try_from(interval).unwrap_or(i64::MAX));
+        let path = self.logs[log].segment_path(self.logs[log].segments[at].first_sequence);
+        self.warn_of_damage(&path, 0, &error.to_string());
+        again
+    }
+
+    /// Whether the segment's index is there now. One that fails again and again counts as empty: what should be
+    /// in it is found missing when the lanes come to the log's end.
     pub(super) fn load_index(&mut self, log: usize, at: usize) -> bool {
         self.reads += 1;
         let reads = self.reads;
         let loaded = self.logs[log].segments[at].index.is_some();
-        if let Err(error) = self.logs[log].load_index(&mut self.storage, at) {
-            self.note_failure(&error);
-            return false;
+        match self.logs[log].load_index(&mut self.storage, at) {
+            Ok(()) => {}
+            Err(SpoolError::Storage { source, .. }) if self.note_failed_read(log, at, &source) => {
+                return false;
+            }
+            Err(_) => self.logs[log].segments[at].index = Some(Vec::new()),
         }
+        self.note_read(log, at);
         self.logs[log].segments[at].read_at = reads;
         if !loaded {
             self.forget_indices();

@@ -90,6 +90,24 @@ impl Spool {
         self.ask(|answer| Command::Attach { key, log, options, answer }).await?
     }
 
+    /// See [`SpoolCore::adopt`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn adopt(&self, key: &str, options: EndpointOptions) -> Result<EndpointId, SpoolError> {
+        let key = key.to_owned();
+        self.ask(|answer| Command::Adopt { key, options, answer }).await?
+    }
+
+    /// See [`SpoolCore::forget`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn forget(&self, key: &str) -> Result<Counts, SpoolError> {
+        let key = key.to_owned();
+        self.ask(|answer| Command::Forget { key, answer }).await?
+    }
+
     /// See [`SpoolCore::detach`].
     ///
     /// # Errors
@@ -301,6 +319,8 @@ type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 enum Command {
     OpenLog { key: String, answer: Answer<LogId> },
     Attach { key: String, log: LogId, options: EndpointOptions, answer: Answer<EndpointId> },
+    Adopt { key: String, options: EndpointOptions, answer: Answer<EndpointId> },
+    Forget { key: String, answer: Answer<Counts> },
     Detach { endpoint: EndpointId, answer: oneshot::Sender<()> },
     Append(Append),
     Refuse { counts: Vec<(LogId, Counts)>, reason: Reason },
@@ -341,6 +361,9 @@ impl<S: Storage> Worker<S> {
             if command.is_none() || monotonic.saturating_sub(maintained) >= MAINTENANCE_INTERVAL {
                 maintained = monotonic;
                 self.core.maintain(self.clock.now());
+                if self.core.reads_are_retried() {
+                    self.announce(|_| true);
+                }
             }
             match command {
                 None => {}
@@ -404,6 +427,8 @@ impl<S: Storage> Worker<S> {
                 }
                 drop(answer.send(attached));
             }
+            Command::Adopt { key, options, answer } => drop(answer.send(self.core.adopt(&key, options))),
+            Command::Forget { key, answer } => drop(answer.send(self.core.forget(&key))),
             Command::Detach { endpoint, answer } => {
                 self.logs.retain(|(id, _)| *id != endpoint);
                 self.core.detach(endpoint);

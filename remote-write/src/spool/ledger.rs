@@ -25,6 +25,8 @@ impl Reason {
     pub const NHCB_IN_RW1: Self = Self(SmolStr::new_static("nhcb_in_rw1_not_supported"));
     /// Native histograms that were stored for 2.0, where 1.0 is sent and `send_native_histograms` is off.
     pub const NATIVE_HISTOGRAMS_OFF: Self = Self(SmolStr::new_static("native_histograms_off"));
+    /// Of an endpoint that left the configuration and was given up, by time or by hand.
+    pub const ABANDONED: Self = Self(SmolStr::new_static("abandoned"));
     /// Settled without a word on what became of them: a fault of the caller, never of the endpoint.
     pub const UNACCOUNTED: Self = Self(SmolStr::new_static("unaccounted"));
 

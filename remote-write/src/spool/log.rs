@@ -6,6 +6,10 @@ use super::segment::{Body, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
 use super::storage::Storage;
 use crate::Counts;
 
+/// How long the page cache of a segment is left alone after it was closed or read, in milliseconds: when it is
+/// soon delivered and removed, it need never be written back.
+pub(super) const RELEASE_AFTER: i64 = 10_000;
+
 /// What all endpoints of one encoding profile are sent: segments in order, the newest still growing.
 pub(super) struct Log<F> {
     pub(super) key: String,
@@ -17,6 +21,8 @@ pub(super) struct Log<F> {
     pub(super) next_sequence: u64,
     /// Everything it was ever given.
     pub(super) accepted: Counts,
+    /// Whether the directory or the key in it has still to be written.
+    pub(super) key_unwritten: bool,
     /// Whether it was opened in this run.
     pub(super) opened: bool,
     pub(super) unsynced: bool,
@@ -34,6 +40,7 @@ impl<F> Log<F> {
             growing: false,
             next_sequence: 1,
             accepted: Counts::default(),
+            key_unwritten: false,
             opened: false,
             unsynced: false,
             miscounted: false,
@@ -42,6 +49,11 @@ impl<F> Log<F> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes it takes on the disk and in memory, what is set aside for the growing segment included.
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes.max(segment.allocated)).sum()
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -74,9 +86,11 @@ impl<F> Log<F> {
         &mut self,
         storage: &mut S,
         fsync: FsyncPolicy,
+        allocate: u64,
+        steady: i64,
     ) -> Result<(), SpoolError> {
-        self.seal(storage, fsync);
-        let segment = create_segment(self, storage, fsync, self.next_sequence, self.accepted)?;
+        self.seal(storage, fsync, steady)?;
+        let segment = create_segment(self, storage, fsync, self.next_sequence, self.accepted, allocate)?;
         self.push_segment(segment);
         self.growing = true;
         Ok(())
@@ -88,17 +102,29 @@ impl<F> Log<F> {
         self.segments.push_back(segment);
     }
 
-    /// Ends the growing segment.
-    pub(super) fn seal<S: Storage<File = F>>(&mut self, storage: &mut S, fsync: FsyncPolicy) {
+    /// Ends the growing segment. It is ended also when that fails: then what is durable of it nobody knows.
+    pub(super) fn seal<S: Storage<File = F>>(
+        &mut self,
+        storage: &mut S,
+        fsync: FsyncPolicy,
+        steady: i64,
+    ) -> Result<(), SpoolError> {
         if !std::mem::take(&mut self.growing) {
-            return;
+            return Ok(());
         }
-        if let Some(Segment { body: Body::Disk(Some(file)), .. }) = self.segments.back() {
-            if fsync != FsyncPolicy::Never && self.unsynced && storage.sync(file).is_ok() {
-                self.unsynced = false;
-            }
-            storage.release_cache(file);
+        let path = self.segment_path(self.segments.back().map_or(0, |segment| segment.first_sequence));
+        let Some(segment) = self.segments.back_mut() else { return Ok(()) };
+        segment.release_at = Some(steady + RELEASE_AFTER);
+        let Body::Disk(Some(file)) = &segment.body else { return Ok(()) };
+        if std::mem::take(&mut segment.allocated) > segment.bytes {
+            // Gives back what was set aside and not needed; that it stays set aside costs only space.
+            let _ = storage.truncate(file, segment.bytes);
         }
+        if fsync != FsyncPolicy::Never && self.unsynced {
+            self.unsynced = false;
+            storage.sync(file).map_err(storage_error("sync", &path))?;
+        }
+        Ok(())
     }
 
     /// Reads where a closed segment's records are.
@@ -131,20 +157,26 @@ pub(super) fn create_segment<S: Storage>(
     fsync: FsyncPolicy,
     first_sequence: u64,
     accepted_before: Counts,
+    allocate: u64,
 ) -> Result<Segment<S::File>, SpoolError> {
     let path = log.segment_path(first_sequence);
     let file = storage.create(&path).map_err(storage_error("create", &path))?;
     let header = SegmentHeader { log_hash: log.hash, first_sequence, accepted_before };
-    if let Err(source) = storage.write_at(&file, 0, &header.encode()) {
+    let begun = storage
+        .allocate(&file, allocate)
+        .map_err(storage_error("set space aside for", &path))
+        .and_then(|()| storage.write_at(&file, 0, &header.encode()).map_err(storage_error("write", &path)));
+    if let Err(error) = begun {
         // Empty it is worth nothing, and it may stand in the way of the next try.
         let _ = storage.remove(&path);
-        return Err(storage_error("write", &path)(source));
+        return Err(error);
     }
     if fsync != FsyncPolicy::Never {
         storage.sync(&file).map_err(storage_error("sync", &path))?;
         storage.sync_directory(&log.directory).map_err(storage_error("sync", &log.directory))?;
     }
-    let segment = Segment::new(first_sequence, accepted_before, Body::Disk(Some(file)));
+    let mut segment = Segment::new(first_sequence, accepted_before, Body::Disk(Some(file)));
+    segment.allocated = allocate;
     debug_assert_eq!(segment.bytes, SEGMENT_HEADER_LEN as u64);
     Ok(segment)
 }

@@ -11,9 +11,11 @@
 //!
 //! What it is not: it knows nothing of requests, retries or what a body means.
 
+mod abandoned;
 mod append;
 mod core;
 mod cursor;
+mod disk;
 mod endpoint;
 mod error;
 mod fetch;
@@ -29,11 +31,13 @@ mod segment;
 pub mod sim;
 mod stats;
 mod storage;
+mod time;
 
 pub use self::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
+pub use self::disk::DiskStorage;
 pub use self::error::SpoolError;
 pub use self::handle::{Settled, Spool, Ticket};
 pub use self::ledger::{LedgerSnapshot, Reason};
 pub use self::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
 pub use self::stats::{EndpointStats, LogStats, RecoveryReport, SpoolStats, StorageState};
-pub use self::storage::{DiskStorage, Storage};
+pub use self::storage::Storage;

@@ -7,14 +7,17 @@ pub struct SpoolOptions {
     /// free when the spool is opened, at most 4 GiB.
     pub max_bytes: Option<u64>,
     /// Bytes after which a segment is closed and the next begun (16 MiB). Less where the quota is small, so
-    /// that a full log loses a quarter of itself at most.
+    /// that a full log loses an eighth of itself at most. So much is set aside on the disk when one is begun.
     pub segment_bytes: u64,
     /// When written data is made durable against the loss of the machine.
     pub fsync: FsyncPolicy,
     /// How long to wait before the disk is tried again after it failed (1 s).
     pub retry_interval: Duration,
-    /// Bytes after which a cursor file is rewritten with what still matters (256 KiB).
+    /// Bytes after which a cursor file is rewritten with what still matters (256 KiB). Twice as much is
+    /// set aside on the disk for each.
     pub cursor_file_bytes: u64,
+    /// How long the backlog of an endpoint that takes no part is kept, by the age of its samples (24 h).
+    pub abandoned_after: Duration,
     /// Records of closed segments whose place is remembered for reading (32,768, 40 bytes each).
     pub index_records: usize,
 }
@@ -27,6 +30,7 @@ impl Default for SpoolOptions {
             fsync: FsyncPolicy::Never,
             retry_interval: Duration::from_secs(1),
             cursor_file_bytes: 256 << 10,
+            abandoned_after: Duration::from_secs(24 * 60 * 60),
             index_records: 32 << 10,
         }
     }

@@ -5,19 +5,21 @@ use promferry_model::{MemoryBudget, Timestamp};
 use super::core::{CURSOR_DIRECTORY, SpoolCore, key_hash, log_directory};
 use super::cursor::{self, CURSOR_HEADER, CursorRecord};
 use super::endpoint::{Amount, Attachment, Endpoint};
-use super::error::{SpoolError, storage_error};
+use super::error::{SpoolError, is_disk_trouble, storage_error};
 use super::ledger::Reason;
 use super::log::Log;
 use super::options::SpoolOptions;
-use super::persist::{LOG_KEY_FILE, set_aside_path};
+use super::persist::{LOG_KEY_FILE, Warned, set_aside_path};
 use super::segment::{Body, HeaderFound, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
 use super::stats::{RecoveryReport, StorageState};
 use super::storage::Storage;
+use super::time::Time;
 use crate::Counts;
 
 /// What is taken of a disk that is as good as full: it may empty.
 const MIN_MAX_BYTES: u64 = 1 << 20;
-const LOCK_FILE: &str = "lock";
+/// The lock file, at the storage's root.
+pub(super) const LOCK_FILE: &str = "lock";
 const SEGMENT_SUFFIX: &str = ".segment";
 const CURSOR_SUFFIX: &str = ".cursor";
 const LOG_PREFIX: &str = "log-";
@@ -37,11 +39,27 @@ impl<S: Storage> SpoolCore<S> {
         budget: MemoryBudget,
         now: Timestamp,
     ) -> Result<(Self, RecoveryReport), SpoolError> {
-        storage.lock(LOCK_FILE).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => SpoolError::Locked { path: LOCK_FILE.to_owned() },
-            _ => storage_error("lock", LOCK_FILE)(source),
-        })?;
-        storage.create_directory(CURSOR_DIRECTORY).map_err(storage_error("create", CURSOR_DIRECTORY))?;
+        let mut trouble = None;
+        let locked = match storage.lock(LOCK_FILE) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let holder = storage.lock_holder(LOCK_FILE);
+                return Err(SpoolError::Locked { path: LOCK_FILE.to_owned(), holder });
+            }
+            // It is taken before anything is written.
+            Err(error) if is_disk_trouble(&error) => {
+                trouble = Some(storage_error("lock", LOCK_FILE)(error));
+                false
+            }
+            Err(error) => return Err(storage_error("lock", LOCK_FILE)(error)),
+        };
+        match storage.create_directory(CURSOR_DIRECTORY) {
+            Err(error) if !is_disk_trouble(&error) => {
+                return Err(storage_error("create", CURSOR_DIRECTORY)(error));
+            }
+            Err(error) => trouble = Some(storage_error("create", CURSOR_DIRECTORY)(error)),
+            Ok(()) => {}
+        }
         let mut core = Self {
             storage,
             options,
@@ -50,14 +68,21 @@ impl<S: Storage> SpoolCore<S> {
             endpoints: Vec::new(),
             max_bytes: 0,
             state: StorageState::Healthy,
-            now,
+            time: Time::new(now),
+            locked,
             disk_full: false,
-            retry_at: Timestamp::MIN,
+            retry_at: i64::MIN,
             reads: 0,
-            synced_at: now,
+            synced_at: 0,
+            syncing: Vec::new(),
+            keep: Vec::new(),
+            warned: Warned::default(),
             settle_mismatches: 0,
             buffer: Vec::new(),
         };
+        if let Some(error) = &trouble {
+            core.note_failure(error);
+        }
         let mut report = RecoveryReport::default();
         core.read_cursors(&mut report)?;
         core.read_logs(&mut report)?;
@@ -85,10 +110,16 @@ impl<S: Storage> SpoolCore<S> {
     }
 
     fn read_cursors(&mut self, report: &mut RecoveryReport) -> Result<(), SpoolError> {
-        let names = self.storage.list(CURSOR_DIRECTORY).map_err(storage_error("list", CURSOR_DIRECTORY))?;
+        let names = self.list(CURSOR_DIRECTORY)?;
         for name in names.iter().filter(|name| name.ends_with(CURSOR_SUFFIX)) {
             let path = format!("{CURSOR_DIRECTORY}/{name}");
-            let (file, bytes) = self.read_whole(&path)?;
+            let (file, bytes) = match self.read_whole(&path) {
+                Ok(read) => read,
+                Err(error) => {
+                    self.pass_over_unreadable(&path, error, report)?;
+                    continue;
+                }
+            };
             let header = bytes.get(..CURSOR_HEADER_LEN).unwrap_or(&bytes);
             let ours = header.starts_with(&CURSOR_HEADER);
             let intact = header.len() == CURSOR_HEADER_LEN
@@ -96,7 +127,7 @@ impl<S: Storage> SpoolCore<S> {
                     == crc32c::crc32c(&header[..CURSOR_HEADER.len()]).to_le_bytes();
             let found = cursor::scan(bytes.get(CURSOR_HEADER_LEN..).unwrap_or_default());
             if (intact && !ours) || (!intact && found.records.is_empty() && !bytes.is_empty()) {
-                self.set_aside(&path, report)?;
+                self.set_aside(&path, report);
                 continue;
             }
             report.damaged += found.damaged + u64::from(!intact);
@@ -114,7 +145,7 @@ impl<S: Storage> SpoolCore<S> {
     }
 
     fn read_logs(&mut self, report: &mut RecoveryReport) -> Result<(), SpoolError> {
-        let names = self.storage.list(".").map_err(storage_error("list", "."))?;
+        let names = self.list(".")?;
         for directory in names {
             let Some(hash) = directory.strip_prefix(LOG_PREFIX).and_then(|h| u64::from_str_radix(h, 16).ok())
             else {
@@ -139,6 +170,7 @@ impl<S: Storage> SpoolCore<S> {
             Ok((_, bytes)) => String::from_utf8(bytes).ok().filter(|key| key_hash(key) == hash),
             Err(_) => None,
         };
+        // Without its key the log is found by its directory's name.
         let mut log = Log::new(key.unwrap_or_default(), hash, directory);
         let number = self.logs.len();
         for endpoint in &mut self.endpoints {
@@ -163,16 +195,22 @@ impl<S: Storage> SpoolCore<S> {
         log: &mut Log<S::File>,
         report: &mut RecoveryReport,
     ) -> Result<Vec<SegmentFile<S::File>>, SpoolError> {
-        let names = self.storage.list(&log.directory).map_err(storage_error("list", &log.directory))?;
+        let names = self.list(&log.directory)?;
         let mut files = Vec::new();
         for name in names {
             let Some(number) = name.strip_suffix(SEGMENT_SUFFIX) else { continue };
             let Ok(named) = u64::from_str_radix(number, 16) else { continue };
             let path = format!("{}/{name}", log.directory);
-            let file = self.storage.open(&path).map_err(storage_error("open", &path))?;
-            let length = self.storage.len(&file).map_err(storage_error("read", &path))?;
             let mut header = [0; SEGMENT_HEADER_LEN];
-            let read = self.storage.read_at(&file, 0, &mut header).map_err(storage_error("read", &path))?;
+            let opened = self.read_start(&path, &mut header);
+            let (file, length, read) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    self.pass_over_unreadable(&path, error, report)?;
+                    log.next_sequence = log.next_sequence.max(named + 1);
+                    continue;
+                }
+            };
             let header = match SegmentHeader::decode(&header) {
                 // Shorter than that, its creation was cut off.
                 _ if read < SEGMENT_HEADER_LEN => None,
@@ -186,7 +224,10 @@ impl<S: Storage> SpoolCore<S> {
                     None
                 }
                 HeaderFound::Valid(_) | HeaderFound::Unknown => {
-                    self.set_aside(&path, report)?;
+                    if !self.set_aside(&path, report) {
+                        // A new segment must not take its name.
+                        log.next_sequence = log.next_sequence.max(named + 1);
+                    }
                     continue;
                 }
             };
@@ -215,11 +256,20 @@ impl<S: Storage> SpoolCore<S> {
         if header.is_none() && scanned.records.is_empty() {
             // Nothing of a scrape is in it.
             report.torn_bytes += length;
-            return self.storage.remove(&path).map_err(storage_error("remove", &path));
+            if let Err(error) = self.storage.remove(&path) {
+                // A segment of this name replaces it.
+                self.note_failure(&storage_error("remove", &path)(error));
+            }
+            return Ok(());
         }
+        let mut grows = end.is_none() && header.is_some();
         if end.is_none() && length > scanned.end {
             report.torn_bytes += length - scanned.end;
-            self.storage.truncate(&file, scanned.end).map_err(storage_error("truncate", &path))?;
+            if let Err(error) = self.storage.truncate(&file, scanned.end) {
+                // The next segment's first sequence tells where this one ends.
+                self.note_failure(&storage_error("truncate", &path)(error));
+                grows = false;
+            }
         }
         report.segments += 1;
         log.accepted = scanned.accepted;
@@ -243,7 +293,7 @@ impl<S: Storage> SpoolCore<S> {
         if end.is_some() {
             segment.close(&mut self.storage);
         } else {
-            log.growing = header.is_some();
+            log.growing = grows;
         }
         log.segments.push_back(segment);
         Ok(())
@@ -328,11 +378,59 @@ impl<S: Storage> SpoolCore<S> {
         Ok((file, bytes))
     }
 
-    fn set_aside(&mut self, path: &str, report: &mut RecoveryReport) -> Result<(), SpoolError> {
+    fn read_start(
+        &mut self,
+        path: &str,
+        header: &mut [u8; SEGMENT_HEADER_LEN],
+    ) -> Result<(S::File, u64, usize), SpoolError> {
+        let file = self.storage.open(path).map_err(storage_error("open", path))?;
+        let length = self.storage.len(&file).map_err(storage_error("read", path))?;
+        let read = self.storage.read_at(&file, 0, header).map_err(storage_error("read", path))?;
+        Ok((file, length, read))
+    }
+
+    /// The names in a directory; none where a disk in trouble did not let it be created.
+    fn list(&mut self, directory: &str) -> Result<Vec<String>, SpoolError> {
+        match self.storage.list(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed.map_err(storage_error("list", directory)),
+        }
+    }
+
+    /// Leaves a file alone that the disk does not give back: it may be readable one day.
+    fn pass_over_unreadable(
+        &mut self,
+        path: &str,
+        error: SpoolError,
+        report: &mut RecoveryReport,
+    ) -> Result<(), SpoolError> {
+        match error {
+            SpoolError::Storage { source, .. } if is_disk_trouble(&source) => {
+                tracing::error!("the spool's {path:?} can't be read and is set aside: {source}");
+                report.damaged += 1;
+                self.set_aside(path, report);
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    /// Renames a file that is not understood; says whether that went well. Where it did not, the file is kept
+    /// from being written over.
+    fn set_aside(&mut self, path: &str, report: &mut RecoveryReport) -> bool {
         let aside = set_aside_path(path);
-        self.storage.rename(path, &aside).map_err(storage_error("rename", path))?;
-        report.set_aside.push(aside);
-        Ok(())
+        match self.storage.rename(path, &aside) {
+            Ok(()) => {
+                report.set_aside.push(aside);
+                true
+            }
+            Err(error) => {
+                self.note_failure(&storage_error("rename", path)(error));
+                self.keep.push(path.to_owned());
+                report.set_aside.push(path.to_owned());
+                false
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::storage::Storage;
 use crate::{Lane, LaneSet};
 
 /// Segments a log's quota holds at least, so that dropping the oldest costs no more than this part of it.
-const SEGMENTS_IN_QUOTA: u64 = 4;
+const SEGMENTS_IN_QUOTA: u64 = 8;
 
 impl<S: Storage> SpoolCore<S> {
     /// Bytes each log may take.
@@ -23,15 +23,22 @@ impl<S: Storage> SpoolCore<S> {
     /// Drops the log's oldest segments while it takes more than its quota.
     pub(super) fn enforce_quota(&mut self, log: usize) {
         let quota = self.quota();
-        while self.logs[log].segments.len() > 1 && self.logs[log].bytes() > quota {
+        while self.logs[log].segments.len() > 1 && self.logs[log].allocated_bytes() > quota {
+            let bytes = self.logs[log].segments.front().map_or(0, |oldest| oldest.bytes);
+            self.warn_of_full_log(log, bytes);
             self.evict_oldest(log);
         }
     }
 
     /// Drops what is too old for the endpoint without reading it, segment by segment.
     pub(super) fn expire(&mut self, endpoint: usize) {
-        let Some(limit) = self.endpoints[endpoint].options.sample_age_limit else { return };
-        let oldest = self.now.saturating_sub(limit).as_millis();
+        let known = &self.endpoints[endpoint];
+        let (limit, reason) = if known.attached {
+            (known.options.sample_age_limit, Reason::TOO_OLD)
+        } else {
+            (Some(self.options.abandoned_after), Reason::ABANDONED)
+        };
+        let Some(oldest) = limit.map(|limit| self.time.oldest(limit)) else { return };
         for attachment in 0..self.endpoints[endpoint].attachments.len() {
             let stretch = &self.endpoints[endpoint].attachments[attachment];
             let Some(log) = stretch.log else { continue };
@@ -39,7 +46,7 @@ impl<S: Storage> SpoolCore<S> {
             // From the oldest on, up to the first that still has something to send.
             while self.logs[log].segments.get(at).is_some_and(|segment| segment.max_timestamp < oldest) {
                 let last = self.logs[log].segments[at].end_sequence;
-                self.decide_unfetched(endpoint, attachment, at, &Reason::TOO_OLD);
+                self.decide_unfetched(endpoint, attachment, at, &reason);
                 at = self.logs[log].segment_after(last);
             }
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use promferry_model::Reservation;
 
+use super::error::is_disk_trouble;
 use super::record::{HEADER_LEN, RecordHeader, RecordMeta};
 use super::storage::Storage;
 use crate::{Counts, Fragment, LaneSet};
@@ -78,6 +79,9 @@ impl SegmentHeader {
     }
 }
 
+/// Reads of a segment that may fail before what can't be read of it is given up.
+const MAX_READ_FAILURES: u8 = 5;
+
 /// Consecutive records of one log.
 pub(super) struct Segment<F> {
     pub(super) first_sequence: u64,
@@ -98,6 +102,14 @@ pub(super) struct Segment<F> {
     pub(super) index: Option<Vec<RecordMeta>>,
     /// When it was last read from, in reads.
     pub(super) read_at: u64,
+    /// Bytes that are set aside for it on the disk while it grows.
+    pub(super) allocated: u64,
+    /// When its page cache is to be given back, by the steady clock.
+    pub(super) release_at: Option<i64>,
+    /// Reads of it that failed.
+    pub(super) read_failures: u8,
+    /// When it is read again after a failure, by the steady clock.
+    pub(super) read_retry_at: Option<i64>,
 }
 
 pub(super) enum Body<F> {
@@ -123,7 +135,30 @@ impl<F> Segment<F> {
             body,
             index: Some(Vec::new()),
             read_at: 0,
+            allocated: 0,
+            release_at: None,
+            read_failures: 0,
+            read_retry_at: None,
         }
+    }
+
+    /// Notes that it could not be read at `steady`; says whether to wait and try again. One that fails again and
+    /// again must not hold up its lanes: from then on what can't be read is given up at once.
+    pub(super) fn note_read_failure(&mut self, steady: i64, retry_interval: i64) -> bool {
+        self.read_failures = self.read_failures.saturating_add(1);
+        let again = self.read_failures < MAX_READ_FAILURES;
+        self.read_retry_at = again.then_some(steady.saturating_add(retry_interval));
+        again
+    }
+
+    /// Whether reading it failed so often that the next failure is taken as final.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.read_failures + 1 >= MAX_READ_FAILURES
+    }
+
+    /// Whether a read failed so recently that it is not tried again yet.
+    pub(super) fn waits_to_be_read(&self, steady: i64) -> bool {
+        self.read_retry_at.is_some_and(|at| steady < at)
     }
 
     pub(super) fn contains(&self, sequence: u64) -> bool {
@@ -199,7 +234,7 @@ pub(super) fn scan<S: Storage>(
     accepted: Counts,
     tail: bool,
 ) -> io::Result<Scan> {
-    let mut window = Window::default();
+    let mut window = Window { length, ..Window::default() };
     let start = SEGMENT_HEADER_LEN as u64;
     let mut state =
         Scan { end: start, accepted, min_timestamp: i64::MAX, max_timestamp: i64::MIN, ..Scan::default() };
@@ -265,7 +300,13 @@ fn gap(accepted: Counts, before: [u32; 3]) -> Counts {
 struct Window {
     start: u64,
     bytes: Vec<u8>,
+    /// Of the file.
+    length: u64,
+    failures: u32,
 }
+
+/// Reads of a file's parts that may fail before the rest is given up: a dying disk takes its time for each.
+const MAX_FAILED_PARTS: u32 = 16;
 
 impl Window {
     /// At least a header's bytes at `offset` where the file has them. Ahead of time only as much is read as
@@ -279,10 +320,21 @@ impl Window {
     ) -> io::Result<&[u8]> {
         let end = self.start + self.bytes.len() as u64;
         if offset < self.start || offset + HEADER_LEN as u64 > end {
+            self.bytes.clear();
             self.bytes.resize(if every_byte { 64 << 10 } else { 4 << 10 }, 0);
-            let read = storage.read_at(file, offset, &mut self.bytes)?;
-            self.bytes.truncate(read);
             self.start = offset;
+            match storage.read_at(file, offset, &mut self.bytes) {
+                Ok(read) => self.bytes.truncate(read),
+                // What can't be read is as good as damaged: it costs itself and not what follows.
+                Err(error) if is_disk_trouble(&error) => {
+                    self.failures += 1;
+                    let left = self.length.saturating_sub(offset);
+                    let lost = if self.failures < MAX_FAILED_PARTS { left.min(4 << 10) } else { left };
+                    self.bytes.clear();
+                    self.bytes.resize(usize::try_from(lost).unwrap_or(usize::MAX), 0);
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(&self.bytes[(offset - self.start) as usize..])
     }

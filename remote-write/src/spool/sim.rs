@@ -10,16 +10,17 @@
 //! let open = || SpoolCore::open(disk.storage(), SpoolOptions::default(), MemoryBudget::unlimited(), now);
 //! let (mut spool, _) = open().unwrap();
 //! disk.crash_after(1);
-//! assert!(spool.open_log("v1").is_err());
+//! spool.open_log("v1").unwrap();
 //! drop(spool);
 //! disk.restart();
-//! let (mut spool, _) = open().unwrap();
-//! assert!(spool.open_log("v1").is_ok());
+//! let (spool, _) = open().unwrap();
+//! assert!(spool.stats().logs.is_empty()); // nothing of it had reached the disk
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use promferry_model::Rng;
 
@@ -47,10 +48,18 @@ struct Disk {
     failures: BTreeMap<u64, io::ErrorKind>,
     writes_fail: Option<io::ErrorKind>,
     capacity: Option<u64>,
+    /// Files whose reading fails.
+    unreadable: BTreeSet<String>,
+    no_allocation: bool,
+    /// How long the next call that writes takes.
+    stall: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Content {
+    path: String,
+    /// What is set aside for it.
+    allocated: u64,
     now: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
@@ -120,6 +129,21 @@ impl SimDisk {
         self.disk().capacity = bytes;
     }
 
+    /// Reading this file fails from now on, as on a disk with a bad spot.
+    pub fn fail_reads(&self, path: &str) {
+        self.disk().unreadable.insert(path.to_owned());
+    }
+
+    /// Space can't be set aside, as on some network file systems: then writes find a disk that is full.
+    pub fn without_allocation(&self) {
+        self.disk().no_allocation = true;
+    }
+
+    /// The next call that writes takes so long, as on a disk that stalls.
+    pub fn stall(&self, time: Duration) {
+        self.disk().stall = Some(time);
+    }
+
     /// The process ended, however: everything that was written is there.
     pub fn restart(&self) {
         let mut disk = self.disk();
@@ -172,7 +196,8 @@ impl SimDisk {
     pub fn put(&self, path: &str, bytes: &[u8]) {
         let mut disk = self.disk();
         let file = disk.files.len();
-        disk.files.push(Content { now: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        let (now, durable) = (bytes.to_vec(), bytes.to_vec());
+        disk.files.push(Content { path: path.to_owned(), now, durable, ..Content::default() });
         disk.entries.insert(path.to_owned(), file);
         disk.durable_entries.insert(path.to_owned(), file);
         if let Some((directory, _)) = path.rsplit_once('/') {
@@ -207,6 +232,9 @@ impl Disk {
     /// Counts a call and says whether it may go on.
     fn call(&mut self, writes: bool) -> io::Result<Allowed> {
         self.calls += 1;
+        if let Some(time) = self.stall.take_if(|_| writes) {
+            std::thread::sleep(time);
+        }
         let crash = || io::Error::other("the simulated machine has crashed");
         if self.crash_after.is_some_and(|last| self.calls > last) {
             let half = self.torn && !self.crashed;
@@ -242,7 +270,7 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        self.entries.values().map(|&file| self.files[file].now.len() as u64).sum()
+        self.entries.values().map(|&file| self.files[file].taken()).sum()
     }
 }
 
@@ -291,7 +319,7 @@ impl Storage for SimStorage {
         let mut disk = self.disk.disk();
         disk.whole_call(true)?;
         let file = disk.files.len();
-        disk.files.push(Content::default());
+        disk.files.push(Content { path: path.to_owned(), ..Content::default() });
         disk.change_entry(path, Some(file));
         Ok(SimFile(file))
     }
@@ -308,9 +336,28 @@ impl Storage for SimStorage {
         Ok(disk.files[file.0].now.len() as u64)
     }
 
+    fn allocate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
+        let mut disk = self.disk.disk();
+        disk.whole_call(true)?;
+        if disk.no_allocation {
+            return Ok(());
+        }
+        let more = length.saturating_sub(disk.files[file.0].taken());
+        if disk.capacity.is_some_and(|capacity| disk.used() + more > capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let content = &mut disk.files[file.0];
+        content.allocated = content.allocated.max(length);
+        Ok(())
+    }
+
     fn read_at(&mut self, file: &SimFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        const EIO: i32 = 5;
         let mut disk = self.disk.disk();
         disk.whole_call(false)?;
+        if disk.unreadable.contains(&disk.files[file.0].path) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let content = disk.files[file.0].now.get(offset as usize..).unwrap_or_default();
         let read = content.len().min(buffer.len());
         buffer[..read].copy_from_slice(&content[..read]);
@@ -322,8 +369,8 @@ impl Storage for SimStorage {
         let allowed = disk.call(true)?;
         let mut fits = bytes.len();
         if let Some(capacity) = disk.capacity {
-            let grows = (offset + bytes.len() as u64).saturating_sub(disk.files[file.0].now.len() as u64);
-            let over = (disk.used() + grows).saturating_sub(capacity);
+            let grows = (offset + bytes.len() as u64).saturating_sub(disk.files[file.0].taken());
+            let over = (disk.used() + grows).saturating_sub(capacity).min(grows);
             fits -= (over as usize).min(fits);
         }
         if matches!(allowed, Allowed::Half(_)) {
@@ -344,6 +391,7 @@ impl Storage for SimStorage {
         disk.whole_call(true)?;
         let content = &mut disk.files[file.0];
         content.now.resize(length as usize, 0);
+        content.allocated = 0;
         content.unsynced.push(Change::Truncate(length));
         Ok(())
     }
@@ -375,6 +423,7 @@ impl Storage for SimStorage {
         let mut disk = self.disk.disk();
         disk.whole_call(true)?;
         let file = disk.find(from)?;
+        disk.files[file].path = to.to_owned();
         disk.change_entry(to, Some(file));
         disk.change_entry(from, None);
         Ok(())
@@ -395,6 +444,13 @@ impl Storage for SimStorage {
     }
 
     fn release_cache(&mut self, _: &SimFile) {}
+}
+
+impl Content {
+    /// What it takes of the disk.
+    fn taken(&self) -> u64 {
+        self.allocated.max(self.now.len() as u64)
+    }
 }
 
 impl Drop for SimStorage {

@@ -1,6 +1,9 @@
 use promferry_model::Timestamp;
 
+use super::core::SpoolCore;
+use super::endpoint::{Amount, Attachment, Endpoint};
 use super::ledger::LedgerSnapshot;
+use super::storage::Storage;
 use crate::Counts;
 
 /// What there is in a spool.
@@ -86,4 +89,58 @@ pub struct RecoveryReport {
     pub set_aside: Vec<String>,
     /// Keys of endpoints that have a cursor, with what is pending for them.
     pub endpoints: Vec<(String, Counts)>,
+}
+
+impl<S: Storage> SpoolCore<S> {
+    /// What there is, for metrics and pages.
+    pub fn stats(&self) -> SpoolStats {
+        let quota = self.quota();
+        let logs = self.logs.iter().map(|log| LogStats {
+            key: log.key.clone(),
+            segments: log.segments.len(),
+            bytes: log.bytes(),
+            memory_bytes: log.memory_bytes(),
+            max_bytes: quota,
+            accepted: log.accepted,
+        });
+        let endpoints = self.endpoints.iter().filter(|endpoint| !endpoint.forgotten).map(|endpoint| {
+            let mut pending = Amount::default();
+            for attachment in &endpoint.attachments {
+                pending.add(attachment.pending());
+            }
+            EndpointStats {
+                key: endpoint.key.clone(),
+                attached: endpoint.attached,
+                pending_fragments: pending.records,
+                pending_bytes: pending.bytes,
+                oldest_pending: self.oldest_pending(endpoint),
+                ledger: endpoint.ledger(|log| self.logs[log].accepted),
+            }
+        });
+        SpoolStats {
+            logs: logs.collect(),
+            endpoints: endpoints.collect(),
+            storage: self.state.clone(),
+            settle_mismatches: self.settle_mismatches,
+        }
+    }
+
+    fn oldest_pending(&self, endpoint: &Endpoint<S::File>) -> Option<Timestamp> {
+        let of_attachment = |attachment: &Attachment| {
+            let log = &self.logs[attachment.log?];
+            let of_segment = |sequence: u64| {
+                log.segments.get(log.segment_after(sequence)).map(|segment| segment.min_timestamp)
+            };
+            attachment
+                .lanes
+                .iter()
+                .filter_map(|lane| match lane.open.front() {
+                    Some(entry) => Some(entry.oldest_timestamp),
+                    None if lane.unfetched.records > 0 => of_segment(lane.next),
+                    None => None,
+                })
+                .min()
+        };
+        endpoint.attachments.iter().filter_map(of_attachment).min().map(Timestamp::from_millis)
+    }
 }

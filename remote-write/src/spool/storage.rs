@@ -1,7 +1,5 @@
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// Files under one root, as the spool uses them: named by paths relative to it, written and read at offsets.
 ///
@@ -16,6 +14,12 @@ pub trait Storage: Send + 'static {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when another process holds it.
     fn lock(&mut self, path: &str) -> io::Result<()>;
+
+    /// Who holds the lock, as far as it is known: for the error that a second process gets.
+    fn lock_holder(&mut self, path: &str) -> Option<String> {
+        let _ = path;
+        None
+    }
 
     /// The names in a directory, sorted.
     fn list(&mut self, directory: &str) -> io::Result<Vec<String>>;
@@ -35,6 +39,13 @@ pub trait Storage: Send + 'static {
     /// The file's length in bytes.
     fn len(&mut self, file: &Self::File) -> io::Result<u64>;
 
+    /// Sets space aside for the file's first `length` bytes without changing its length, so that a disk without
+    /// room is found before anything is written. Does nothing where the file system has no such thing.
+    fn allocate(&mut self, file: &Self::File, length: u64) -> io::Result<()> {
+        let _ = (file, length);
+        Ok(())
+    }
+
     /// Reads at `offset` until the buffer is full or the file ends; returns how many bytes were read.
     fn read_at(&mut self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
@@ -46,6 +57,13 @@ pub trait Storage: Send + 'static {
 
     /// Makes the file's content durable.
     fn sync(&mut self, file: &Self::File) -> io::Result<()>;
+
+    /// Begins to make the file's content durable and does not wait for it: the answer comes through the channel.
+    /// `None` where that can't be done; then [`sync`](Self::sync) has to do.
+    fn sync_in_background(&mut self, file: &Self::File) -> Option<mpsc::Receiver<io::Result<()>>> {
+        let _ = file;
+        None
+    }
 
     /// Makes the directory's entries durable.
     fn sync_directory(&mut self, directory: &str) -> io::Result<()>;
@@ -61,127 +79,4 @@ pub trait Storage: Send + 'static {
 
     /// Tells that the file's content is not needed in memory soon.
     fn release_cache(&mut self, file: &Self::File);
-}
-
-/// A directory of the file system.
-#[derive(Debug)]
-pub struct DiskStorage {
-    root: PathBuf,
-    lock: Option<File>,
-}
-
-impl DiskStorage {
-    /// Storage under this directory, which is created where it is missing.
-    ///
-    /// # Errors
-    /// When the directory can't be created.
-    pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let root = root.into();
-        fs::create_dir_all(&root)?;
-        Ok(Self { root, lock: None })
-    }
-
-    /// The directory.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    fn path(&self, relative: &str) -> PathBuf {
-        self.root.join(relative)
-    }
-}
-
-impl Storage for DiskStorage {
-    type File = File;
-
-    fn lock(&mut self, path: &str) -> io::Result<()> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.path(path))?;
-        match file.try_lock() {
-            Ok(()) => {
-                self.lock = Some(file);
-                Ok(())
-            }
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-
-    fn list(&mut self, directory: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.path(directory))? {
-            // A name that isn't UTF-8 is none of ours.
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    fn create_directory(&mut self, directory: &str) -> io::Result<()> {
-        fs::create_dir_all(self.path(directory))
-    }
-
-    fn remove_directory(&mut self, directory: &str) -> io::Result<()> {
-        fs::remove_dir(self.path(directory))
-    }
-
-    fn create(&mut self, path: &str) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path(path))
-    }
-
-    fn open(&mut self, path: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.path(path))
-    }
-
-    fn len(&mut self, file: &File) -> io::Result<u64> {
-        Ok(file.metadata()?.len())
-    }
-
-    fn read_at(&mut self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut read = 0;
-        while read < buffer.len() {
-            match file.read_at(&mut buffer[read..], offset + read as u64) {
-                Ok(0) => break,
-                Ok(n) => read += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(read)
-    }
-
-    fn write_at(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        file.write_all_at(bytes, offset)
-    }
-
-    fn truncate(&mut self, file: &File, length: u64) -> io::Result<()> {
-        file.set_len(length)
-    }
-
-    fn sync(&mut self, file: &File) -> io::Result<()> {
-        file.sync_data()
-    }
-
-    fn sync_directory(&mut self, directory: &str) -> io::Result<()> {
-        File::open(self.path(directory))?.sync_all()
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path(from), self.path(to))
-    }
-
-    fn remove(&mut self, path: &str) -> io::Result<()> {
-        fs::remove_file(self.path(path))
-    }
-
-    fn free_space(&mut self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    fn release_cache(&mut self, file: &File) {
-        // Advice only: without it the pages go when something else needs the memory.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    }
 }

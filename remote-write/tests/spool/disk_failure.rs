@@ -23,7 +23,10 @@ struct Spooled {
 
 impl Spooled {
     fn new(fsync: FsyncPolicy, budget: MemoryBudget) -> Self {
-        let disk = SimDisk::new();
+        Self::on(SimDisk::new(), fsync, budget)
+    }
+
+    fn on(disk: SimDisk, fsync: FsyncPolicy, budget: MemoryBudget) -> Self {
         let now = Timestamp::from_millis(1_000_000);
         let (core, log, endpoint) = open(&disk, fsync, budget, now);
         Self { disk, core, log, endpoint, now, next: 0 }
@@ -173,7 +176,10 @@ fn without_any_memory_scrapes_are_refused_by_name_and_counted() {
 #[test]
 fn a_write_that_is_cut_short_leaves_no_half_scrape() {
     for capacity in 0..900 {
-        let mut s = Spooled::new(FsyncPolicy::Never, MemoryBudget::unlimited());
+        let disk = SimDisk::new();
+        // Otherwise the space for the segment would have been set aside.
+        disk.without_allocation();
+        let mut s = Spooled::on(disk, FsyncPolicy::Never, MemoryBudget::unlimited());
         s.append().unwrap();
         let used: usize = s.disk.files().values().map(Vec::len).sum();
         s.disk.set_capacity(Some(used as u64 + capacity));

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod abandoned;
 mod corruption;
 mod crash;
 mod disk_failure;
 mod model;
 mod reading;
 mod shell;
+mod trouble;
 mod world;

@@ -1,0 +1,123 @@
+//! Endpoints that left the configuration: kept for a while, delivered by hand, or given up.
+
+use std::time::Duration;
+
+use promferry_model::{MemoryBudget, Timestamp};
+use promferry_remote_write::spool::sim::{SimDisk, SimStorage};
+use promferry_remote_write::spool::{EndpointOptions, Reason, SpoolCore, SpoolError, SpoolOptions};
+use promferry_remote_write::{Counts, LaneSet};
+
+use crate::world::{fragment, id_of, sum};
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+fn options() -> SpoolOptions {
+    SpoolOptions {
+        segment_bytes: 1_500,
+        abandoned_after: Duration::from_secs(600),
+        ..SpoolOptions::default()
+    }
+}
+
+fn open(disk: &SimDisk) -> SpoolCore<SimStorage> {
+    SpoolCore::open(disk.storage(), options(), MemoryBudget::unlimited(), NOW).unwrap().0
+}
+
+/// Two endpoints of one log with twenty records, none of them sent; then a process that has only one of them.
+fn left_behind(disk: &SimDisk, samples_at: i64) -> SpoolCore<SimStorage> {
+    let mut core = open(disk);
+    let log = core.open_log("x").unwrap();
+    for key in ["gone", "amp"] {
+        core.attach(key, log, EndpointOptions::default()).unwrap();
+    }
+    for id in 0..20 {
+        core.append_all(NOW, &[(log, vec![fragment(id, samples_at)])]).unwrap();
+    }
+    drop(core);
+    let mut core = open(disk);
+    let log = core.open_log("x").unwrap();
+    let amp = core.attach("amp", log, EndpointOptions::default()).unwrap();
+    for id in 20..24 {
+        core.append_all(NOW, &[(log, vec![fragment(id, NOW.as_millis())])]).unwrap();
+    }
+    let fetched = core.fetch(NOW, amp, LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(fetched.len(), 24);
+    for f in fetched {
+        core.settle(amp, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+    }
+    core
+}
+
+fn keys(core: &SpoolCore<SimStorage>) -> Vec<String> {
+    core.stats().endpoints.into_iter().map(|endpoint| endpoint.key).collect()
+}
+
+fn segments(disk: &SimDisk) -> usize {
+    disk.files().keys().filter(|path| path.ends_with(".segment")).count()
+}
+
+#[test]
+fn what_left_the_configuration_is_kept_by_age_and_then_given_up_and_counted() {
+    let disk = SimDisk::new();
+    let mut core = left_behind(&disk, NOW.as_millis() - 590_000);
+    core.maintain(NOW);
+    let gone = |core: &SpoolCore<SimStorage>| core.stats().endpoints.into_iter().find(|e| e.key == "gone");
+    assert_eq!(gone(&core).unwrap().ledger.pending, sum(&(0..20).collect::<Vec<_>>()));
+    for second in 0..20 {
+        core.maintain(NOW.saturating_add(Duration::from_secs(second)));
+    }
+    let ledger = gone(&core).unwrap().ledger;
+    assert!(ledger.balances(), "{ledger:?}");
+    // A segment that holds something younger as well is kept for it.
+    assert!(ledger.dropped_for(&Reason::ABANDONED).samples > 0 && segments(&disk) <= 2, "{ledger:?}");
+    for second in 20..1_300 {
+        core.maintain(NOW.saturating_add(Duration::from_secs(second)));
+    }
+    assert_eq!(keys(&core), ["amp"], "nothing of it is left");
+    assert_eq!(disk.files().keys().filter(|path| path.ends_with(".cursor")).count(), 1);
+    drop(core);
+    assert_eq!(keys(&open(&disk)), ["amp"]);
+}
+
+#[test]
+fn one_that_is_given_up_by_hand_leaves_nothing_and_hurts_no_other() {
+    let disk = SimDisk::new();
+    let mut core = left_behind(&disk, NOW.as_millis());
+    assert!(segments(&disk) > 3);
+    assert!(matches!(core.forget("amp"), Err(SpoolError::InUse { .. })));
+    assert!(matches!(core.forget("unheard of"), Err(SpoolError::Unknown { .. })));
+    assert_eq!(core.forget("gone").unwrap(), sum(&(0..20).collect::<Vec<_>>()));
+    assert!(matches!(core.forget("gone"), Err(SpoolError::Unknown { .. })));
+    assert_eq!((keys(&core), segments(&disk)), (vec!["amp".to_owned()], 1));
+    let log = core.open_log("x").unwrap();
+    // It may come back; it then begins anew.
+    let back = core.attach("gone", log, EndpointOptions::default()).unwrap();
+    core.append_all(NOW, &[(log, vec![fragment(24, 1)])]).unwrap();
+    let fetched = core.fetch(NOW, back, LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(fetched.iter().map(|f| id_of(&f.fragment)).collect::<Vec<_>>(), [24]);
+    drop(core);
+    let core = open(&disk);
+    assert!(core.stats().endpoints.iter().all(|endpoint| endpoint.ledger.balances()));
+    assert_eq!(keys(&core).len(), 2);
+}
+
+#[test]
+fn one_that_is_adopted_gets_what_waits_for_it_in_order_and_nothing_new() {
+    let disk = SimDisk::new();
+    drop(left_behind(&disk, NOW.as_millis()));
+    let mut core = open(&disk);
+    let log = core.open_log("x").unwrap();
+    assert!(matches!(core.adopt("unheard of", EndpointOptions::default()), Err(SpoolError::Unknown { .. })));
+    let gone = core.adopt("gone", EndpointOptions::default()).unwrap();
+    core.append_all(NOW, &[(log, vec![fragment(30, 1)])]).unwrap();
+    let fetched = core.fetch(NOW, gone, LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(fetched.iter().map(|f| id_of(&f.fragment)).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    for f in fetched {
+        core.settle(gone, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+    }
+    let ledger = core.ledger(gone).unwrap();
+    assert!(ledger.balances() && ledger.pending.is_zero(), "{ledger:?}");
+    assert_eq!(ledger.dropped_total(), Counts::default());
+    drop(core);
+    assert_eq!(open(&disk).stats().endpoints.iter().find(|e| e.key == "gone").unwrap().ledger, ledger);
+}
