@@ -165,6 +165,8 @@ remote_write:
     sigv4: {region: eu-west-1, role_arn: 'arn:aws:iam::123456789012:role/remote-write'}
     protobuf_message: auto
     queue_config: {max_samples_per_send: 1000, max_shards: 200, capacity: 2500, batch_send_deadline: 500ms}
+    active_series_limit: 2000000
+    samples_per_second_limit: 70000
     write_relabel_configs:
       - {source_labels: [__name__], regex: 'go_.*', action: drop}
   - url: http://localhost:9090/api/v1/write
@@ -185,6 +187,9 @@ remote_write:
     assert_eq!(amp.sigv4.as_ref().and_then(|sigv4| sigv4.region.as_deref()), Some("eu-west-1"));
     assert_eq!(amp.write.queue_config.batch_send_deadline, PromDuration::from_millis(500));
     assert_eq!(amp.write.write_relabel_configs[0].action, Action::Drop);
+    assert_eq!((amp.write.active_series_limit, amp.write.samples_per_second_limit), (2_000_000, 70_000));
+    let minutes = |n: u64| Some(std::time::Duration::from_secs(60 * n));
+    assert_eq!((amp.write.sample_age_limit(), local.write.sample_age_limit()), (minutes(55), None));
     // Off unless set, for remote write alone.
     assert_eq!((amp.http.enable_http2, local.http.enable_http2), (false, true));
     assert_eq!(amp.write.protobuf_message, ProtobufMessage::Auto);

@@ -183,6 +183,24 @@ fn ten_errors_and_more() {
         ),
         (
             Value,
+            endpoint("    active_series_limit: 2M\n"),
+            "3:26: expected a whole number, found \"2M\" in remote_write[0].active_series_limit",
+        ),
+        (
+            Value,
+            endpoint("    samples_per_second_limit: -1\n"),
+            "3:31: expected a whole number of at least 0, found -1 in \
+             remote_write[0].samples_per_second_limit",
+        ),
+        (
+            UnknownKey,
+            endpoint("    active_series_limits: 1\n"),
+            "3:5: unknown key \"active_series_limits\" in remote_write[0] (did you mean \
+             \"active_series_limit\"?)",
+        ),
+        (Value, endpoint("    queue_config: {sample_age_limit: 55}\n"), ""),
+        (
+            Value,
             endpoint("    write_relabel_configs: [{action: drop}, {regex: 'a**', action: keep}]\n"),
             "3:53: invalid regex \"a**\": invalid nested repetition operator: ** in \
              remote_write[0].write_relabel_configs[1].regex",

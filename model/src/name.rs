@@ -39,6 +39,7 @@ impl NameValidation {
 pub enum EscapingScheme {
     /// Names go as they are.
     #[default]
+    #[cfg_attr(feature = "serde", serde(rename = "allow-utf-8"))]
     AllowUtf8,
     /// Every character that is not legacy-valid becomes `_`.
     Underscores,

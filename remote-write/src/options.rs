@@ -1,6 +1,7 @@
 mod redacted;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use promferry_model::PromDuration;
 use promferry_relabel::RelabelConfig;
@@ -52,6 +53,15 @@ pub struct RemoteWriteConfig {
     /// Whether and how often 1.0's metadata requests are sent. Without a value all is zero: none are sent.
     #[serde(deserialize_with = "null_is_zero_metadata")]
     pub metadata_config: MetadataConfig,
+    /// How many series the endpoint takes at once, 0 for any number: from 80 % on there are warnings that name
+    /// the jobs with the most. Nothing is dropped for it. Not one of Prometheus' keys.
+    #[serde(deserialize_with = "null_default")]
+    pub active_series_limit: u64,
+    /// How many samples a second the endpoint takes, 0 for any number: from 80 % on, as a mean over a minute,
+    /// there are warnings that name the jobs with the most. Nothing is dropped for it. Not one of Prometheus'
+    /// keys.
+    #[serde(deserialize_with = "null_default")]
+    pub samples_per_second_limit: u64,
 }
 
 /// Prometheus' `protobuf_message`.
@@ -99,9 +109,10 @@ pub struct QueueConfig {
     /// Accepted for compatibility: 429 is always retried here.
     #[serde(deserialize_with = "null_default")]
     pub retry_on_http_429: bool,
-    /// Samples older than this are dropped and counted; 0 means no limit.
-    #[serde(deserialize_with = "null_default")]
-    pub sample_age_limit: PromDuration,
+    /// Samples older than this are dropped and counted; 0 means no limit. Unset it is 55 minutes towards Amazon
+    /// Managed Service for Prometheus and no limit elsewhere: see [`RemoteWriteConfig::sample_age_limit`].
+    #[serde(deserialize_with = "null_is_off")]
+    pub sample_age_limit: Option<PromDuration>,
 }
 
 /// Prometheus' `metadata_config`, with its defaults.
@@ -151,6 +162,10 @@ const RESERVED_HEADERS: [&str; 17] = [
     "x-amz-content-sha256",
 ];
 
+/// AMP refuses samples older than an hour (`greater_than_max_sample_age`); what is sent at 55 minutes has time
+/// to be tried again.
+const AMP_SAMPLE_AGE_LIMIT: Duration = Duration::from_secs(55 * 60);
+
 impl RemoteWriteConfig {
     /// The keys that belong here; an entry's other keys are `http_config`'s and signing's.
     pub const KEYS: &'static [&'static str] = &[
@@ -166,11 +181,38 @@ impl RemoteWriteConfig {
         "round_robin_dns",
         "queue_config",
         "metadata_config",
+        "active_series_limit",
+        "samples_per_second_limit",
     ];
 
-    /// What the endpoint is known by: its name, else its URL with any password hidden.
+    /// What the endpoint is known by, in metrics, logs and the spool: its name, else its URL without what may
+    /// be secret in it. Where something was left out, eight digits of a hash of the user and the query follow,
+    /// so that endpoints that differ only there are told apart.
     pub fn key(&self) -> String {
-        if self.name.is_empty() { redacted::url(&self.url) } else { self.name.clone() }
+        if self.name.is_empty() { redacted::key(&self.url) } else { self.name.clone() }
+    }
+
+    /// Where the endpoint is, fit to be shown: without user and password, the values of its query hidden.
+    pub fn shown_url(&self) -> String {
+        redacted::url(&self.url)
+    }
+
+    /// Whether the URL is one of Amazon Managed Service for Prometheus, in any region and partition, by way of
+    /// an interface endpoint too.
+    pub fn is_amp(&self) -> bool {
+        let Ok(url) = self.url.parse::<http::Uri>() else { return false };
+        let host = url.host().unwrap_or_default().to_ascii_lowercase();
+        let of_aws =
+            [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|domain| host.ends_with(domain));
+        of_aws && host.split('.').any(|label| matches!(label, "aps-workspaces" | "aps-workspaces-fips"))
+    }
+
+    /// How old a sample may be when it is sent: `queue_config.sample_age_limit` where it is set, else 55
+    /// minutes towards AMP, which refuses what is older than an hour. `None` means any age.
+    pub fn sample_age_limit(&self) -> Option<Duration> {
+        let unset = if self.is_amp() { AMP_SAMPLE_AGE_LIMIT } else { Duration::ZERO };
+        let limit = self.queue_config.sample_age_limit.map_or(unset, PromDuration::as_std);
+        (!limit.is_zero()).then_some(limit)
     }
 
     /// The message that is sent as long as the endpoint does not refuse it; what is stored is of this message.
@@ -263,6 +305,8 @@ impl Default for RemoteWriteConfig {
             round_robin_dns: false,
             queue_config: QueueConfig::default(),
             metadata_config: MetadataConfig::default(),
+            active_series_limit: 0,
+            samples_per_second_limit: 0,
         }
     }
 }
@@ -278,7 +322,7 @@ impl Default for QueueConfig {
             min_backoff: PromDuration::from_millis(30),
             max_backoff: PromDuration::from_secs(5),
             retry_on_http_429: false,
-            sample_age_limit: PromDuration::from_millis(0),
+            sample_age_limit: None,
         }
     }
 }
@@ -300,6 +344,11 @@ fn null_is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::E
     Ok(Option::deserialize(deserializer)?.unwrap_or(true))
 }
 
+/// Without a value the limit is Go's zero: off, also towards AMP.
+fn null_is_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PromDuration>, D::Error> {
+    null_default(deserializer).map(Some)
+}
+
 fn null_is_default_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PromDuration, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_else(|| RemoteWriteConfig::default().remote_timeout))
 }
@@ -315,7 +364,7 @@ fn null_is_zero_queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queu
         min_backoff: zero,
         max_backoff: zero,
         retry_on_http_429: false,
-        sample_age_limit: zero,
+        sample_age_limit: Some(zero),
     }))
 }
 

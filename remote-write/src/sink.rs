@@ -145,13 +145,12 @@ impl RemoteWrite {
                     profiles.len() - 1
                 }
             };
-            let age_limit = config.queue_config.sample_age_limit.as_std();
-            let options = EndpointOptions { sample_age_limit: (!age_limit.is_zero()).then_some(age_limit) };
+            let options = EndpointOptions { sample_age_limit: config.sample_age_limit() };
             let id = shared.spool.attach(&key, logs[at], options).await?;
             let protocol_choice = shared.spool.protocol_choice(id).await?;
             let stats = Arc::new(EndpointStats::default());
             running.push(Running {
-                url: without_credentials(&config.url),
+                url: config.shown_url(),
                 protocol: config.protocol(),
                 id,
                 stats: Arc::clone(&stats),
@@ -385,13 +384,4 @@ fn headers(config: &RemoteWriteConfig, user_agent: &str) -> HeaderMap {
         headers.insert(http::header::USER_AGENT, value);
     }
     headers
-}
-
-fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
-            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
-        }
-        _ => url.to_owned(),
-    }
 }

@@ -106,7 +106,7 @@ pub struct ScrapeConfig {
     #[serde(deserialize_with = "empty_is_none")]
     pub metric_name_validation_scheme: Option<NameValidation>,
     /// How the target is asked to write names that are not valid; absent follows from the validation scheme.
-    #[serde(deserialize_with = "escaping_scheme")]
+    #[serde(deserialize_with = "empty_is_none")]
     pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// Adds `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` to the report
     /// series; absent takes `global`'s.
@@ -164,7 +164,7 @@ pub struct GlobalConfig {
     #[serde(deserialize_with = "empty_is_none")]
     pub metric_name_validation_scheme: Option<NameValidation>,
     /// As [`ScrapeConfig::metric_name_escaping_scheme`].
-    #[serde(deserialize_with = "escaping_scheme")]
+    #[serde(deserialize_with = "empty_is_none")]
     pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// As [`ScrapeConfig::scrape_native_histograms`]; off by default.
     pub scrape_native_histograms: Option<bool>,
@@ -465,18 +465,5 @@ where
     match Option::<String>::deserialize(deserializer)?.as_deref() {
         None | Some("") => Ok(None),
         Some(text) => T::deserialize(text.into_deserializer()).map(Some),
-    }
-}
-
-fn escaping_scheme<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EscapingScheme>, D::Error> {
-    const NAMES: &[&str] = &["allow-utf-8", "underscores", "dots", "values"];
-    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-    match text.as_str() {
-        "" => Ok(None),
-        "allow-utf-8" => Ok(Some(EscapingScheme::AllowUtf8)),
-        "underscores" => Ok(Some(EscapingScheme::Underscores)),
-        "dots" => Ok(Some(EscapingScheme::Dots)),
-        "values" => Ok(Some(EscapingScheme::Values)),
-        other => Err(serde::de::Error::unknown_variant(other, NAMES)),
     }
 }

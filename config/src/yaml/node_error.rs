@@ -138,7 +138,13 @@ impl serde::de::Error for NodeError {
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid(format!("expected {expected}, found {found}"))
+        // serde names the type alone; nobody who writes a configuration knows a `u64`.
+        match (found, expected.to_string().as_str()) {
+            (Unexpected::Signed(number), "u8" | "u16" | "u32" | "u64" | "usize") if number < 0 => {
+                Self::invalid(format!("expected a whole number of at least 0, found {number}"))
+            }
+            (found, expected) => Self::invalid(format!("expected {expected}, found {found}")),
+        }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {

@@ -82,7 +82,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         attempt_timeout: config.remote_timeout.as_std(),
         min_backoff: queue.min_backoff.as_std(),
         max_backoff: queue.max_backoff.as_std(),
-        sample_age_limit: queue.sample_age_limit.as_std(),
+        sample_age_limit: config.sample_age_limit().unwrap_or_default(),
         explain_denial: delivery.explain_denial,
         stats: delivery.stats,
         clock: delivery.clock,

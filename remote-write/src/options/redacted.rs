@@ -3,18 +3,61 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::RemoteWriteConfig;
 
-/// The URL with `xxxxx` for its password, as Go's `URL.Redacted` writes it.
+/// The URL without user and password, its query's values as `xxxxx`, and without a fragment.
 pub(super) fn url(url: &str) -> String {
-    let hidden = || {
-        let start = url.find("://")? + 3;
-        let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |length| start + length);
-        let at = start + url[start..end].rfind('@')?;
-        let colon = start + url[start..at].find(':')?;
-        Some(format!("{}:xxxxx{}", &url[..colon], &url[at..]))
-    };
-    hidden().unwrap_or_else(|| url.to_owned())
+    let Parts { scheme, host_and_path, query, .. } = Parts::of(url);
+    let mut shown = format!("{scheme}{host_and_path}");
+    for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+        shown.push(if at == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((name, _)) => {
+                shown.push_str(name);
+                shown.push_str("=xxxxx");
+            }
+            // Without a name it may be a secret as a whole.
+            None => shown.push_str("xxxxx"),
+        }
+    }
+    shown
+}
+
+/// [`url`], and a hash of what it leaves out but for a password, which may change without the endpoint's
+/// becoming another.
+pub(super) fn key(url: &str) -> String {
+    let Parts { user, query, .. } = Parts::of(url);
+    let shown = self::url(url);
+    if user.is_empty() && query.is_empty() {
+        return shown;
+    }
+    let hash = xxh3_64(format!("{user}\n{query}").as_bytes()) as u32;
+    format!("{shown}#{hash:08x}")
+}
+
+struct Parts<'a> {
+    /// With its `://`; empty where there is none.
+    scheme: &'a str,
+    user: &'a str,
+    host_and_path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(url: &'a str) -> Self {
+        let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = before_query.find('/').unwrap_or(before_query.len());
+        let (userinfo, host_and_path) = match before_query[..authority].rfind('@') {
+            Some(at) => (&before_query[..at], &before_query[at + 1..]),
+            None => ("", before_query),
+        };
+        let user = userinfo.split(':').next().unwrap_or_default();
+        Self { scheme, user, host_and_path, query }
+    }
 }
 
 impl fmt::Debug for RemoteWriteConfig {
@@ -32,6 +75,8 @@ impl fmt::Debug for RemoteWriteConfig {
             round_robin_dns,
             queue_config,
             metadata_config,
+            active_series_limit,
+            samples_per_second_limit,
         } = self;
         let headers: BTreeMap<_, _> = headers.keys().map(|name| (name, format_args!("<secret>"))).collect();
         f.debug_struct("RemoteWriteConfig")
@@ -47,6 +92,8 @@ impl fmt::Debug for RemoteWriteConfig {
             .field("round_robin_dns", round_robin_dns)
             .field("queue_config", queue_config)
             .field("metadata_config", metadata_config)
+            .field("active_series_limit", active_series_limit)
+            .field("samples_per_second_limit", samples_per_second_limit)
             .finish()
     }
 }
