@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use promferry_model::{MemoryBudget, Purpose, Reservation};
@@ -24,7 +23,6 @@ pub(super) struct EndpointLoop {
     pub(super) arrivals: watch::Receiver<u64>,
     pub(super) sender: Arc<Sender>,
     pub(super) budget: MemoryBudget,
-    pub(super) max_values: u64,
     pub(super) batch_send_deadline: Duration,
     pub(super) shards: Shards,
     pub(super) phase: watch::Receiver<Phase>,
@@ -112,7 +110,7 @@ impl EndpointLoop {
             if let Some(at) = state.read_at {
                 wake = wake.min(at);
             }
-            if state.in_flight < self.shards.current()
+            if state.in_flight < self.senders()
                 && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(flushing))
             {
                 wake = wake.min(at);
@@ -155,10 +153,13 @@ impl EndpointLoop {
     }
 
     fn limits(&self) -> RequestLimits {
-        RequestLimits {
-            values: self.max_values,
-            raw_bytes: self.sender.max_raw_bytes.load(Ordering::Relaxed),
-        }
+        let now = self.sender.clock.monotonic();
+        RequestLimits { values: self.sender.size.values(now), raw_bytes: self.sender.size.raw_bytes(now) }
+    }
+
+    /// How many requests may be in flight: fewer than there are shards after a 429.
+    fn senders(&self) -> usize {
+        self.sender.pace.of(self.shards.current())
     }
 
     fn deadline(&self, flushing: bool) -> Duration {
@@ -191,7 +192,7 @@ impl EndpointLoop {
     }
 
     fn start_requests(&mut self, state: &mut State, flushing: bool) {
-        while state.in_flight < self.shards.current() {
+        while state.in_flight < self.senders() {
             match state.queue.due(self.limits(), self.deadline(flushing)) {
                 Some(Due::Now) => {}
                 Some(Due::At(at)) if at <= Instant::now() => {}

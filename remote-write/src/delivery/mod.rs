@@ -1,17 +1,21 @@
 //! Delivery: from the spool to an endpoint, whatever the endpoint answers.
 
+mod attempt;
 mod backoff;
 mod endpoint;
 mod negotiation;
 mod notice;
 mod outcome;
+mod pace;
 mod queue;
+mod refused;
 mod request;
+mod search;
 mod shards;
+mod size;
 mod stats;
 mod transport;
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use http::HeaderMap;
@@ -24,18 +28,21 @@ use crate::options::RemoteWriteConfig;
 use crate::spool::{EndpointId, ProtocolChoice, Spool};
 use endpoint::{EndpointLoop, MetadataSchedule};
 use negotiation::Negotiation;
+use pace::Pace;
 use request::Sender;
+use search::SearchAllowance;
 use shards::Shards;
+use size::SizeLimit;
 
 pub use outcome::{MAX_RETRY_AFTER, Outcome};
 pub use request::ExplainDenial;
 pub(crate) use request::Phase;
-pub use stats::{EndpointSnapshot, EndpointStats, LastError};
+pub use stats::{EndpointSnapshot, EndpointStats, LastError, RefusalCount};
 pub use transport::{MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
 
-/// Bytes before compression that a request may have: AMP takes 1 MB and does not say of what, so that both
-/// readings are kept.
-pub const MAX_RAW_BYTES: usize = 1_000_000;
+/// Bytes before compression, and after it, that a request may have: AMP takes less than 1 MB and does not say
+/// of what, so that both readings are kept. Towards others a single larger sample is sent nevertheless.
+pub const MAX_RAW_BYTES: usize = 999_999;
 
 /// Everything one endpoint's delivery is made of.
 pub(crate) struct Delivery {
@@ -88,7 +95,9 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         clock: delivery.clock,
         rng: Mutex::new(delivery.rng),
         notices: notice::Notices::default(),
-        max_raw_bytes: AtomicUsize::new(MAX_RAW_BYTES),
+        size: SizeLimit::new(&config.url, queue.max_samples_per_send as u64),
+        pace: Pace::default(),
+        searches: SearchAllowance::default(),
         phase: phase.clone(),
     };
     let endpoint = EndpointLoop {
@@ -97,7 +106,6 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         id: delivery.id,
         sender: Arc::new(sender),
         budget: delivery.budget,
-        max_values: queue.max_samples_per_send as u64,
         batch_send_deadline: queue.batch_send_deadline.as_std(),
         shards: Shards::new(queue.min_shards, queue.max_shards),
         phase,

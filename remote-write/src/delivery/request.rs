@@ -1,22 +1,25 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use promferry_model::{Clock, Rng, Timestamp};
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tower::{Service as _, ServiceExt as _};
 
+use super::attempt::{Answer, Stopped};
 use super::backoff::Backoff;
 use super::negotiation::Negotiation;
 use super::notice::Notices;
 use super::outcome::Outcome;
+use super::pace::Pace;
+use super::refused::{self, Judged};
+use super::search::{MAX_OF_ONE_REQUEST, SearchAllowance};
+use super::size::SizeLimit;
 use super::stats::EndpointStats;
-use super::transport::{Transport, describe};
+use super::transport::Transport;
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
+use crate::refusal::{self, Refusal};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
 
@@ -50,8 +53,9 @@ pub(super) struct Sender {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Mutex<Box<dyn Rng>>,
     pub(super) notices: Notices,
-    /// Bytes before compression that a request may have; lowered when the endpoint finds one too large.
-    pub(super) max_raw_bytes: AtomicUsize,
+    pub(super) size: SizeLimit,
+    pub(super) pace: Pace,
+    pub(super) searches: SearchAllowance,
     pub(super) phase: watch::Receiver<Phase>,
 }
 
@@ -66,9 +70,10 @@ pub(super) struct Settlement {
 }
 
 /// A fragment, or what splitting left of one, and whose settlement it belongs to.
-struct Part {
-    of: usize,
-    fragment: Fragment,
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) of: usize,
+    pub(super) fragment: Fragment,
 }
 
 /// What to do with the parts of a request after it was tried for as long as it takes.
@@ -76,11 +81,17 @@ enum Decision {
     Delivered {
         /// Of each part, what the message could not carry.
         left_out: Vec<LeftOut>,
+        /// What a 2.0 endpoint says that it wrote.
+        written: Option<Counts>,
     },
-    Dropped {
-        reason: Reason,
-        written: Counts,
+    Refused {
+        left_out: Vec<LeftOut>,
+        refusal: Box<Refusal>,
+        /// The answer in words.
+        answer: String,
     },
+    /// It can't be read back.
+    Corrupt,
     Split,
     /// Some of it may have become too old while it waited.
     LookAgain,
@@ -96,10 +107,6 @@ struct Encoded {
 
 /// After a 401 or 403 the next attempt waits at least this long.
 const DENIED_PAUSE: Duration = Duration::from_secs(10);
-
-/// A 413 to a request below both is no matter of size: it is refused, not split.
-const BLAMABLE_RAW_BYTES: usize = 64 * 1024;
-const BLAMABLE_VALUES: u64 = 500;
 
 impl Sender {
     /// Delivers `fragments`, in order, or finds out why not. Returns `None` when delivery was stopped before
@@ -122,6 +129,8 @@ impl Sender {
             .collect();
         let mut work = VecDeque::from([parts]);
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
+        let mut searches = 0;
+        self.searches.earn();
         while let Some(group) = work.pop_front() {
             let (group, too_old) = self.separate_too_old(group);
             for part in &too_old {
@@ -130,37 +139,37 @@ impl Sender {
             if group.is_empty() {
                 continue;
             }
-            match self.deliver_group(&group, &mut backoff).await {
-                Decision::Delivered { left_out } => {
-                    for (part, left_out) in group.iter().zip(&left_out) {
-                        let settlement = &mut settlements[part.of];
-                        settlement.delivered += part.fragment.counts - left_out.total();
-                        for (reason, counts) in [
-                            (Reason::NHCB_IN_RW1, left_out.custom_buckets),
-                            (Reason::NATIVE_HISTOGRAMS_OFF, left_out.native_histograms),
-                        ] {
-                            if !counts.is_zero() {
-                                settlement.dropped.push((reason, counts));
-                            }
-                        }
-                    }
+            let judged = match self.deliver_group(&group, &mut backoff).await {
+                Decision::Delivered { left_out, written } => refused::delivered(&group, &left_out, written),
+                Decision::Refused { left_out, refusal, answer } => {
+                    let mut may_spend = |requests| {
+                        let may = searches + requests <= MAX_OF_ONE_REQUEST && self.searches.spend(requests);
+                        searches += if may { requests } else { 0 };
+                        may
+                    };
+                    let judged = refused::judge(group, &left_out, &refusal, &mut may_spend);
+                    self.say_refused(&answer, &refusal, &judged);
+                    judged
                 }
-                Decision::Dropped { reason, mut written } => {
-                    for part in &group {
-                        let delivered = take_up_to(&mut written, part.fragment.counts);
-                        settlements[part.of].delivered += delivered;
-                        settlements[part.of].dropped.push((reason.clone(), part.fragment.counts - delivered));
-                    }
-                }
+                Decision::Corrupt => refused::dropped(&group, &Reason::CORRUPT),
                 Decision::Split => match halves(group) {
-                    Ok((first, second)) => {
-                        work.push_front(second);
-                        work.push_front(first);
+                    Ok((first, second)) => Judged { again: vec![first, second], ..Judged::default() },
+                    Err(part) => {
+                        self.say_too_large(&part.fragment);
+                        refused::dropped(&[part], &too_large())
                     }
-                    Err(part) => settlements[part.of].dropped.push((too_large(), part.fragment.counts)),
                 },
-                Decision::LookAgain => work.push_front(group),
+                Decision::LookAgain => Judged { again: vec![group], ..Judged::default() },
                 Decision::Undecided => return None,
+            };
+            for (of, counts) in judged.delivered {
+                settlements[of].delivered += counts;
+            }
+            for (of, reason, counts) in judged.dropped {
+                settlements[of].dropped.push((reason, counts));
+            }
+            for group in judged.again.into_iter().rev() {
+                work.push_front(group);
             }
         }
         Some(settlements)
@@ -170,11 +179,8 @@ impl Sender {
     pub(super) async fn deliver_metadata(&self, body: Bytes) -> bool {
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
         for attempt in 0.. {
-            let outcome = match self.attempt(body.clone(), Protocol::V1, attempt).await {
-                Ok((outcome, _)) => outcome,
-                Err(_) => Outcome::Retry { after: None, throttled: false },
-            };
-            match outcome {
+            let Ok(answer) = self.attempt(body.clone(), Protocol::V1, attempt).await else { return false };
+            match answer.outcome {
                 Outcome::Delivered => return true,
                 Outcome::Retry { after, .. } if self.pause(&mut backoff, after, Phase::Flushing).await => {}
                 _ => return false,
@@ -187,7 +193,7 @@ impl Sender {
         let counts = group.iter().fold(Counts::default(), |sum, part| sum + part.fragment.counts);
         let raw_bytes: usize = group.iter().map(|part| part.fragment.raw_len as usize).sum();
         let highest = group.iter().map(|part| part.fragment.max_timestamp).max().unwrap_or_default();
-        if group.len() > 1 && raw_bytes > self.max_raw_bytes.load(Ordering::Relaxed) {
+        if group.len() > 1 && raw_bytes > self.size.raw_bytes(self.clock.monotonic()) {
             return Decision::Split;
         }
         let mut encoded: Option<Encoded> = None;
@@ -209,27 +215,22 @@ impl Sender {
             }
             let request = match request {
                 Ok(Some(request)) => request,
-                Ok(None) if group.len() > 1 => return Decision::Split,
-                Ok(None) => {
-                    let text =
-                        format!("{}: {counts:?} of one scrape exceed what a request may have", self.endpoint);
-                    self.notices.error(self.clock.monotonic(), "too large", &text);
-                    return Decision::Split;
-                }
+                Ok(None) => return Decision::Split,
                 Err(error) => {
                     let text =
                         format!("{}: {counts:?} can't be read back and are dropped: {error}", self.endpoint);
                     self.notices.error(self.clock.monotonic(), "encode", &text);
-                    return Decision::Dropped { reason: Reason::CORRUPT, written: Counts::default() };
+                    return Decision::Corrupt;
                 }
             };
             let Encoded { body, left_out, .. } = encoded.insert(request);
             let (body, left_out) = (body.clone(), left_out.clone());
             if counts == left_out.iter().fold(Counts::default(), |sum, part| sum + part.total()) {
-                return Decision::Delivered { left_out };
+                return Decision::Delivered { left_out, written: None };
             }
             let body_bytes = body.len();
-            let (outcome, answer) = match self.attempt(body, protocol, attempt).await {
+            let Answer { outcome, words: answer, written } = match self.attempt(body, protocol, attempt).await
+            {
                 Ok(answered) => answered,
                 Err(Stopped) => {
                     self.negotiation.inconclusive(offer, self.clock.now());
@@ -261,11 +262,15 @@ impl Sender {
                 Outcome::TooLarge | Outcome::Refused { .. } if offer.probe => {}
                 Outcome::Delivered => {
                     self.stats.count_delivered(body_bytes, highest, self.clock.now());
+                    self.pace.delivered(self.clock.monotonic());
                     self.notices.recovered(&self.endpoint);
-                    return Decision::Delivered { left_out };
+                    return Decision::Delivered { left_out, written };
                 }
                 Outcome::Retry { after, .. } | Outcome::Limited { after, .. } => {
                     self.stats.count_retried(counts);
+                    if !matches!(outcome, Outcome::Retry { throttled: false, .. }) {
+                        self.pace.throttled(self.clock.monotonic());
+                    }
                     self.notices.warn(
                         self.clock.monotonic(),
                         "retry",
@@ -292,8 +297,7 @@ impl Sender {
                         return Decision::Undecided;
                     }
                 }
-                Outcome::TooLarge if raw_bytes > BLAMABLE_RAW_BYTES || counts.values() > BLAMABLE_VALUES => {
-                    self.max_raw_bytes.fetch_min((raw_bytes / 2).max(BLAMABLE_RAW_BYTES), Ordering::Relaxed);
+                Outcome::TooLarge if self.size.too_large(raw_bytes, counts, self.clock.monotonic()) => {
                     self.notices.warn(
                         self.clock.monotonic(),
                         "too large",
@@ -304,20 +308,15 @@ impl Sender {
                     );
                     return Decision::Split;
                 }
-                Outcome::TooLarge | Outcome::WrongProtocol | Outcome::Refused(_) => {
-                    let written =
-                        if let Outcome::Refused(refusal) = outcome { refusal.written } else { None };
-                    let written = written.unwrap_or_default();
-                    self.notices.error(
-                        self.clock.monotonic(),
-                        "refused",
-                        &format!(
-                            "{}: {answer}; {} samples and {} histograms are refused for good and dropped",
-                            self.endpoint, counts.samples, counts.histograms
-                        ),
-                    );
-                    return Decision::Dropped { reason: Reason::REFUSED, written };
+                Outcome::TooLarge => {
+                    let refusal = Box::new(Refusal::of_everything(too_large()));
+                    return Decision::Refused { left_out, refusal, answer };
                 }
+                Outcome::WrongProtocol => {
+                    let refusal = Box::new(Refusal::of_everything(Reason::REFUSED));
+                    return Decision::Refused { left_out, refusal, answer };
+                }
+                Outcome::Refused(refusal) => return Decision::Refused { left_out, refusal, answer },
             }
         }
         Decision::Undecided
@@ -325,11 +324,13 @@ impl Sender {
 
     /// The request that carries `group`; `None` when it would be larger than one may be.
     fn encode(&self, group: &[Part], protocol: Protocol) -> Result<Option<Encoded>, FragmentError> {
-        let max_bytes = self.max_raw_bytes.load(Ordering::Relaxed);
-        let limits = RequestLimits {
-            max_raw_bytes: max_bytes,
-            max_compressed_bytes: max_bytes,
-            ..RequestLimits::NONE
+        let max_bytes = self.size.raw_bytes(self.clock.monotonic());
+        let alone = group.len() == 1 && is_single(&group[0].fragment);
+        let limits = if alone {
+            // Nothing is left to split: it is measured, and not judged by what compression could make of it.
+            RequestLimits::NONE
+        } else {
+            RequestLimits { max_raw_bytes: max_bytes, max_compressed_bytes: max_bytes, ..RequestLimits::NONE }
         };
         let mut builder = RequestBuilder::new(protocol, limits);
         if !self.send_native_histograms {
@@ -342,85 +343,62 @@ impl Sender {
                 Pushed::Full | Pushed::TooLarge => return Ok(None),
             }
         }
-        Ok(Some(Encoded { protocol, body: builder.finish()?.body, left_out }))
-    }
-
-    /// One attempt and its answer in words. A failure without an answer is worth a retry.
-    async fn attempt(
-        &self,
-        body: Bytes,
-        protocol: Protocol,
-        attempt: usize,
-    ) -> Result<(Outcome, String), Stopped> {
-        let started = Instant::now();
-        let retry = Outcome::Retry { after: None, throttled: false };
-        let mut phase = self.phase.clone();
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(self.attempt_timeout, self.call(body, protocol, attempt)) => answer,
-            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(Stopped),
-        };
-        let took = started.elapsed();
-        let (outcome, name, text) = match answer {
-            Err(_) => (retry, "failed", format!("no answer within {:?}", self.attempt_timeout)),
-            Ok(Err(text)) => (retry, "failed", text),
-            Ok(Ok(answer)) => {
-                let (head, body) = answer.into_parts();
-                let outcome = Outcome::of(head.status, &head.headers, &body, protocol, self.clock.now());
-                let mut text = words(head.status, &head.headers, &body);
-                if matches!(&outcome, Outcome::Refused(refusal) if refusal.class.is_none()) {
-                    self.stats.keep_unknown(head.status, &head.headers, &body, self.clock.now());
-                }
-                if outcome == Outcome::Denied
-                    && let Some(explanation) = self
-                        .explain_denial
-                        .as_ref()
-                        .and_then(|explain| explain(head.status, &head.headers, &body))
-                {
-                    text = format!("{text}: {explanation}");
-                }
-                let name = outcome.name();
-                (outcome, name, text)
-            }
-        };
-        self.stats.count_attempt(name, took);
-        if outcome != Outcome::Delivered {
-            self.stats.fail(self.clock.now(), text.clone());
+        let request = builder.finish()?;
+        let largest = request.raw_len.max(request.body.len());
+        if alone && self.size.single_value_bytes().is_some_and(|most| largest > most) {
+            return Ok(None);
         }
-        Ok((outcome, text))
+        Ok(Some(Encoded { protocol, body: request.body, left_out }))
     }
 
-    async fn call(
-        &self,
-        body: Bytes,
-        protocol: Protocol,
-        attempt: usize,
-    ) -> Result<http::Response<Bytes>, String> {
-        let mut request = Request::post(self.url.as_str())
-            .body(body)
-            .map_err(|error| format!("the url can't be used: {error}"))?;
-        let headers = request.headers_mut();
-        *headers = self.headers.clone();
-        let (content_type, version) = match protocol {
-            Protocol::V1 => ("application/x-protobuf", "0.1.0"),
-            Protocol::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
-        };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(
-            HeaderName::from_static("x-prometheus-remote-write-version"),
-            HeaderValue::from_static(version),
+    /// Says what was refused: each class once a minute, by name where there is one.
+    fn say_refused(&self, answer: &str, refusal: &Refusal, judged: &Judged) {
+        let now = self.clock.monotonic();
+        let kind = refusal.class.map_or("refused", |class| class.id);
+        let first = judged.found.first().map(|found| found.series.as_str());
+        self.stats.count_refusal(kind, first, self.clock.now());
+        for found in &judged.found {
+            let (reason, fingerprint) = (&found.class.reason, found.fingerprint);
+            tracing::debug!(%reason, fingerprint, series = found.series, "refused by {}", self.endpoint);
+        }
+        let dropped = judged.dropped.iter().fold(Counts::default(), |sum, (_, _, counts)| sum + *counts);
+        let what = format!(
+            "{} samples, {} histograms and {} exemplars",
+            dropped.samples, dropped.histograms, dropped.exemplars
         );
-        if attempt > 0 {
-            headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(attempt));
-        }
-        let mut transport = self.transport.clone();
-        let ready = transport.ready().await.map_err(|error| describe(&error))?;
-        ready.call(request).await.map_err(|error| describe(&error))
+        let text = match (first, judged.again.is_empty()) {
+            _ if dropped.is_zero() => format!("which series it is about is looked for"),
+            (Some(series), true) => {
+                format!("{what} are dropped ({}), of {series}; the rest was written", refusal.reason)
+            }
+            (Some(series), false) => {
+                format!("{what} are dropped ({}), of {series}; the rest is sent again", refusal.reason)
+            }
+            (None, _) if refusal.class.is_some() => format!("{what} are dropped ({})", refusal.reason),
+            (None, _) => format!("{what} are refused for good and dropped"),
+        };
+        self.notices.error(now, kind, &format!("{}: {answer}; {text}", self.endpoint));
+    }
+
+    fn say_too_large(&self, fragment: &Fragment) {
+        let mut series = String::new();
+        // What can't be read has no name either.
+        let _ = encode::for_each_series(fragment, |first| {
+            if series.is_empty() {
+                series = refusal::display(first.labels);
+            }
+        });
+        let series: String = series.chars().take(SHOWN_SERIES_CHARS).collect();
+        let text = format!(
+            "{}: a sample of {} bytes is larger than a request may be and dropped (too_large): {series}",
+            self.endpoint, fragment.raw_len
+        );
+        self.notices.error(self.clock.monotonic(), "single value too large", &text);
     }
 
     /// Sleeps between attempts; false when delivery came to `end` meanwhile. A flush does not hurry what is
     /// backing off.
-    async fn pause(&self, backoff: &mut Backoff, asked: Option<Duration>, end: Phase) -> bool {
+    pub(super) async fn pause(&self, backoff: &mut Backoff, asked: Option<Duration>, end: Phase) -> bool {
         let pause = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             backoff.pause(asked, &mut **rng)
@@ -452,11 +430,16 @@ fn too_large() -> Reason {
     Reason::new("too_large")
 }
 
-/// Delivery was stopped before an answer came.
-struct Stopped;
+/// As much of a series' name as a log line shows.
+const SHOWN_SERIES_CHARS: usize = 512;
+
+/// Whether there is nothing to split.
+fn is_single(fragment: &Fragment) -> bool {
+    fragment.counts.values() <= 1
+}
 
 /// Splits a request in two, or gives back its only part when that can't be split.
-fn halves(mut group: Vec<Part>) -> Result<(Vec<Part>, Vec<Part>), Part> {
+pub(super) fn halves(mut group: Vec<Part>) -> Result<(Vec<Part>, Vec<Part>), Part> {
     if group.len() > 1 {
         let second = group.split_off(group.len() / 2);
         return Ok((group, second));
@@ -468,30 +451,4 @@ fn halves(mut group: Vec<Part>) -> Result<(Vec<Part>, Vec<Part>), Part> {
         }
         _ => Err(part),
     }
-}
-
-fn take_up_to(written: &mut Counts, counts: Counts) -> Counts {
-    let taken = Counts {
-        samples: written.samples.min(counts.samples),
-        histograms: written.histograms.min(counts.histograms),
-        exemplars: written.exemplars.min(counts.exemplars),
-    };
-    *written = *written - taken;
-    taken
-}
-
-/// An answer in words: status, the body's beginning, and AWS' request id where there is one.
-fn words(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
-    const SHOWN: usize = 512;
-    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let id = headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
-    let mut words = format!("answered {status}");
-    if !text.is_empty() {
-        words = format!("{words} {text:?}");
-    }
-    if let Some(id) = id {
-        words = format!("{words} (request id {id})");
-    }
-    words
 }

@@ -27,7 +27,20 @@ pub struct EndpointStats {
     queued_bytes: AtomicUsize,
     v1_by_fallback: AtomicBool,
     last_error: Mutex<Option<LastError>>,
+    refusals: Mutex<BTreeMap<&'static str, RefusalCount>>,
     unknown_refusals: UnknownRefusals,
+}
+
+/// How often a class of refusals came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusalCount {
+    /// Answers of the class.
+    pub answers: u64,
+    /// The latest series that one was about, where that is known.
+    pub series: Option<String>,
+    /// When the latest came.
+    pub last: Timestamp,
 }
 
 /// The latest answer or failure that was not a success.
@@ -73,6 +86,8 @@ pub struct EndpointSnapshot {
     pub v1_by_fallback: bool,
     /// The latest failure.
     pub last_error: Option<LastError>,
+    /// Refusals by the [class](crate::refusal::RefusalClass::id) of their text; `refused` for what has none.
+    pub refusals: BTreeMap<&'static str, RefusalCount>,
     /// Refusals whose text is of no known class, the latest last.
     pub unknown_refusals: Vec<UnknownRefusal>,
 }
@@ -101,6 +116,7 @@ impl EndpointStats {
             last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
             v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
+            refusals: lock(&self.refusals).clone(),
             unknown_refusals: self.unknown_refusals.snapshot(),
         }
     }
@@ -142,6 +158,16 @@ impl EndpointStats {
 
     pub(super) fn fail(&self, at: Timestamp, text: String) {
         *lock(&self.last_error) = Some(LastError { at, text });
+    }
+
+    pub(super) fn count_refusal(&self, class: &'static str, series: Option<&str>, now: Timestamp) {
+        let mut refusals = lock(&self.refusals);
+        let count = refusals.entry(class).or_default();
+        count.answers += 1;
+        count.last = now;
+        if let Some(series) = series {
+            count.series = Some(series.chars().take(512).collect());
+        }
     }
 
     pub(super) fn keep_unknown(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) {

@@ -40,8 +40,9 @@ use class::Table;
 
 pub use class::{Confidence, LimitScope, Meaning, Naming, RefusalClass, Rest};
 pub use series_text::SeriesText;
-pub(crate) use unknown::UnknownRefusals;
+pub(crate) use series_text::display;
 pub use unknown::{MAX_UNKNOWN_REFUSALS, UnknownRefusal};
+pub(crate) use unknown::{UnknownRefusals, redact};
 
 /// The most series that one answer may name; what is beyond counts as not named.
 pub const MAX_OFFENDERS: usize = 10_000;
@@ -58,6 +59,8 @@ pub struct Refusal {
     pub offenders: Vec<Offender>,
     /// What became of everything else in the request.
     pub rest: Rest,
+    /// How many samples and histograms it says were refused; more may be refused than are named.
+    pub refused: Option<u64>,
     /// What was written, as the `X-Prometheus-Remote-Write-*-Written` headers of an answer to a 2.0 message
     /// say. It says more than `rest`.
     pub written: Option<Counts>,
@@ -76,6 +79,12 @@ pub struct Offender {
 }
 
 impl Refusal {
+    /// The whole request is refused, and its answer says nothing more.
+    pub(crate) fn of_everything(reason: Reason) -> Self {
+        let (rest, offenders) = (Rest::Unknown, Vec::new());
+        Self { class: None, reason, offenders, rest, refused: None, written: None }
+    }
+
     /// What the refusal means; `None` where that is not known.
     pub fn meaning(&self) -> Option<Meaning> {
         self.class.map(|class| class.meaning)
@@ -91,7 +100,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], protocol: 
     let classes: Vec<_> = Table::embedded().matches(status.as_u16(), &text).collect();
     let Some(&class) = classes.first() else {
         let rest = Rest::Unknown;
-        return Refusal { class: None, reason: Reason::REFUSED, offenders: Vec::new(), rest, written };
+        let offenders = Vec::new();
+        return Refusal { class: None, reason: Reason::REFUSED, offenders, rest, refused: None, written };
     };
     let mut offenders = Vec::new();
     for named_by in classes.into_iter().filter(|other| *other == class || other.joins(class)) {
@@ -103,7 +113,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], protocol: 
             timestamp: named.timestamp,
         }));
     }
-    Refusal { class: Some(class), reason: class.reason.clone(), offenders, rest: class.rest, written }
+    let (reason, rest, refused) = (class.reason.clone(), class.rest, class.pattern.refused(&text));
+    Refusal { class: Some(class), reason, offenders, rest, refused, written }
 }
 
 impl RefusalClass {

@@ -11,6 +11,7 @@ use super::series_text::SeriesText;
 /// | `{series}` | labels, up to where they end: what the refusal is about |
 /// | `{metric}` | a metric name, quoted or not: what the refusal is about |
 /// | `{time}` | the refused sample's timestamp, in milliseconds or as RFC 3339 |
+/// | `{refused}` | how many values were refused |
 /// | `{number}` | a number as Go prints it |
 /// | `{quoted}` | a Go string in double quotes |
 /// | `{word}` | letters and hyphens |
@@ -29,11 +30,12 @@ enum NameHole {
     Metric,
 }
 
-const HOLES: [(&str, &str); 7] = [
+const HOLES: [(&str, &str); 8] = [
     // Only where it starts counts: what is in quotes may be anything, so that the labels' own reader finds the end.
     ("series", r"(?P<series>[^\n]*?)"),
     ("metric", r"(?P<metric>[^\n]*?)"),
     ("time", r"(?P<time>[0-9][-0-9A-Z:.+]*[0-9A-Z])"),
+    ("refused", "(?P<refused>[0-9]+)"),
     ("number", r"[-+0-9.,eEIinf]+"),
     ("quoted", r#""(?:[^"\\\n]|\\.)*""#),
     ("word", "[A-Za-z-]+"),
@@ -90,6 +92,11 @@ impl Pattern {
         let most = if only_first { 1 } else { MAX_OFFENDERS };
         let matches = self.regex.captures_iter(body).take(most);
         matches.filter_map(|captures| self.named_by(body, &captures)).collect()
+    }
+
+    /// How many values a body says were refused, where it says it.
+    pub(super) fn refused(&self, body: &str) -> Option<u64> {
+        self.regex.captures(body)?.name("refused")?.as_str().parse().ok()
     }
 
     fn named_by(&self, body: &str, captures: &Captures<'_>) -> Option<Named> {

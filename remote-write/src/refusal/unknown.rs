@@ -39,7 +39,7 @@ pub(crate) struct UnknownRefusals {
 
 impl UnknownRefusals {
     pub(crate) fn keep(&self, status: StatusCode, body: &[u8], request_id: Option<&str>, now: Timestamp) {
-        let body = redact(body);
+        let body = redact(body, KEPT_BYTES);
         let request_id = request_id.map(|id| id.chars().take(128).collect());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = kept.iter().position(|known| known.status == status && same_kind(&known.body, &body));
@@ -61,8 +61,8 @@ impl UnknownRefusals {
     }
 }
 
-/// The body's beginning without what could be a secret.
-fn redact(body: &[u8]) -> String {
+/// The first `most` bytes of a body without what could be a secret.
+pub(crate) fn redact(body: &[u8], most: usize) -> String {
     static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         let rules = [
             // user:password@ of a URL.
@@ -78,9 +78,9 @@ fn redact(body: &[u8]) -> String {
         ];
         rules.into_iter().filter_map(|(rule, by)| Some((Regex::new(rule).ok()?, by))).collect()
     });
-    let mut end = body.len().min(KEPT_BYTES);
+    let mut end = body.len().min(most);
     // A secret that the cut would leave half of could look like none.
-    while end < body.len() && end > 0 && !body[end].is_ascii_whitespace() && end > KEPT_BYTES - 256 {
+    while end < body.len() && end > 0 && !body[end].is_ascii_whitespace() && end > most.saturating_sub(256) {
         end -= 1;
     }
     let text = String::from_utf8_lossy(&body[..end]);
@@ -128,12 +128,12 @@ mod tests {
         let body = br#"POST https://me:hunter2@x.example/w?X-Amz-Signature=cafe123&tok=hunter2 said
             Authorization: Bearer hunter2hunter2 or {"token": "hunter2hunter2", "password":"hunter2"}
             AWS4-HMAC-SHA256 Credential=AKIAHUNTER2HUNTER2/20260101, Signature=hunter2hunter2"#;
-        let kept = redact(body);
+        let kept = redact(body, KEPT_BYTES);
         assert!(!kept.to_ascii_lowercase().contains("hunter2"), "{kept}");
         assert!(kept.contains("x.example/w?<query> said"), "{kept}");
         let long = format!("label {:?} is odd", "v".repeat(300));
-        assert!(redact(long.as_bytes()).len() < 100);
-        assert!(redact(&[b'x'; 100_000]).len() <= KEPT_BYTES);
-        assert!(redact(&[0xff; 100]).chars().all(|c| c == '\u{fffd}'));
+        assert!(redact(long.as_bytes(), KEPT_BYTES).len() < 100);
+        assert!(redact(&[b'x'; 100_000], KEPT_BYTES).len() <= KEPT_BYTES);
+        assert!(redact(&[0xff; 100], KEPT_BYTES).chars().all(|c| c == '\u{fffd}'));
     }
 }
