@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::queue::{Due, Queue, RequestLimits};
 use super::request::{Phase, Sender, Settlement};
-use super::shards::Shards;
+use super::shards::{Measurement, Shards};
 use crate::encode::{self, EncodingContext};
-use crate::spool::{EndpointId, Settled, Spool, SpoolError, StoredFragment};
+use crate::spool::{EndpointId, LedgerSnapshot, Settled, Spool, SpoolError, StoredFragment};
 use crate::{Lane, LaneSet};
 
 /// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
@@ -25,6 +25,7 @@ pub(super) struct EndpointLoop {
     pub(super) budget: MemoryBudget,
     pub(super) batch_send_deadline: Duration,
     pub(super) shards: Shards,
+    pub(super) started: Instant,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metadata: Option<MetadataSchedule>,
 }
@@ -53,6 +54,7 @@ enum Event {
     Fetched(Result<Vec<StoredFragment>, SpoolError>, LaneSet, Instant),
     Settled(Option<Vec<(Lane, usize)>>),
     MetadataSent,
+    Counted(Result<LedgerSnapshot, SpoolError>, Instant),
 }
 
 /// What the loop knows while it runs.
@@ -128,7 +130,7 @@ impl EndpointLoop {
                     let now = Instant::now();
                     if now >= next_resize {
                         next_resize = now + Shards::PERIOD;
-                        self.resize(&state);
+                        self.count(&mut state);
                     }
                     if next_metadata.is_some_and(|at| now >= at) {
                         next_metadata = self.send_metadata(&mut state, now);
@@ -219,7 +221,7 @@ impl EndpointLoop {
         }
     }
 
-    fn handle(&self, event: Event, state: &mut State) {
+    fn handle(&mut self, event: Event, state: &mut State) {
         match event {
             Event::Fetched(Ok(fragments), lanes, at) => {
                 state.reading = false;
@@ -245,6 +247,10 @@ impl EndpointLoop {
                 self.hold(state);
             }
             Event::MetadataSent => {}
+            Event::Counted(Ok(ledger), at) => self.resize(&ledger, at),
+            Event::Counted(Err(error), _) => {
+                tracing::debug!("{}: the number of shards stays: {error}", self.sender.endpoint);
+            }
         }
     }
 
@@ -260,10 +266,25 @@ impl EndpointLoop {
         }
     }
 
-    fn resize(&mut self, state: &State) {
-        let snapshot = self.sender.stats.snapshot();
-        let waiting = state.queue.due(self.limits(), Duration::MAX / 4) == Some(Due::Now);
-        self.shards.adjust(snapshot.attempt_time, state.in_flight, waiting);
+    fn count(&self, state: &mut State) {
+        let (spool, id) = (self.spool.clone(), self.id);
+        state.tasks.spawn(async move { Event::Counted(spool.ledger(id).await, Instant::now()) });
+    }
+
+    fn resize(&mut self, ledger: &LedgerSnapshot, at: Instant) {
+        let before = self.shards.current();
+        let (answered, answer_time) = self.sender.stats.answered();
+        self.shards.adjust(Measurement {
+            at: at.duration_since(self.started),
+            accepted: ledger.accepted.values(),
+            pending: ledger.pending.values(),
+            answered,
+            answer_time,
+        });
+        let now = self.shards.current();
+        if now != before {
+            tracing::debug!("{}: {now} requests may be in flight, {before} until now", self.sender.endpoint);
+        }
     }
 
     fn send_metadata(&self, state: &mut State, now: Instant) -> Option<Instant> {

@@ -108,6 +108,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         budget: delivery.budget,
         batch_send_deadline: queue.batch_send_deadline.as_std(),
         shards: Shards::new(queue.min_shards, queue.max_shards),
+        started: tokio::time::Instant::now(),
         phase,
         metadata,
     };

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use promferry_model::{Clock, Rng, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::attempt::{Answer, Stopped};
 use super::backoff::Backoff;
@@ -229,6 +230,7 @@ impl Sender {
                 return Decision::Delivered { left_out, written: None };
             }
             let body_bytes = body.len();
+            let started = Instant::now();
             let Answer { outcome, words: answer, written } = match self.attempt(body, protocol, attempt).await
             {
                 Ok(answered) => answered,
@@ -237,6 +239,9 @@ impl Sender {
                     return Decision::Undecided;
                 }
             };
+            if !matches!(outcome, Outcome::Retry { .. } | Outcome::Denied) {
+                self.stats.count_answered(counts.values(), started.elapsed());
+            }
             match &outcome {
                 Outcome::Delivered => self.negotiation.taken(offer, self.clock.now()),
                 Outcome::WrongProtocol => {

@@ -20,6 +20,8 @@ pub struct EndpointStats {
     metadata_failed: AtomicU64,
     attempts: AtomicU64,
     attempt_micros: AtomicU64,
+    answered_values: AtomicU64,
+    answered_micros: AtomicU64,
     shards: AtomicUsize,
     in_flight: AtomicUsize,
     highest_sent_ms: AtomicI64,
@@ -129,6 +131,21 @@ impl EndpointStats {
         *lock(&self.requests).entry(outcome).or_insert(0) += 1;
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.attempt_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// An attempt with this many samples and histograms was answered for good.
+    pub(super) fn count_answered(&self, values: u64, took: Duration) {
+        self.answered_values.fetch_add(values, Ordering::Relaxed);
+        self.answered_micros
+            .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Samples and histograms in attempts that were answered for good, and how long these took.
+    pub(super) fn answered(&self) -> (u64, Duration) {
+        (
+            self.answered_values.load(Ordering::Relaxed),
+            Duration::from_micros(self.answered_micros.load(Ordering::Relaxed)),
+        )
     }
 
     pub(super) fn count_retried(&self, counts: Counts) {
