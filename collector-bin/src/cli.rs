@@ -52,6 +52,10 @@ pub struct RunArgs {
     /// Where the spool and what goes with it is kept.
     #[arg(long = "storage.agent.path", value_name = "DIR", default_value = "data-agent/")]
     pub storage_path: PathBuf,
+    /// What is off by default, separated by commas: st-storage reads start timestamps (OpenMetrics' `_created`
+    /// series then are no series of their own) and sends them in Remote-Write 2.0.
+    #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
+    pub features: Vec<String>,
     /// The least important messages that are logged.
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,

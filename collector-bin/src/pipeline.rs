@@ -49,6 +49,8 @@ pub struct PipelineOptions {
     pub environment: Environment,
     /// How soon the changes of discovery are taken up after the first.
     pub discovery_debounce: Duration,
+    /// Start timestamps are read, and OpenMetrics' `_created` series are no series of their own.
+    pub start_timestamps: bool,
 }
 
 /// Why a [`Pipeline`] could not be started.
@@ -107,7 +109,14 @@ impl Pipeline {
     /// # Errors
     /// [`StartError`] names what in the configuration or on this machine can't be used.
     pub async fn start(config: &Config, options: PipelineOptions) -> Result<Self, StartError> {
-        let PipelineOptions { storage_path, limits, user_agent, environment, discovery_debounce } = options;
+        let PipelineOptions {
+            storage_path,
+            limits,
+            user_agent,
+            environment,
+            discovery_debounce,
+            start_timestamps,
+        } = options;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let budget = MemoryBudget::new(limits.budget_bytes());
         let mut rng = SeededRng::from_process();
@@ -144,6 +153,7 @@ impl Pipeline {
         scraping.rng = Box::new(rng);
         scraping.budget = budget.clone();
         scraping.cpu = CpuSections::new(limits.workers());
+        scraping.start_timestamps = start_timestamps;
         scraping.page_keeper = Some(Arc::new(Keeper(KeptPages::new(&storage_path))));
         scraping.external_host = host_name();
         let scraper = Arc::new(Scraper::new(remote.clone(), scraping));

@@ -20,6 +20,9 @@ use crate::{check, logging};
 /// How long a stop may take: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
+/// Prometheus' name for reading and sending start timestamps.
+const START_TIMESTAMPS: &str = "st-storage";
+
 /// Exit status for a configuration or a machine that the collector can't run with; 1 is left to panics.
 const CANNOT_START: u8 = 2;
 
@@ -35,6 +38,11 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    for feature in args.features.iter().filter(|feature| *feature != START_TIMESTAMPS) {
+        tracing::warn!(
+            "--enable-feature={feature} changes nothing here; what can be enabled is {START_TIMESTAMPS}"
+        );
     }
     let limits = Limits::of_process();
     match raise_open_files() {
@@ -100,6 +108,7 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
         user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
         environment: Environment::process(),
         discovery_debounce: Duration::from_secs(5),
+        start_timestamps: args.features.iter().any(|feature| feature == START_TIMESTAMPS),
     };
     let pipeline = Arc::new(Pipeline::start(config, options).await?);
     log_start(config, &pipeline);

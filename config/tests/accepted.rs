@@ -7,7 +7,7 @@ use promferry_config::{Config, ConfigError, DiskFiles, NoFiles};
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 use promferry_relabel::Action;
 use promferry_remote_write::ProtobufMessage;
-use promferry_scrape::ScrapeProtocol;
+use promferry_scrape::{LeFormat, ScrapeProtocol};
 
 fn try_read(text: &str) -> Result<Config, ConfigError> {
     let environment = |name: &str| (name == "CLUSTER").then(|| "eu-1".to_owned());
@@ -39,6 +39,21 @@ fn nothing_at_all_is_the_default() {
         assert_eq!(config.global.scrape.scrape_timeout, PromDuration::from_secs(10));
         assert_eq!((config.jobs.len(), config.remote_write.len(), config.warnings.len()), (0, 0, 0));
     }
+}
+
+#[test]
+fn bounds_are_written_as_each_job_says() {
+    let config = read(
+        "scrape_configs:\n- job_name: a\n  le_format: otel\n- job_name: b\n  le_format: verbatim\n- job_name: c\n",
+    );
+    let formats: Vec<LeFormat> = config.jobs.iter().map(|job| job.scrape.le_format).collect();
+    assert_eq!(formats, [LeFormat::Otel, LeFormat::Verbatim, LeFormat::Prometheus3]);
+    let error =
+        try_read("scrape_configs:\n- job_name: a\n  le_format: prometheus2\n").unwrap_err().to_string();
+    assert!(
+        error.contains("3:14") && error.contains("prometheus3") && error.contains("le_format"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use promferry_model::MetricType;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
-use crate::{Format, ParseOptions};
+use crate::{Format, LeFormat, ParseOptions};
 
 /// Which series some bytes of a page denote: a hash of the bytes and of the parse context, which is the
 /// format, the family's type and unit as last declared and the options that change labels.
@@ -17,13 +17,16 @@ pub(crate) struct Context {
     metric_type: MetricType,
     family: u64,
     unit: u64,
+    le_format: LeFormat,
     /// The hash of all that.
     hash: u64,
 }
 
 impl Context {
-    pub(crate) fn new(format: Format, _options: &ParseOptions) -> Self {
-        let mut context = Self { format, metric_type: MetricType::Unknown, family: 0, unit: 0, hash: 0 };
+    pub(crate) fn new(format: Format, options: &ParseOptions) -> Self {
+        let le_format = options.le_format;
+        let mut context =
+            Self { format, metric_type: MetricType::Unknown, family: 0, unit: 0, le_format, hash: 0 };
         context.rehash();
         context
     }
@@ -61,7 +64,7 @@ impl Context {
     }
 
     fn rehash(&mut self) {
-        let kind = [self.format as u8, self.metric_type as u8];
+        let kind = [self.format as u8, self.metric_type as u8, self.le_format as u8];
         self.hash = xxh3_64_with_seed(&kind, self.unit);
     }
 }

@@ -107,6 +107,18 @@ pub fn format_openmetrics(value: f64) -> String {
     text
 }
 
+/// `value` as Go's `strconv.FormatFloat(value, 'f', -1, 64)` writes it: the shortest text that reads back equal,
+/// never with an exponent.
+///
+/// ```
+/// use promferry_exposition::go_float::format_decimal;
+/// assert_eq!(format_decimal(1e6), "1000000");
+/// assert_eq!(format_decimal(1e-5), "0.00001");
+/// ```
+pub fn format_decimal(value: f64) -> String {
+    if value.is_finite() { format!("{value}") } else { format(value) }
+}
+
 /// Go's conversion to `int64` as amd64 does it: what does not fit gives the smallest number.
 pub(crate) fn to_int64(value: f64) -> i64 {
     if value >= -(2_f64.powi(63)) && value < 2_f64.powi(63) { value as i64 } else { i64::MIN }

@@ -44,7 +44,7 @@
 //!
 //! # Features
 //!
-//! - `serde` (off): `Deserialize` and `Serialize` for [`ScrapeProtocol`].
+//! - `serde` (off): `Deserialize` and `Serialize` for [`ScrapeProtocol`] and [`LeFormat`].
 //! - `prometheus-parse` (off): `ConvertedScrape`, a page in the types of the crate `prometheus-parse`. Brings that
 //!   crate with its dependencies, and allocates.
 
@@ -58,6 +58,7 @@ mod family;
 mod format;
 pub mod go_float;
 mod label_buffer;
+mod le_format;
 mod native_histogram;
 mod negotiate;
 mod parser;
@@ -79,6 +80,7 @@ pub use family::{belongs_to_family, family_of};
 pub(crate) use format::Dialect;
 pub use format::Format;
 pub use label_buffer::LabelBuffer;
+pub use le_format::LeFormat;
 pub use native_histogram::HistogramEvent;
 pub use negotiate::{
     ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,

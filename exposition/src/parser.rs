@@ -5,7 +5,7 @@ use promferry_model::{MetricType, Timestamp};
 use crate::protobuf::{self, ProtobufParser};
 use crate::text::{self, TextParser};
 use crate::text_series::unescape;
-use crate::{Dialect, Exemplars, Format, HistogramEvent, LabelBuffer, ParseError, SeriesKey};
+use crate::{Dialect, Exemplars, Format, HistogramEvent, LabelBuffer, LeFormat, ParseError, SeriesKey};
 
 /// What a scrape configuration says about reading a page. The default is Prometheus' default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct ParseOptions {
     /// Read start (created) timestamps. In OpenMetrics the `_created` series of counters, histograms and
     /// summaries are then no series of their own. Off in Prometheus unless a feature flag wants them.
     pub parse_start_timestamps: bool,
+    /// How `le` and `quantile` are written (`le_format`).
+    pub le_format: LeFormat,
 }
 
 /// A pull parser over one page in memory. It judges as Prometheus 3.16 does.
@@ -215,8 +217,8 @@ impl<'p> SeriesEvent<'p> {
         }
     }
 
-    /// Splits the series into `labels`, unescaped and with `le` and `quantile` written as Prometheus 3
-    /// writes them, and judges the series' bytes in full.
+    /// Splits the series into `labels`, unescaped and with `le` and `quantile` written as
+    /// [`ParseOptions::le_format`] says, and judges the series' bytes in full.
     ///
     /// # Errors
     /// Says what is wrong with the series, for which Prometheus would refuse the page.

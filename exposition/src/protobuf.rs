@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exemplars::ExemplarSample;
 use crate::protobuf_metric::{self as metric, LabelPair, Metric, Within};
 use crate::wire::{Message, WireError};
-use crate::{Format, LabelBuffer, ParseError, ParseOptions, SeriesKey, go_float};
+use crate::{Format, LabelBuffer, ParseError, ParseOptions, SeriesKey};
 
 /// More bytes than this does not prefix a family: ten would be a length beyond 4 GiB.
 const MAX_FAMILY_LENGTH_BYTES: usize = 5;
@@ -416,10 +416,10 @@ impl<'a> ProtobufParser<'a> {
         }
         match self.part {
             Part::Quantile { quantile, .. } => {
-                buffer.push(QUANTILE_LABEL, &go_float::format_openmetrics(quantile));
+                buffer.push(QUANTILE_LABEL, &self.options.le_format.number(quantile));
             }
             Part::Bucket { upper_bound, .. } => {
-                buffer.push(BUCKET_LABEL, &go_float::format_openmetrics(upper_bound));
+                buffer.push(BUCKET_LABEL, &self.options.le_format.number(upper_bound));
             }
             Part::InfinityBucket => buffer.push(BUCKET_LABEL, "+Inf"),
             _ => {}

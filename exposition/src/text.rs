@@ -402,9 +402,7 @@ impl<'a> TextParser<'a> {
             MetricType::Summary => QUANTILE_LABEL,
             _ => return Ok(()),
         };
-        buffer.rewrite(normalised, |value| {
-            go_float::parse(value.as_bytes()).ok().map(go_float::format_openmetrics)
-        });
+        buffer.rewrite(normalised, |value| self.options.le_format.text(value));
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! Numbers as Go reads and writes them; expectations are what Go 1.26 printed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use promferry_exposition::go_float::{NumberError, format, format_openmetrics, parse, parse_value};
+use promferry_exposition::go_float::{
+    NumberError, format, format_decimal, format_openmetrics, parse, parse_value,
+};
 
 #[test]
 fn parsing_in_full() {
@@ -78,6 +80,17 @@ fn writing() {
         (f64::NEG_INFINITY, "-Inf"),
     ] {
         assert_eq!(format(value), expected);
+    }
+    for (value, expected) in [
+        (1.0, "1"),
+        (1e21, "1000000000000000000000"),
+        (1e-7, "0.0000001"),
+        (0.1, "0.1"),
+        (-0.0, "-0"),
+        (f64::INFINITY, "+Inf"),
+        (f64::NAN, "NaN"),
+    ] {
+        assert_eq!(format_decimal(value), expected);
     }
     for (value, expected) in [(1.0, "1.0"), (-0.0, "0.0"), (1e6, "1e+06"), (f64::NAN, "NaN"), (0.5, "0.5")] {
         assert_eq!(format_openmetrics(value), expected);

@@ -161,6 +161,7 @@ impl Job {
         options.native_histograms = target.native_histograms();
         options.always_classic_histograms = target.always_classic_histograms();
         options.parse_start_timestamps = start_timestamps;
+        options.le_format = self.config.le_format;
         options
     }
 }

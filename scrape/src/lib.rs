@@ -89,7 +89,7 @@ pub use cpu::CpuSections;
 pub use error::ScrapeError;
 pub use job::{DiscoveredTargets, Job, JobError};
 pub use options::{
-    ByteSize, ByteSizeError, ConfigError, GlobalConfig, QueryParams, ScrapeConfig, ScrapeProtocol,
+    ByteSize, ByteSizeError, ConfigError, GlobalConfig, LeFormat, QueryParams, ScrapeConfig, ScrapeProtocol,
 };
 pub use page_reader::{PageOutcome, PageReader};
 pub use schedule::Schedule;

@@ -12,7 +12,7 @@ use promferry_relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer};
 
 pub use byte_size::{ByteSize, ByteSizeError};
-pub use promferry_exposition::ScrapeProtocol;
+pub use promferry_exposition::{LeFormat, ScrapeProtocol};
 pub use query_params::QueryParams;
 
 /// A job: how its targets are scraped and what is kept of them.
@@ -111,6 +111,9 @@ pub struct ScrapeConfig {
     /// Adds `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` to the report
     /// series; absent takes `global`'s.
     pub extra_scrape_metrics: Option<bool>,
+    /// How `le` and `quantile` are written: a key of Promferry's own.
+    #[serde(deserialize_with = "null_is_default")]
+    pub le_format: LeFormat,
     /// Rules for targets, before they are scraped.
     #[serde(deserialize_with = "null_is_default")]
     pub relabel_configs: Vec<RelabelConfig>,
@@ -220,6 +223,7 @@ impl ScrapeConfig {
         "metric_name_validation_scheme",
         "metric_name_escaping_scheme",
         "extra_scrape_metrics",
+        "le_format",
         "relabel_configs",
         "metric_relabel_configs",
     ];
@@ -320,6 +324,7 @@ impl Default for ScrapeConfig {
             metric_name_validation_scheme: None,
             metric_name_escaping_scheme: None,
             extra_scrape_metrics: None,
+            le_format: LeFormat::default(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
             http: HttpClientConfig::default(),

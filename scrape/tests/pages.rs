@@ -55,6 +55,23 @@ fn an_empty_page_is_a_good_one_without_series() {
 }
 
 #[test]
+fn bounds_are_written_as_the_job_says() {
+    let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\n# TYPE s summary\ns{quantile=\"1e-05\"} 2\n";
+    for (keys, bound, quantile) in [
+        (json!({}), "1.0", "1e-05"),
+        (json!({"le_format": null}), "1.0", "1e-05"),
+        (json!({"le_format": "prometheus3"}), "1.0", "1e-05"),
+        (json!({"le_format": "verbatim"}), "1", "1e-05"),
+        (json!({"le_format": "otel"}), "1", "0.00001"),
+    ] {
+        let mut pages = Pages::new(keys);
+        let expected = [format!("h_bucket{{le=\"{bound}\"}} 1"), format!("s{{quantile=\"{quantile}\"}} 2")];
+        assert_eq!(pages.text(page), expected);
+        assert_eq!(pages.text(page), expected, "nor do known series change");
+    }
+}
+
+#[test]
 fn a_target_that_is_gone_ends_its_report_series_too() {
     let mut pages = Pages::new(json!({"extra_scrape_metrics": true}));
     pages.text("a 1\n");

@@ -96,6 +96,10 @@ impl EndpointLoop {
                 break;
             }
             let flushing = phase == Phase::Flushing;
+            // The flush takes what the last scrapes brought, though it was announced as late as this.
+            if flushing && state.drained && self.arrivals.has_changed().unwrap_or(false) {
+                state.drained = false;
+            }
             if !state.stopping {
                 self.read_ahead(&mut state, flushing);
                 self.start_requests(&mut state, flushing);
@@ -113,7 +117,7 @@ impl EndpointLoop {
                 wake = wake.min(at);
             }
             if state.in_flight < self.senders()
-                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(flushing))
+                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, flushing))
             {
                 wake = wake.min(at);
             }
@@ -164,8 +168,10 @@ impl EndpointLoop {
         self.sender.pace.of(self.shards.current())
     }
 
-    fn deadline(&self, flushing: bool) -> Duration {
-        if flushing { Duration::ZERO } else { self.batch_send_deadline }
+    /// How long fragments may wait for others. In a flush not at all, but for those that are being read: they
+    /// go in the same request.
+    fn deadline(&self, state: &State, flushing: bool) -> Duration {
+        if flushing && !state.reading { Duration::ZERO } else { self.batch_send_deadline }
     }
 
     fn read_ahead(&mut self, state: &mut State, flushing: bool) {
@@ -195,7 +201,7 @@ impl EndpointLoop {
 
     fn start_requests(&mut self, state: &mut State, flushing: bool) {
         while state.in_flight < self.senders() {
-            match state.queue.due(self.limits(), self.deadline(flushing)) {
+            match state.queue.due(self.limits(), self.deadline(state, flushing)) {
                 Some(Due::Now) => {}
                 Some(Due::At(at)) if at <= Instant::now() => {}
                 _ => return,

@@ -1,0 +1,3 @@
+module promferry.invalid/suites
+
+go 1.26
