@@ -2,7 +2,6 @@
 //! is, nothing is lost, nothing comes twice, and the ledger balances.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-#[allow(dead_code, reason = "each test looks at other things of it")]
 mod receiver;
 
 use std::path::Path;

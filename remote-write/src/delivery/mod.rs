@@ -95,7 +95,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         clock: delivery.clock,
         rng: Mutex::new(delivery.rng),
         notices: notice::Notices::default(),
-        size: SizeLimit::new(&config.url, queue.max_samples_per_send as u64),
+        size: SizeLimit::new(config.is_amp(), queue.max_samples_per_send as u64),
         pace: Pace::default(),
         searches: SearchAllowance::default(),
         phase: phase.clone(),

@@ -372,7 +372,7 @@ impl Sender {
             dropped.samples, dropped.histograms, dropped.exemplars
         );
         let text = match (first, judged.again.is_empty()) {
-            _ if dropped.is_zero() => format!("which series it is about is looked for"),
+            _ if dropped.is_zero() => "which series it is about is looked for".to_owned(),
             (Some(series), true) => {
                 format!("{what} are dropped ({}), of {series}; the rest was written", refusal.reason)
             }

@@ -32,10 +32,10 @@ const BLAMABLE_VALUES: u64 = 500;
 const GROW_EVERY: Duration = Duration::from_secs(600);
 
 impl SizeLimit {
-    /// The limit of the endpoint at `url`, of at most `values` samples and histograms a request.
-    pub(super) fn new(url: &str, values: u64) -> Self {
+    /// The limit of an endpoint that is AMP's or another's, of at most `values` samples and histograms a request.
+    pub(super) fn new(is_amp: bool, values: u64) -> Self {
         let state = State { raw_bytes: MAX_RAW_BYTES, values, lowered_at: None };
-        Self { strict: is_amp(url), max_values: values, state: Mutex::new(state) }
+        Self { strict: is_amp, max_values: values, state: Mutex::new(state) }
     }
 
     /// Bytes before compression, and after it, that a request may have; `now` is monotonic.
@@ -84,14 +84,6 @@ impl SizeLimit {
     }
 }
 
-/// Whether a URL is of an AMP workspace: `aps-workspaces.REGION.amazonaws.com`, FIPS, dual-stack and China.
-fn is_amp(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
-    host.starts_with("aps-workspaces")
-        && [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|domain| host.ends_with(domain))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_413_halves_and_ten_minutes_give_a_quarter_back() {
-        let size = SizeLimit::new("http://x/", 2000);
+        let size = SizeLimit::new(false, 2000);
         assert!(size.too_large(400_000, samples(2000), SECOND));
         assert_eq!((size.raw_bytes(SECOND), size.values(SECOND)), (200_000, 2000));
         assert!(size.too_large(100_000, samples(2000), SECOND));
@@ -120,25 +112,10 @@ mod tests {
 
     #[test]
     fn a_small_request_is_not_to_blame() {
-        let size = SizeLimit::new("http://x/", 2000);
+        let size = SizeLimit::new(false, 2000);
         assert!(!size.too_large(BLAMABLE_RAW_BYTES, samples(BLAMABLE_VALUES), SECOND));
         assert_eq!(size.raw_bytes(SECOND), MAX_RAW_BYTES);
         assert!(size.too_large(40_000, samples(1500), SECOND));
         assert_eq!((size.raw_bytes(SECOND), size.values(SECOND)), (MAX_RAW_BYTES, 750));
-    }
-
-    #[test]
-    fn amp_is_known_by_its_host() {
-        for (url, amp) in [
-            ("https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write", true),
-            ("https://aps-workspaces-fips.us-east-1.amazonaws.com/x", true),
-            ("https://aps-workspaces.eu-west-1.api.aws/x", true),
-            ("https://aps-workspaces.cn-north-1.amazonaws.com.cn/x", true),
-            ("https://aps-workspaces.example.org/x", false),
-            ("https://x.amazonaws.com/aps-workspaces", false),
-            ("not a url", false),
-        ] {
-            assert_eq!(SizeLimit::new(url, 1).single_value_bytes().is_some(), amp, "{url}");
-        }
     }
 }

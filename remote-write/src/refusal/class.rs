@@ -217,8 +217,8 @@ impl Table {
 
     /// The rows that fit, first to last.
     pub(super) fn matches(&self, status: u16, body: &str) -> impl Iterator<Item = &RefusalClass> {
-        let fitting: Vec<usize> = self.texts.matches(body).into_iter().collect();
-        fitting
+        self.texts
+            .matches(body)
             .into_iter()
             .filter_map(|at| self.classes.get(at))
             .filter(move |class| class.statuses.contains(&status))

@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "shared by several test binaries, each of which uses a part")]
 //! A remote-write receiver on loopback that answers as the test says and remembers what it took.
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,15 +29,37 @@ pub(crate) struct State {
     pub(crate) metadata: Vec<String>,
     /// Judges a request before it is taken; the default takes everything.
     pub(crate) judge: Option<Judge>,
+    /// Bytes of the largest request: before compression, and compressed.
+    pub(crate) largest: (usize, usize),
+    /// Requests that are being answered, and the most that ever were.
+    pub(crate) in_hand: (usize, usize),
 }
 
-/// Says what to answer: the status and the body. 2xx takes the request.
-pub(crate) type Judge = Box<dyn FnMut(&Received<'_>) -> (u16, String) + Send>;
+/// Says what to answer.
+pub(crate) type Judge = Box<dyn FnMut(&Received<'_>) -> Verdict + Send>;
+
+/// What a [`Judge`] answers.
+pub(crate) struct Verdict {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// The samples that are taken, by their place in [`Received::samples`]; `None`: all of a 2xx, none of others.
+    pub(crate) taken: Option<Vec<usize>>,
+    pub(crate) after: std::time::Duration,
+}
+
+impl From<(u16, String)> for Verdict {
+    fn from((status, body): (u16, String)) -> Self {
+        Self { status, body, headers: Vec::new(), taken: None, after: std::time::Duration::ZERO }
+    }
+}
 
 /// A request as a [`Judge`] sees it.
 pub(crate) struct Received<'a> {
     pub(crate) version: &'a str,
     pub(crate) raw_bytes: usize,
+    /// Each sample's series and timestamp, in order.
+    pub(crate) samples: &'a [(&'a str, i64)],
 }
 
 #[derive(Clone)]
@@ -74,7 +97,13 @@ impl Receiver {
         self.judge(move |_| (status, body.clone()));
     }
 
-    pub(crate) fn judge(&self, judge: impl FnMut(&Received<'_>) -> (u16, String) + Send + 'static) {
+    /// Answers as `judge` says.
+    pub(crate) fn judge(&self, mut judge: impl FnMut(&Received<'_>) -> (u16, String) + Send + 'static) {
+        self.answer_by(move |received| judge(received).into());
+    }
+
+    /// Answers as `judge` says, headers and what is taken included.
+    pub(crate) fn answer_by(&self, judge: impl FnMut(&Received<'_>) -> Verdict + Send + 'static) {
         self.state.lock().unwrap().judge = Some(Box::new(judge));
     }
 
@@ -120,9 +149,14 @@ async fn answer(
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let raw_bytes = wire::decompress(&body, 64 << 20).unwrap().len();
     let mut metadata = Vec::new();
+    let (mut histograms, mut exemplars) = (0, 0);
     let series: Vec<(Series, Vec<(i64, u64)>)> = if content_type.contains("write.v2") {
         let message = wire::decode_v2(&body, 64 << 20).unwrap();
         let text = |at: &u32| message.symbols[*at as usize].clone();
+        for series in &message.timeseries {
+            histograms += series.histograms.len();
+            exemplars += series.exemplars.len();
+        }
         let series = message.timeseries.iter().map(|series| {
             let labels = series.labels_refs.chunks(2).map(|pair| (text(&pair[0]), text(&pair[1])));
             (labels_text(labels), series.samples.iter().map(|s| (s.timestamp, s.value.to_bits())).collect())
@@ -137,28 +171,46 @@ async fn answer(
         });
         series.collect()
     };
+    let flat: Vec<(&str, i64, u64)> = series
+        .iter()
+        .flat_map(|(series, samples)| samples.iter().map(move |&(at, value)| (series.as_str(), at, value)))
+        .collect();
+    let samples: Vec<(&str, i64)> = flat.iter().map(|&(series, at, _)| (series, at)).collect();
+    let verdict = {
+        let mut state = state.lock().unwrap();
+        state.in_hand.0 += 1;
+        state.in_hand.1 = state.in_hand.1.max(state.in_hand.0);
+        state.largest = (state.largest.0.max(raw_bytes), state.largest.1.max(body.len()));
+        let received = Received { version: &version, raw_bytes, samples: &samples };
+        state.judge.as_mut().map_or_else(|| (200, String::new()).into(), |judge| judge(&received))
+    };
+    tokio::time::sleep(verdict.after).await;
     let mut state = state.lock().unwrap();
-    let samples = series.iter().map(|(_, samples): &(_, Vec<_>)| samples.len()).sum();
-    let received = Received { version: &version, raw_bytes };
-    let (status, text) = state.judge.as_mut().map_or((200, String::new()), |judge| judge(&received));
-    state.requests.push((version.clone(), samples, status));
-    // 299 stands for a receiver that finds nothing in the message and says that all is well.
-    if (200..299).contains(&status) {
+    state.in_hand.0 -= 1;
+    let status = verdict.status;
+    state.requests.push((version.clone(), samples.len(), status));
+    let success = (200..300).contains(&status);
+    if success {
         state.metadata.extend(metadata);
-        for (series, samples) in series {
-            state.samples.entry(series).or_default().extend(samples);
-        }
     }
-    let mut response = Response::new(Full::new(text.into()));
+    let all = || if success { (0..flat.len()).collect() } else { Vec::new() };
+    let taken = verdict.taken.unwrap_or_else(all);
+    for &(series, at, value) in taken.iter().map(|&at| &flat[at]) {
+        state.samples.entry(series.to_owned()).or_default().push((at, value));
+    }
+    let mut response = Response::new(Full::new(verdict.body.into()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     if version.starts_with('2') && status != 299 {
-        for kind in ["samples", "histograms", "exemplars"] {
+        let others = if success { (histograms, exemplars) } else { (0, 0) };
+        let written = [("samples", taken.len()), ("histograms", others.0), ("exemplars", others.1)];
+        for (kind, count) in written {
             let name =
                 http::HeaderName::try_from(format!("x-prometheus-remote-write-{kind}-written")).unwrap();
-            response
-                .headers_mut()
-                .insert(name, http::HeaderValue::from(if kind == "samples" { samples } else { 0 }));
+            response.headers_mut().insert(name, http::HeaderValue::from(count));
         }
+    }
+    for (name, value) in verdict.headers {
+        response.headers_mut().insert(name, http::HeaderValue::try_from(value).unwrap());
     }
     Ok(response)
 }

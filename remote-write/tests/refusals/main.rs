@@ -1,4 +1,10 @@
 //! What receivers' texts mean: every row of the table, and what delivery makes of answers.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod answers;
+#[path = "../receiver/mod.rs"]
+mod receiver;
+mod search;
+mod size;
 mod table;
+mod world;

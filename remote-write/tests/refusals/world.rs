@@ -1,0 +1,149 @@
+//! A sender with one endpoint, and targets that feed it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+use promferry_model::{
+    Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType, PromDuration, Sample, SeriesId,
+    SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
+};
+use promferry_remote_write::delivery::{EndpointSnapshot, transport};
+use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
+use promferry_remote_write::{
+    Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
+};
+use tower::ServiceExt as _;
+
+use crate::receiver::Receiver;
+
+pub(crate) const START: i64 = 1_700_000_000_000;
+/// The URL of a workspace; requests to it go to the receiver.
+pub(crate) const AMP: &str =
+    "http://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write";
+
+pub(crate) struct World {
+    pub(crate) receiver: Receiver,
+    pub(crate) remote: RemoteWrite,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::configured(|_| {}).await
+    }
+
+    pub(crate) async fn with_2_0() -> Self {
+        Self::configured(|config| config.protobuf_message = ProtobufMessage::V2).await
+    }
+
+    pub(crate) async fn configured(change: impl FnOnce(&mut RemoteWriteConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start().await;
+        let mut config = RemoteWriteConfig { url: receiver.url(), ..RemoteWriteConfig::default() };
+        config.queue_config.batch_send_deadline = PromDuration::from_millis(20);
+        config.queue_config.max_backoff = PromDuration::from_millis(100);
+        // Test data is old.
+        config.queue_config.sample_age_limit = Some(PromDuration::from_secs(100 * 365 * 24 * 3600));
+        config.metadata_config.send = false;
+        change(&mut config);
+        let (clock, budget) = (Arc::new(SystemClock::new()), MemoryBudget::new(256 << 20));
+        let storage = DiskStorage::new(dir.path().join("spool")).unwrap();
+        let (spool, _) =
+            Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+        let external_labels = Labels::default();
+        let shared =
+            Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".into() };
+        let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
+        let address: http::Uri = receiver.url().parse().unwrap();
+        let client = Client::new(http).map_request(move |mut request: http::Request<bytes::Bytes>| {
+            *request.uri_mut() = address.clone();
+            request
+        });
+        let endpoint = Endpoint { config, transport: transport(client), explain_denial: None };
+        let remote = RemoteWrite::start(shared, vec![endpoint]).await.unwrap();
+        Self { receiver, remote, _dir: dir }
+    }
+
+    pub(crate) fn target(&self, instance: &str, series: usize) -> Target {
+        Target::open(&self.remote, instance, (0..series).map(|number| number.to_string()))
+    }
+
+    pub(crate) async fn snapshot(&self) -> EndpointSnapshot {
+        self.remote.status().await.unwrap().remove(0).delivery
+    }
+
+    /// Waits until nothing is pending, checks that the ledger balances, and returns what was delivered and
+    /// what was dropped, by reason.
+    pub(crate) async fn settled(&self) -> (u64, Vec<(String, u64)>) {
+        for _ in 0..3000 {
+            let status = self.remote.status().await.unwrap().remove(0);
+            assert!(status.ledger.balances(), "{status:?}");
+            if status.ledger.pending.is_zero() {
+                let dropped = status.ledger.dropped.iter();
+                let dropped = dropped.map(|(reason, counts)| (reason.to_string(), counts.samples));
+                return (status.ledger.delivered.samples, dropped.collect());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never settled: {:?}", self.remote.status().await);
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.remote.shutdown(Duration::from_secs(20)).await;
+    }
+}
+
+pub(crate) fn dropped(reason: &str, samples: u64) -> Vec<(String, u64)> {
+    vec![(Reason::new(reason).to_string(), samples)]
+}
+
+pub(crate) struct Target {
+    sink: RemoteWriteTarget,
+    series: Vec<SeriesId>,
+}
+
+impl Target {
+    pub(crate) fn open(
+        remote: &RemoteWrite,
+        instance: &str,
+        values: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let labels = Labels::from_pairs([("instance", instance), ("job", "test")]);
+        let mut sink = remote.open(&TargetInfo {
+            job: "test".into(),
+            labels: labels.clone(),
+            url: format!("http://{instance}/metrics"),
+            scrape_interval: Duration::from_secs(1),
+        });
+        let metadata =
+            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
+        let series = values.into_iter().map(|value| {
+            let mut builder = LabelsBuilder::from(&labels);
+            builder.set("__name__", "m");
+            builder.set("number", value);
+            sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
+        });
+        let series = series.collect();
+        Self { sink, series }
+    }
+
+    pub(crate) async fn scrape(&mut self, number: i64) {
+        let at = Timestamp::from_millis(START + 1000 * number);
+        self.sink.begin(at);
+        for &id in &self.series {
+            self.sink.sample(id, Sample::new(at, number as f64));
+        }
+        self.sink.commit().await.unwrap();
+    }
+}
+
+/// The labels of the receiver's text of a series as Go prints them.
+pub(crate) fn as_go_prints(series: &str) -> String {
+    let labels: Vec<_> = series
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| format!("{name}={value:?}"))
+        .collect();
+    format!("{{{}}}", labels.join(", "))
+}
