@@ -8,6 +8,7 @@
 mod config;
 mod exposition;
 mod input;
+mod refusal;
 mod relabel;
 mod remote_write;
 mod spool;
@@ -15,6 +16,7 @@ mod spool;
 pub use config::config;
 pub use exposition::{exposition_round_trip, openmetrics, protobuf, text};
 pub use input::replay;
+pub use refusal::refusal;
 pub use relabel::relabel;
 pub use remote_write::{fragment, wire};
 pub use spool::spool;

@@ -30,6 +30,11 @@ fn exposition_round_trip() {
 }
 
 #[test]
+fn refusal() {
+    run("refusal", promferry_fuzz::refusal);
+}
+
+#[test]
 fn relabel() {
     run("relabel", promferry_fuzz::relabel);
 }

@@ -55,6 +55,11 @@ impl SeriesText {
         Some(Self { labels, extent: Extent::MetricName })
     }
 
+    /// Names and values that are shown as a whole, sorted by name; the metric name is `__name__`.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether the text shows all of the series' labels.
     pub fn is_whole(&self) -> bool {
         self.extent == Extent::Whole

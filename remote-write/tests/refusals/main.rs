@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod answers;
+mod page;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 mod search;
