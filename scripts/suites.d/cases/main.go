@@ -1,10 +1,10 @@
 // Command cases runs a compliance suite case by case, each in a process and a folder of its own, with promferry where
 // the suite expects a Prometheus, and says what became of it.
 //
-//	cases -suite FILE -program FILE -sender FILE -folder DIR [-expected N] [-only REGEXP] [-jobs N]
+//	cases -suite FILE -program FILE -sender FILE -folder DIR [-fails CASE] [-only REGEXP] [-jobs N]
 //
 // A case has passed when all its leaves have, promferry ended with status 0, and at least one remote-write request
-// was sent. A line of the suite's file is the name of a case, then what differs: leaves=N, requests=N (at least so
+// was sent. All must pass, but for the one that is said to fail, which must fail. A line of the suite's file is the name of a case, then what differs: leaves=N, requests=N (at least so
 // many), connections=N.
 package main
 
@@ -49,23 +49,23 @@ type runner struct {
 
 func main() {
 	var (
-		run      runner
-		suite    = flag.String("suite", "", "file that names the cases")
-		expected = flag.Int("expected", 0, "how many leaves must pass at least; 0 means all")
-		only     = flag.String("only", "", "regular expression: run only cases whose names match")
-		jobs     = flag.Int("jobs", 8*runtime.NumCPU(), "how many cases run at once")
+		run   runner
+		suite = flag.String("suite", "", "file that names the cases")
+		fails = flag.String("fails", "", "the case that is expected to fail")
+		only  = flag.String("only", "", "regular expression: run only cases whose names match")
+		jobs  = flag.Int("jobs", 10*runtime.NumCPU(), "how many cases run at once: mostly they wait")
 	)
 	flag.StringVar(&run.program, "program", "", "the suite's tests, compiled")
 	flag.StringVar(&run.sender, "sender", "", "what is started as a Prometheus")
 	flag.StringVar(&run.folder, "folder", "", "where the cases run and leave their logs")
 	flag.Parse()
-	if err := run.suite(*suite, *expected, *only, *jobs); err != nil {
+	if err := run.suite(*suite, *fails, *only, *jobs); err != nil {
 		fmt.Fprintln(os.Stderr, "suites:", err)
 		os.Exit(1)
 	}
 }
 
-func (r runner) suite(file string, expected int, only string, jobs int) error {
+func (r runner) suite(file, fails, only string, jobs int) error {
 	cases, err := read(file)
 	if err != nil {
 		return err
@@ -92,15 +92,24 @@ func (r runner) suite(file string, expected int, only string, jobs int) error {
 	}
 	group.Wait()
 
-	leaves, passed, requests, least := 0, 0, 0, -1
+	leaves, passed, unexpected, requests, least := 0, 0, 0, 0, -1
 	for i, c := range cases {
 		if !filter.MatchString(c.name) {
 			continue
 		}
 		leaves += c.leaves
 		requests += outcomes[i].requests
-		if problem := outcomes[i].problem; problem != "" {
+		problem := outcomes[i].problem
+		switch {
+		case c.name == fails && problem == "":
+			fmt.Printf("suites: %s passed, which is not expected\n", c.name)
+			unexpected++
+		case c.name == fails:
+			fmt.Printf("suites: %s fails, as it must\n", c.name)
+			continue
+		case problem != "":
 			fmt.Printf("suites: FAILED %s: %s; see %s\n", c.name, problem, r.of(c))
+			unexpected++
 			continue
 		}
 		passed += c.leaves
@@ -110,11 +119,11 @@ func (r runner) suite(file string, expected int, only string, jobs int) error {
 	}
 	fmt.Printf("suites: %s: %d of %d leaves passed; %d remote-write requests were sent, at least %d in each case that can send; %.0f s\n",
 		filepath.Base(r.folder), passed, leaves, requests, max(least, 0), time.Since(start).Seconds())
-	if expected == 0 {
-		expected = leaves
-	}
-	if passed < expected {
-		return fmt.Errorf("%s: %d leaves must pass", filepath.Base(r.folder), expected)
+	switch {
+	case leaves == 0:
+		return fmt.Errorf("%s: no case's name matches", filepath.Base(r.folder))
+	case unexpected > 0:
+		return fmt.Errorf("%s: %d cases did not end as they must", filepath.Base(r.folder), unexpected)
 	}
 	return nil
 }
