@@ -99,6 +99,18 @@ impl SymbolTable {
         &self.bytes[start..start + prefix + length]
     }
 
+    /// Where the text of `symbol` lies: the table's buffer from its length on, and how many bytes of that are
+    /// [`SymbolTable::length_delimited`]. What follows belongs to other texts; it lets an encoder copy a short
+    /// text as a block of fixed size and cut it off afterwards, which is faster than a copy of its exact size.
+    pub fn length_delimited_in_buffer(&self, symbol: Symbol) -> (&[u8], usize) {
+        let Some(&offset) = self.offsets.get(symbol.index()).filter(|&&offset| offset != FREE) else {
+            return (&[], 0);
+        };
+        let rest = &self.bytes[offset as usize..];
+        let (length, prefix) = read_varint(rest);
+        (rest, prefix + length)
+    }
+
     /// How many texts the table has.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -170,6 +182,10 @@ fn write_varint(to: &mut Vec<u8>, mut value: u64) {
 }
 
 fn read_varint(from: &[u8]) -> (usize, usize) {
+    // Most texts are short.
+    if let Some(&byte) = from.first().filter(|&&byte| byte < 0x80) {
+        return (usize::from(byte), 1);
+    }
     let mut value = 0usize;
     for (at, &byte) in from.iter().enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * at);
@@ -196,6 +212,10 @@ mod tests {
         assert_eq!(table.length_delimited(short), b"\x03job");
         assert_eq!(&table.length_delimited(long_symbol)[..3], b"\xac\x02x");
         assert_eq!(table.get(long_symbol), long);
+        for symbol in [empty, short, long_symbol, Symbol::from_index(9)] {
+            let (rest, length) = table.length_delimited_in_buffer(symbol);
+            assert_eq!(&rest[..length], table.length_delimited(symbol));
+        }
         assert_eq!(table.intern("job"), Some(short));
     }
 

@@ -1,110 +1,31 @@
 //! `cargo bench -p promferry-remote-write --bench encode`: nanoseconds a sample. Each function encodes one
 //! page of 1,000 series of a Kubernetes target, 12 labels each; `items/s` counts samples.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use promferry_model::{
-    Label, Labels, MemoryBudget, MetadataView, MetricType, Sample, SeriesId, SeriesView, TargetInfo,
-    Timestamp,
-};
-use promferry_remote_write::encode::{
-    EncodingContext, Profile, Profiles, RequestBuilder, RequestLimits, TargetEncoder, join, transcode,
-};
+use page::{AT, SERIES, page};
+use promferry_remote_write::Protocol;
+use promferry_remote_write::encode::{RequestBuilder, RequestLimits, join, transcode};
 use promferry_remote_write::wire::{v1, v2};
-use promferry_remote_write::{Fragment, Protocol};
 use prost::Message;
 
-const SERIES: usize = 1000;
-const AT: i64 = 1_700_000_000_000;
+mod page;
 
 fn main() {
     divan::main();
 }
 
-struct Page {
-    encoder: TargetEncoder,
-    ids: Vec<SeriesId>,
-    labels: Vec<Labels>,
-}
-
-fn page(protocol: Protocol) -> Page {
-    let target = Labels::from_pairs([
-        ("app", "checkout-service"),
-        ("container", "checkout"),
-        ("instance", "10.0.12.34:8080"),
-        ("job", "kubernetes-pods"),
-        ("namespace", "shop-production"),
-        ("node", "ip-10-0-12-34.eu-central-1.compute.internal"),
-        ("pod", "checkout-service-5d8f9c7b6d-x2x4z"),
-    ]);
-    let info = TargetInfo {
-        job: "kubernetes-pods".into(),
-        labels: target.clone(),
-        url: "http://10.0.12.34:8080/metrics".into(),
-        scrape_interval: Duration::from_secs(15),
-    };
-    let labels: Vec<Labels> = (0..SERIES)
-        .map(|n| {
-            let own = [
-                ("__name__".to_owned(), format!("http_server_{}_duration_seconds_bucket", n / 240)),
-                ("code".to_owned(), ["200", "201", "400", "404", "500"][n / 48 % 5].to_owned()),
-                ("le".to_owned(), format!("{}", (n % 12) as f64 / 8.0)),
-                ("method".to_owned(), ["GET", "POST", "PUT", "DELETE"][n / 12 % 4].to_owned()),
-            ];
-            let shared = target.iter().map(|Label { name, value }| (name.to_string(), value.to_string()));
-            Labels::from_pairs(shared.chain(own))
-        })
-        .collect();
-    let profile = Profile {
-        external_labels: Labels::from_pairs([("cluster", "eu-1")]),
-        protocol,
-        ..Profile::default()
-    };
-    let profiles = Arc::new(Profiles::new(1, vec![Arc::new(profile)]));
-    let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
-    let mut encoder = TargetEncoder::new(&info, profiles, context);
-    let metadata = MetadataView {
-        family: "http_server_duration_seconds",
-        metric_type: MetricType::Histogram,
-        unit: "seconds",
-        help: "How long requests took until they were answered.",
-    };
-    let ids: Vec<_> =
-        labels.iter().map(|labels| encoder.admit(&SeriesView { labels, metadata }).expect("room")).collect();
-    let mut page = Page { encoder, ids, labels };
-    // The first page is written another way.
-    page.encode();
-    page
-}
-
-impl Page {
-    fn encode(&mut self) -> Vec<Fragment> {
-        self.encoder.begin();
-        self.samples();
-        self.encoder.finish().expect("room").profiles.swap_remove(0).fragments
-    }
-
-    fn samples(&mut self) {
-        for (n, &id) in self.ids.iter().enumerate() {
-            self.encoder.sample(id, Sample::new(Timestamp::from_millis(AT), n as f64));
-        }
-    }
-}
-
 /// Samples to closed, compressed fragments.
 #[divan::bench(args = [Protocol::V1, Protocol::V2])]
 fn fragments(bencher: Bencher<'_, '_>, protocol: Protocol) {
-    let mut page = page(protocol);
+    let mut page = page(protocol, 34);
     bencher.counter(ItemsCount::new(SERIES)).bench_local(|| page.encode());
 }
 
 /// The same without compression of what is open at the end: as much of a page as fits one fragment.
 #[divan::bench(args = [Protocol::V1, Protocol::V2])]
 fn samples_alone(bencher: Bencher<'_, '_>, protocol: Protocol) {
-    let mut page = page(protocol);
+    let mut page = page(protocol, 34);
     page.ids.truncate(150);
     bencher.counter(ItemsCount::new(150usize)).bench_local(|| {
         page.encoder.begin();
@@ -116,7 +37,7 @@ fn samples_alone(bencher: Bencher<'_, '_>, protocol: Protocol) {
 /// Fragments of two pages to one request.
 #[divan::bench(args = [Protocol::V1, Protocol::V2])]
 fn requests(bencher: Bencher<'_, '_>, protocol: Protocol) {
-    let mut page = page(protocol);
+    let mut page = page(protocol, 34);
     let fragments: Vec<_> = (0..2).flat_map(|_| page.encode()).collect();
     let mut builder = RequestBuilder::new(protocol, RequestLimits::NONE);
     bencher.counter(ItemsCount::new(2 * SERIES)).bench_local(|| {
@@ -131,7 +52,7 @@ fn requests(bencher: Bencher<'_, '_>, protocol: Protocol) {
 #[divan::bench(args = [Protocol::V1, Protocol::V2])]
 fn transcoded_to(bencher: Bencher<'_, '_>, protocol: Protocol) {
     let other = if protocol == Protocol::V1 { Protocol::V2 } else { Protocol::V1 };
-    let fragments = page(other).encode();
+    let fragments = page(other, 34).encode();
     bencher.counter(ItemsCount::new(SERIES)).bench_local(|| {
         fragments
             .iter()
@@ -143,7 +64,7 @@ fn transcoded_to(bencher: Bencher<'_, '_>, protocol: Protocol) {
 /// What others do: owned messages, then prost, then snappy.
 #[divan::bench]
 fn prost_v1(bencher: Bencher<'_, '_>) {
-    let page = page(Protocol::V1);
+    let page = page(Protocol::V1, 34);
     bencher.counter(ItemsCount::new(SERIES)).bench_local(|| {
         let timeseries = page.labels.iter().enumerate().map(|(n, labels)| v1::TimeSeries {
             labels: labels
@@ -161,7 +82,7 @@ fn prost_v1(bencher: Bencher<'_, '_>) {
 /// The same in 2.0, with a map for the symbols.
 #[divan::bench]
 fn prost_v2(bencher: Bencher<'_, '_>) {
-    let page = page(Protocol::V2);
+    let page = page(Protocol::V2, 34);
     bencher.counter(ItemsCount::new(SERIES)).bench_local(|| {
         let mut map = std::collections::HashMap::from([("", 0u32)]);
         let mut symbols = vec![String::new()];
@@ -191,7 +112,7 @@ fn prost_v2(bencher: Bencher<'_, '_>) {
 #[expect(clippy::print_stderr, reason = "a figure beside the table")]
 fn bytes_a_sample() {
     for protocol in [Protocol::V1, Protocol::V2] {
-        let mut page = page(protocol);
+        let mut page = page(protocol, 34);
         let fragments: Vec<_> = (0..2).flat_map(|_| page.encode()).collect();
         let request = join(&fragments).expect("own fragments");
         let samples = request.counts.samples as usize;

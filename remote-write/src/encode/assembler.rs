@@ -6,36 +6,52 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::message::{Contents, FragmentError, Kind, Message, RawSeries};
 use super::proto::{
-    Content, Fields, LEN, Malformed, begin_length, end_length, key, put_bytes, put_double, put_uint,
-    put_varint, take_varint,
+    Content, Fields, LEN, Malformed, VARINT, begin_length, end_length, key, put_bytes, put_double,
+    put_prefix, put_uint, put_varint, take_varint,
 };
+use super::reference::Reference;
 use crate::{Counts, Protocol};
 
 /// A message to which time series are added one by one.
 #[derive(Debug)]
 pub(super) struct Assembler {
     protocol: Protocol,
-    symbols: Vec<u8>,
-    symbol_count: u32,
-    /// Each symbol's reference, and where its text lies in `symbols`.
-    index: HashTable<(u32, u32, u32)>,
+    symbols: Symbols,
     series: Vec<u8>,
     counts: Counts,
     min_timestamp: Timestamp,
     max_timestamp: Timestamp,
 }
 
+/// The message's symbols: each text once, the first empty.
+#[derive(Debug, Default)]
+struct Symbols {
+    /// As they stand in the message.
+    encoded: Vec<u8>,
+    count: u32,
+    /// Each symbol's reference, and where its text lies in `encoded`.
+    index: HashTable<(u32, u32, u32)>,
+}
+
 /// The references that one source's symbols have in an [`Assembler`], found out as they are needed.
 #[derive(Debug, Default)]
-pub(super) struct SymbolMap(Vec<u32>);
-
-const UNKNOWN: u32 = u32::MAX;
+pub(super) struct SymbolMap {
+    references: Vec<Reference>,
+    /// The last time series' metadata, as it stands in the source and as it was written: the series of a family
+    /// follow each other.
+    metadata: (Vec<u8>, Vec<u8>),
+}
 
 impl SymbolMap {
     /// Starts over for another source.
     pub(super) fn reset(&mut self, source: &Message<'_>) {
-        self.0.clear();
-        self.0.resize(source.symbols.len(), UNKNOWN);
+        self.clear();
+        self.references.resize(source.symbols.len(), Reference::default());
+    }
+
+    fn clear(&mut self) {
+        self.references.clear();
+        self.metadata.0.clear();
     }
 }
 
@@ -43,9 +59,7 @@ impl Assembler {
     pub(super) fn new(protocol: Protocol) -> Self {
         let mut assembler = Self {
             protocol,
-            symbols: Vec::new(),
-            symbol_count: 0,
-            index: HashTable::new(),
+            symbols: Symbols::default(),
             series: Vec::new(),
             counts: Counts::default(),
             min_timestamp: Timestamp::MAX,
@@ -57,11 +71,9 @@ impl Assembler {
 
     pub(super) fn clear(&mut self) {
         self.symbols.clear();
-        self.index.clear();
-        self.symbol_count = 0;
         if self.protocol == Protocol::V2 {
-            self.symbols.extend_from_slice(&[key(4, LEN), 0]);
-            self.symbol_count = 1;
+            self.symbols.encoded.extend_from_slice(&[key(4, LEN), 0]);
+            self.symbols.count = 1;
         }
         self.series.clear();
         self.counts = Counts::default();
@@ -70,7 +82,7 @@ impl Assembler {
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.symbols.len() + self.series.len()
+        self.symbols.encoded.len() + self.series.len()
     }
 
     pub(super) const fn counts(&self) -> Counts {
@@ -84,7 +96,7 @@ impl Assembler {
 
     /// Puts the message into `message`.
     pub(super) fn write_to(&self, message: &mut Vec<u8>) {
-        message.extend_from_slice(&self.symbols);
+        message.extend_from_slice(&self.symbols.encoded);
         message.extend_from_slice(&self.series);
     }
 
@@ -103,24 +115,37 @@ impl Assembler {
         Ok(())
     }
 
-    /// Adds all of `source`, whose counts are known. After an error nothing of it is there.
-    pub(super) fn add_all(
+    /// Adds all of a message of the same protocol, 2.0, whose counts are known. After an error no time series
+    /// of it is there.
+    pub(super) fn add_message(
         &mut self,
-        source: &Message<'_>,
+        message: &[u8],
         map: &mut SymbolMap,
         counts: Counts,
         (min, max): (Timestamp, Timestamp),
     ) -> Result<(), FragmentError> {
         let before = self.series.len();
-        for &series in &source.series {
-            if self.write(source, map, series).is_err() {
-                self.series.truncate(before);
-                return Err(source.malformed());
-            }
+        if self.write_message(message, map).is_err() {
+            self.series.truncate(before);
+            return Err(FragmentError::Malformed { protocol: self.protocol });
         }
         self.counts += counts;
         self.min_timestamp = self.min_timestamp.min(min);
         self.max_timestamp = self.max_timestamp.max(max);
+        Ok(())
+    }
+
+    fn write_message(&mut self, message: &[u8], map: &mut SymbolMap) -> Result<(), Malformed> {
+        map.clear();
+        for field in Fields::of(message) {
+            let field = field?;
+            match (field.number, field.content) {
+                // All of them come before the first time series, and each is used by one.
+                (4, Content::Len(text)) => map.references.push(Reference::new(self.symbols.reference(text))),
+                (5, Content::Len(series)) => self.write_v2_from_v2(&[], map, series)?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -135,50 +160,85 @@ impl Assembler {
                 put_bytes(&mut self.series, 1, series.content);
                 Ok(())
             }
-            (Protocol::V2, Protocol::V2) => self.write_v2_from_v2(source, map, series),
+            (Protocol::V2, Protocol::V2) => self.write_v2_from_v2(&source.symbols, map, series.content),
             (Protocol::V1, Protocol::V2) => self.write_v2_from_v1(source, series),
             (Protocol::V2, Protocol::V1) => self.write_v1_from_v2(source, series),
         }
     }
 
+    /// Writes a time series with other references. `texts` are the symbols that `map` may not know yet.
     fn write_v2_from_v2(
         &mut self,
-        source: &Message<'_>,
+        texts: &[&str],
         map: &mut SymbolMap,
-        series: RawSeries<'_>,
+        series: &[u8],
     ) -> Result<(), Malformed> {
         self.series.push(key(5, LEN));
         let start = begin_length::<1>(&mut self.series);
-        for field in Fields::of(series.content) {
+        let mut rest = series;
+        while let [key, length, content @ ..] = rest
+            && *length < 0x80
+            && let Some((content, next)) = content.split_at_checked(usize::from(*length))
+        {
+            // The fields that nearly every time series has, none longer than 127 bytes.
+            match *key {
+                LABELS => self.put_mapped_refs(texts, map, content)?,
+                SAMPLE => put_prefix(&mut self.series, rest, content.len() + 2),
+                METADATA if content == map.metadata.0 && !content.is_empty() => {
+                    self.series.extend_from_slice(&map.metadata.1);
+                }
+                METADATA => {
+                    let at = self.series.len();
+                    self.put_mapped_metadata(texts, map, content)?;
+                    map.metadata.0.clear();
+                    map.metadata.0.extend_from_slice(content);
+                    map.metadata.1.clear();
+                    map.metadata.1.extend_from_slice(&self.series[at..]);
+                }
+                _ => break,
+            }
+            rest = next;
+        }
+        for field in Fields::of(rest) {
             let field = field?;
             match (Kind::of(Protocol::V2, field.number), field.content) {
-                (Kind::Labels, Content::Len(refs)) => self.put_mapped_refs(source, map, refs)?,
+                (Kind::Labels, Content::Len(refs)) => self.put_mapped_refs(texts, map, refs)?,
                 (Kind::Exemplar, Content::Len(exemplar)) => {
                     self.series.push(key(4, LEN));
                     let start = begin_length::<1>(&mut self.series);
                     for field in Fields::of(exemplar) {
                         let field = field?;
                         match (field.number, field.content) {
-                            (1, Content::Len(refs)) => self.put_mapped_refs(source, map, refs)?,
+                            (1, Content::Len(refs)) => self.put_mapped_refs(texts, map, refs)?,
                             _ => self.series.extend_from_slice(field.whole),
                         }
                     }
                     end_length::<1>(&mut self.series, start);
                 }
-                (Kind::Metadata, Content::Len(metadata)) => {
-                    self.series.push(key(5, LEN));
-                    let start = begin_length::<1>(&mut self.series);
-                    for field in Fields::of(metadata) {
-                        let field = field?;
-                        match (field.number, field.content) {
-                            (number @ (3 | 4), Content::Varint(reference)) => {
-                                let reference = self.mapped(source, map, reference)?;
-                                put_uint(&mut self.series, number as u8, u64::from(reference));
-                            }
-                            _ => self.series.extend_from_slice(field.whole),
-                        }
-                    }
-                    end_length::<1>(&mut self.series, start);
+                (Kind::Metadata, Content::Len(metadata)) => self.put_mapped_metadata(texts, map, metadata)?,
+                _ => self.series.extend_from_slice(field.whole),
+            }
+        }
+        end_length::<1>(&mut self.series, start);
+        Ok(())
+    }
+
+    fn put_mapped_metadata(
+        &mut self,
+        texts: &[&str],
+        map: &mut SymbolMap,
+        metadata: &[u8],
+    ) -> Result<(), Malformed> {
+        self.series.push(METADATA);
+        let start = begin_length::<1>(&mut self.series);
+        for field in Fields::of(metadata) {
+            let field = field?;
+            match (field.number, field.content) {
+                (number @ (3 | 4), Content::Varint(reference)) => {
+                    let at = usize::try_from(reference).map_err(|_| Malformed)?;
+                    let mapped = self.symbols.map(texts, map, at)?;
+                    self.series.push(key(number as u8, VARINT));
+                    mapped.put(&mut self.series);
                 }
                 _ => self.series.extend_from_slice(field.whole),
             }
@@ -189,37 +249,31 @@ impl Assembler {
 
     fn put_mapped_refs(
         &mut self,
-        source: &Message<'_>,
+        texts: &[&str],
         map: &mut SymbolMap,
         mut refs: &[u8],
     ) -> Result<(), Malformed> {
-        self.series.push(key(1, LEN));
+        self.series.push(LABELS);
         let start = begin_length::<1>(&mut self.series);
+        // Collected aside: each push would ask whether there is room.
+        let mut block = [0; REFS_BLOCK];
+        let mut len = 0;
         while !refs.is_empty() {
-            let reference = take_varint(&mut refs)?;
-            let reference = self.mapped(source, map, reference)?;
-            put_varint(&mut self.series, u64::from(reference));
+            let at = take_reference(&mut refs)?;
+            let mut mapped = *map.references.get(at).ok_or(Malformed)?;
+            if mapped.is_unknown() {
+                mapped = self.symbols.map(texts, map, at)?;
+            }
+            let Some(room) = block[len..].first_chunk_mut() else { return Err(Malformed) };
+            len += mapped.write(room);
+            if len > REFS_BLOCK - Reference::BLOCK {
+                self.series.extend_from_slice(&block[..len]);
+                len = 0;
+            }
         }
+        self.series.extend_from_slice(&block[..len]);
         end_length::<1>(&mut self.series, start);
         Ok(())
-    }
-
-    fn mapped(
-        &mut self,
-        source: &Message<'_>,
-        map: &mut SymbolMap,
-        reference: u64,
-    ) -> Result<u32, Malformed> {
-        let at = usize::try_from(reference).map_err(|_| Malformed)?;
-        match map.0.get(at) {
-            None => Err(Malformed),
-            Some(&UNKNOWN) => {
-                let reference = self.symbol(source.symbols[at]);
-                map.0[at] = reference;
-                Ok(reference)
-            }
-            Some(&known) => Ok(known),
-        }
     }
 
     fn write_v2_from_v1(&mut self, source: &Message<'_>, series: RawSeries<'_>) -> Result<(), Malformed> {
@@ -284,7 +338,7 @@ impl Assembler {
         let start = begin_length::<1>(&mut self.series);
         for &(name, value) in labels {
             for text in [name, value] {
-                let reference = self.symbol(text);
+                let reference = self.symbols.reference(text.as_bytes());
                 put_varint(&mut self.series, u64::from(reference));
             }
         }
@@ -326,26 +380,64 @@ impl Assembler {
         end_length::<1>(&mut self.series, start);
         Ok(())
     }
+}
 
-    fn symbol(&mut self, text: &str) -> u32 {
+/// Keys of a 2.0 `TimeSeries`.
+const LABELS: u8 = key(1, LEN);
+const SAMPLE: u8 = key(2, LEN);
+const METADATA: u8 = key(5, LEN);
+
+/// References are collected in blocks of this many bytes.
+const REFS_BLOCK: usize = 128;
+
+fn take_reference(refs: &mut &[u8]) -> Result<usize, Malformed> {
+    match **refs {
+        [low, ref rest @ ..] if low < 0x80 => {
+            *refs = rest;
+            Ok(usize::from(low))
+        }
+        [low, high, ref rest @ ..] if high < 0x80 => {
+            *refs = rest;
+            Ok(usize::from(low & 0x7f) | usize::from(high) << 7)
+        }
+        _ => usize::try_from(take_varint(refs)?).map_err(|_| Malformed),
+    }
+}
+
+impl Symbols {
+    fn clear(&mut self) {
+        self.encoded.clear();
+        self.index.clear();
+        self.count = 0;
+    }
+
+    /// The reference of the source's symbol number `at`, whose text is in `texts`.
+    fn map(&mut self, texts: &[&str], map: &mut SymbolMap, at: usize) -> Result<Reference, Malformed> {
+        let known = map.references.get_mut(at).ok_or(Malformed)?;
+        if known.is_unknown() {
+            let text = texts.get(at).ok_or(Malformed)?;
+            *known = Reference::new(self.reference(text.as_bytes()));
+        }
+        Ok(*known)
+    }
+
+    fn reference(&mut self, text: &[u8]) -> u32 {
         if text.is_empty() {
             return 0;
         }
-        let hash = xxh3_64(text.as_bytes());
-        let symbols = &self.symbols;
-        let same = |&(_, at, length): &(u32, u32, u32)| {
-            &symbols[at as usize..][..length as usize] == text.as_bytes()
-        };
+        let hash = xxh3_64(text);
+        let encoded = &self.encoded;
+        let same = |&(_, at, length): &(u32, u32, u32)| &encoded[at as usize..][..length as usize] == text;
         if let Some(&(reference, ..)) = self.index.find(hash, same) {
             return reference;
         }
-        put_bytes(&mut self.symbols, 4, text.as_bytes());
-        let reference = self.symbol_count;
-        self.symbol_count += 1;
-        let entry = (reference, (self.symbols.len() - text.len()) as u32, text.len() as u32);
-        let symbols = &self.symbols;
+        put_bytes(&mut self.encoded, 4, text);
+        let reference = self.count;
+        self.count += 1;
+        let entry = (reference, (self.encoded.len() - text.len()) as u32, text.len() as u32);
+        let encoded = &self.encoded;
         self.index.insert_unique(hash, entry, |&(_, at, length)| {
-            xxh3_64(&symbols[at as usize..][..length as usize])
+            xxh3_64(&encoded[at as usize..][..length as usize])
         });
         reference
     }

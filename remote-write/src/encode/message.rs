@@ -61,6 +61,27 @@ pub(super) fn raw_body(fragment: &Fragment) -> Result<Cow<'_, [u8]>, FragmentErr
     }
 }
 
+/// The same, with `buffer` for what is inflated.
+pub(super) fn raw_body_in<'a>(
+    fragment: &'a Fragment,
+    buffer: &'a mut Vec<u8>,
+) -> Result<&'a [u8], FragmentError> {
+    match fragment.compression {
+        Compression::None => Ok(&fragment.body),
+        Compression::Snappy => {
+            let raw_len = fragment.raw_len as usize;
+            if snap::raw::decompress_len(&fragment.body)? != raw_len {
+                return Err(FragmentError::Malformed { protocol: fragment.protocol });
+            }
+            if buffer.len() < raw_len {
+                buffer.resize(raw_len, 0);
+            }
+            let length = snap::raw::Decoder::new().decompress(&fragment.body, buffer)?;
+            Ok(&buffer[..length])
+        }
+    }
+}
+
 impl<'a> Message<'a> {
     pub(super) fn read(protocol: Protocol, raw: &'a [u8]) -> Result<Self, FragmentError> {
         let (symbols_field, series_field) = match protocol {

@@ -13,6 +13,13 @@ pub(super) const fn key(field: u8, wire_type: u8) -> u8 {
 }
 
 pub(super) fn put_varint(to: &mut Vec<u8>, mut value: u64) {
+    // Lengths and references are small.
+    if value < 0x80 {
+        return to.push(value as u8);
+    }
+    if value < 0x4000 {
+        return to.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+    }
     while value >= 0x80 {
         to.push(value as u8 | 0x80);
         value >>= 7;
@@ -56,6 +63,20 @@ pub(super) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+/// Appends the first `length` bytes of `from`. Few bytes are copied as a block of fixed size and cut off, if
+/// `from` is long enough: a copy whose size is only known at run time takes several times as long.
+#[inline]
+pub(super) fn put_prefix(to: &mut Vec<u8>, from: &[u8], length: usize) {
+    match from.first_chunk::<32>() {
+        Some(block) if length <= 32 => {
+            let end = to.len() + length;
+            to.extend_from_slice(block);
+            to.truncate(end);
+        }
+        _ => to.extend_from_slice(&from[..length]),
+    }
+}
+
 /// Leaves room for the length of what comes next; returns where it begins.
 pub(super) fn begin_length<const ROOM: usize>(to: &mut Vec<u8>) -> usize {
     to.extend_from_slice(&[0; ROOM]);
@@ -64,8 +85,20 @@ pub(super) fn begin_length<const ROOM: usize>(to: &mut Vec<u8>) -> usize {
 
 /// Writes the length of what came since [`begin_length`] into the room before it, moving the content when the
 /// length takes another number of bytes than expected.
+#[inline]
 pub(super) fn end_length<const ROOM: usize>(to: &mut Vec<u8>, start: usize) {
     let length = to.len() - start;
+    match ROOM {
+        1 if length < 0x80 => to[start - 1] = length as u8,
+        2 if (0x80..0x4000).contains(&length) => {
+            to[start - 2..start].copy_from_slice(&[length as u8 | 0x80, (length >> 7) as u8]);
+        }
+        _ => end_other_length::<ROOM>(to, start, length),
+    }
+}
+
+#[cold]
+fn end_other_length<const ROOM: usize>(to: &mut Vec<u8>, start: usize, length: usize) {
     let needed = varint_len(length as u64);
     if needed > ROOM {
         let more = needed - ROOM;

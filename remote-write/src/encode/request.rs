@@ -4,12 +4,12 @@ use bytes::Bytes;
 use promferry_model::Metadata;
 
 use super::assembler::{Assembler, SymbolMap};
-use super::message::{FragmentError, Message, raw_body};
+use super::message::{FragmentError, raw_body_in};
 use super::proto::{put_varint, take_varint};
 use super::rewrite::{LeftOut, transcode};
 use super::scratch::compress;
 use crate::wire::v1::{MetricMetadata, MetricType, WriteRequest};
-use crate::{Compression, Counts, Fragment, Protocol, wire};
+use crate::{Compression, Counts, Fragment, LaneSet, Protocol, wire};
 
 /// What is sent at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub enum Pushed {
 ///
 /// In 1.0 compressed bodies follow each other as they are: a concatenation of messages is the merged message,
 /// and snappy's elements never reach back beyond their own block, so only the lengths in front are replaced by
-/// one. In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
+/// one. Fragments that are not compressed are compressed together, behind the others; the fragments of one lane
+/// keep their order. In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
 pub struct RequestBuilder {
     protocol: Protocol,
     native_histograms: bool,
@@ -69,11 +70,14 @@ pub struct RequestBuilder {
     raw_len: usize,
     /// 1.0: compressed elements without the length in front.
     elements: Vec<u8>,
-    /// 1.0: messages that are to be compressed together.
+    /// 1.0: messages that are to be compressed together, behind what is compressed already.
     uncompressed: Vec<u8>,
+    /// Of which lanes they are.
+    uncompressed_lanes: LaneSet,
     /// 2.0.
     assembler: Assembler,
     map: SymbolMap,
+    inflated: Vec<u8>,
     snappy: snap::raw::Encoder,
     buffer: Vec<u8>,
 }
@@ -89,8 +93,10 @@ impl RequestBuilder {
             raw_len: 0,
             elements: Vec::new(),
             uncompressed: Vec::new(),
+            uncompressed_lanes: LaneSet::EMPTY,
             assembler: Assembler::new(protocol),
             map: SymbolMap::default(),
+            inflated: Vec::new(),
             snappy: snap::raw::Encoder::new(),
             buffer: Vec::new(),
         }
@@ -140,6 +146,7 @@ impl RequestBuilder {
         self.raw_len = 0;
         self.elements.clear();
         self.uncompressed.clear();
+        self.uncompressed_lanes = LaneSet::EMPTY;
         self.assembler.clear();
     }
 
@@ -180,22 +187,25 @@ impl RequestBuilder {
                         return Err(FragmentError::Malformed { protocol: fragment.protocol });
                     }
                     self.uncompressed.extend_from_slice(&fragment.body);
+                    self.uncompressed_lanes.insert(fragment.lane);
                 }
                 Compression::Snappy => {
                     let mut elements = &fragment.body[..];
                     if take_varint(&mut elements) != Ok(u64::from(fragment.raw_len)) {
                         return Err(FragmentError::Malformed { protocol: fragment.protocol });
                     }
-                    self.compress_pending()?;
+                    // The ends of scrapes are collected and compressed together, which takes fewer bytes; only
+                    // within a lane does the order matter.
+                    if self.uncompressed_lanes.contains(fragment.lane) {
+                        self.compress_pending()?;
+                    }
                     self.elements.extend_from_slice(elements);
                 }
             },
             Protocol::V2 => {
-                let raw = raw_body(fragment)?;
-                let message = Message::read(fragment.protocol, &raw)?;
-                self.map.reset(&message);
+                let raw = raw_body_in(fragment, &mut self.inflated)?;
                 let timestamps = (fragment.min_timestamp, fragment.max_timestamp);
-                self.assembler.add_all(&message, &mut self.map, fragment.counts, timestamps)?;
+                self.assembler.add_message(raw, &mut self.map, fragment.counts, timestamps)?;
             }
         }
         self.raw_len += fragment.raw_len as usize;
@@ -233,6 +243,7 @@ impl RequestBuilder {
         let _ = take_varint(&mut body);
         self.elements.extend_from_slice(body);
         self.uncompressed.clear();
+        self.uncompressed_lanes = LaneSet::EMPTY;
         Ok(())
     }
 }

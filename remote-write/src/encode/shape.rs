@@ -2,7 +2,7 @@ use hashbrown::HashTable;
 use promferry_model::{Symbol, SymbolTable};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::proto::{LEN, key, put_varint};
+use super::proto::{LEN, key, put_prefix, put_varint};
 
 /// What series with the same label names have in common: the names in order, each with a value that is the
 /// same for all of them or with a free slot that each series fills. Known by a number that stays.
@@ -157,7 +157,7 @@ impl Shapes {
         }
         let mut encoded = Vec::new();
         for &(name, value) in &pairs {
-            put_label(&mut encoded, symbols.length_delimited(name), symbols.length_delimited(value));
+            put_label(&mut encoded, symbols, name, value);
         }
         let run = Run { pairs, encoded: encoded.into_boxed_slice() };
         match self.free_runs.pop() {
@@ -173,14 +173,21 @@ impl Shapes {
     }
 }
 
-/// A `Label` of 1.0 as field 1 of the message around it, its texts behind their lengths.
-pub(super) fn put_label(to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    to.push(key(1, LEN));
-    put_varint(to, (name.len() + value.len() + 2) as u64);
-    to.push(key(1, LEN));
-    to.extend_from_slice(name);
+/// A `Label` of 1.0 as field 1 of the message around it.
+pub(super) fn put_label(to: &mut Vec<u8>, symbols: &SymbolTable, name: Symbol, value: Symbol) {
+    let (name, name_len) = symbols.length_delimited_in_buffer(name);
+    let (value, value_len) = symbols.length_delimited_in_buffer(value);
+    let length = name_len + value_len + 2;
+    if length < 0x80 {
+        to.extend_from_slice(&[key(1, LEN), length as u8, key(1, LEN)]);
+    } else {
+        to.push(key(1, LEN));
+        put_varint(to, length as u64);
+        to.push(key(1, LEN));
+    }
+    put_prefix(to, name, name_len);
     to.push(key(2, LEN));
-    to.extend_from_slice(value);
+    put_prefix(to, value, value_len);
 }
 
 fn hash(parts: &[Part]) -> u64 {

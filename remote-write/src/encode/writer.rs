@@ -1,16 +1,14 @@
-use hashbrown::HashTable;
 use promferry_model::{
-    BucketCounts, ExemplarView, Histogram, Metadata, ResetHint, Sample, Span, Symbol, SymbolTable, Timestamp,
+    BucketCounts, ExemplarView, Histogram, ResetHint, Sample, Span, Symbol, SymbolTable, Timestamp,
 };
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::arena::{Arena, Row, take_number};
+use super::fragment_symbols::FragmentSymbols;
 use super::proto::{
-    FIXED64, LEN, VARINT, begin_length, end_length, key, put_bytes, put_double, put_key, put_uint,
-    put_varint, varint_len, zigzag,
+    FIXED64, LEN, VARINT, begin_length, end_length, key, put_bytes, put_double, put_key, put_prefix,
+    put_uint, put_varint, zigzag,
 };
 use super::shape::{PartKind, put_label};
-use crate::wire::v1::MetricType;
 use crate::{Counts, Lane, Protocol};
 
 /// A fragment closes before it outgrows one block of snappy's.
@@ -33,6 +31,7 @@ pub(super) struct Writer {
     max_timestamp: Timestamp,
     /// The longest time series: the next one is expected to be no longer.
     longest: usize,
+    timestamp_field: TimestampField,
     symbols: FragmentSymbols,
 }
 
@@ -47,6 +46,7 @@ impl Writer {
             min_timestamp: Timestamp::MAX,
             max_timestamp: Timestamp::MIN,
             longest: 0,
+            timestamp_field: TimestampField::default(),
             symbols: FragmentSymbols::default(),
         }
     }
@@ -125,13 +125,26 @@ impl Writer {
             Protocol::V1 => 0,
             Protocol::V2 => sample.start.map_or(0, wire_start) as u64,
         };
-        let field_len = |value: u64| if value == 0 { 0 } else { 1 + varint_len(value) };
-        let value_len = if sample.value.to_bits() == 0 { 0 } else { 9 };
-        self.series.push(key(2, LEN));
-        self.series.push((value_len + field_len(timestamp) + field_len(start)) as u8);
-        put_double(&mut self.series, 1, sample.value);
-        put_uint(&mut self.series, 2, timestamp);
-        put_uint(&mut self.series, 3, start);
+        self.timestamp_field.set(timestamp);
+        // Put together aside and copied at once: each push would ask whether there is room.
+        let mut block = [0; SAMPLE_BLOCK];
+        let mut len = 2;
+        if sample.value.to_bits() != 0 {
+            block[2] = key(1, FIXED64);
+            block[3..11].copy_from_slice(&sample.value.to_le_bytes());
+            len = 11;
+        }
+        block[len..len + FIELD_BLOCK].copy_from_slice(&self.timestamp_field.bytes);
+        len += self.timestamp_field.len;
+        block[0] = key(2, LEN);
+        block[1] = (len - 2) as u8;
+        let at = self.series.len();
+        self.series.extend_from_slice(&block);
+        self.series.truncate(at + len);
+        if start != 0 {
+            put_uint(&mut self.series, 3, start);
+            self.series[at + 1] = (self.series.len() - at - 2) as u8;
+        }
         self.counts.samples += 1;
         self.saw(sample.timestamp);
     }
@@ -176,8 +189,7 @@ impl Writer {
                 let refs = begin_length::<1>(&mut self.series);
                 for label in exemplar.labels {
                     for text in [&label.name, &label.value] {
-                        let reference = self.symbols.of_text(symbols, text);
-                        put_varint(&mut self.series, u64::from(reference));
+                        self.symbols.of_text(symbols, text).put(&mut self.series);
                     }
                 }
                 end_length::<1>(&mut self.series, refs);
@@ -210,7 +222,7 @@ impl Writer {
                 PartKind::Run(run) => series.extend_from_slice(&shapes.run(run).encoded),
                 PartKind::Slot(name) => {
                     let value = Symbol::from_index(take_number(records, &mut at) as usize);
-                    put_label(series, symbols.length_delimited(name), symbols.length_delimited(value));
+                    put_label(series, symbols, name, value);
                 }
             }
         }
@@ -228,33 +240,62 @@ impl Writer {
         for part in shapes.parts(row.shape) {
             match part.kind() {
                 PartKind::Run(run) => {
-                    for &(name, value) in &shapes.run(run).pairs {
-                        put_varint(series, u64::from(fragment.of(symbols, name)));
-                        put_varint(series, u64::from(fragment.of(symbols, value)));
-                    }
+                    let (refs, length) = fragment.of_run(symbols, run, &shapes.run(run).pairs);
+                    put_prefix(series, refs, length);
                 }
                 PartKind::Slot(name) => {
                     let value = Symbol::from_index(take_number(records, &mut at) as usize);
-                    put_varint(series, u64::from(fragment.of(symbols, name)));
-                    put_varint(series, u64::from(fragment.of(symbols, value)));
+                    fragment.of(symbols, name).put(series);
+                    fragment.of(symbols, value).put(series);
                 }
             }
         }
         end_length::<1>(series, refs);
         if let Some(metadata) = arena.metadata(family) {
-            let (help, unit) = fragment.of_family(symbols, family, metadata);
-            series.push(key(5, LEN));
-            let content = begin_length::<1>(series);
-            put_uint(series, 1, MetricType::from(metadata.metric_type) as u64);
-            put_uint(series, 3, u64::from(help));
-            put_uint(series, 4, u64::from(unit));
-            end_length::<1>(series, content);
+            let (field, length) = fragment.of_family(symbols, family, metadata);
+            put_prefix(series, field, length);
         }
     }
 
     fn saw(&mut self, at: Timestamp) {
         self.min_timestamp = self.min_timestamp.min(at);
         self.max_timestamp = self.max_timestamp.max(at);
+    }
+}
+
+/// A varint field is at most this long: its key and ten bytes.
+const FIELD_BLOCK: usize = 11;
+/// Key and length, a `double` with its key, and a varint field.
+const SAMPLE_BLOCK: usize = 2 + 9 + FIELD_BLOCK;
+
+/// Field 2 of a `Sample`. Nearly all samples of a scrape have one timestamp, which is encoded once.
+#[derive(Debug, Default)]
+struct TimestampField {
+    value: u64,
+    bytes: [u8; FIELD_BLOCK],
+    len: usize,
+}
+
+impl TimestampField {
+    fn set(&mut self, value: u64) {
+        if value == self.value {
+            return;
+        }
+        *self = Self { value, ..Self::default() };
+        if value == 0 {
+            // What an absent field means.
+            return;
+        }
+        self.len = 1;
+        self.bytes[0] = key(2, VARINT);
+        let mut rest = value;
+        while rest >= 0x80 {
+            self.bytes[self.len] = rest as u8 | 0x80;
+            self.len += 1;
+            rest >>= 7;
+        }
+        self.bytes[self.len] = rest as u8;
+        self.len += 1;
     }
 }
 
@@ -334,128 +375,5 @@ fn put_packed_doubles(to: &mut Vec<u8>, field: u8, values: &[f64]) {
         put_key(to, field, LEN);
         put_varint(to, 8 * values.len() as u64);
         values.iter().for_each(|value| to.extend_from_slice(&value.to_le_bytes()));
-    }
-}
-
-/// A 2.0 fragment's own symbols: each text once, the first empty.
-///
-/// The target's symbols find their reference by number: an entry is valid if its epoch is the fragment's, so
-/// that the next fragment starts by counting up. Texts that the target's table does not have (of exemplars
-/// and metadata) are found by hash.
-#[derive(Debug, Default)]
-struct FragmentSymbols {
-    /// The symbols as they stand in the message.
-    encoded: Vec<u8>,
-    count: u32,
-    epoch: u32,
-    /// By symbol of the target: epoch and reference.
-    slots: Vec<(u32, u32)>,
-    /// By family of the target: epoch and references of help and unit.
-    families: Vec<(u32, u32, u32)>,
-    /// References of other texts, with where the text lies in `encoded`.
-    others: HashTable<(u32, u32, u32)>,
-}
-
-/// Beyond this many entries the slots are given back after use.
-const MAX_KEPT_SLOTS: usize = 1 << 16;
-
-impl FragmentSymbols {
-    fn clear(&mut self) {
-        self.encoded.clear();
-        self.encoded.extend_from_slice(&[key(4, LEN), 0]);
-        self.count = 1;
-        self.others.clear();
-        if self.epoch == u32::MAX {
-            self.slots.clear();
-            self.families.clear();
-            self.epoch = 0;
-        }
-        self.epoch += 1;
-    }
-
-    fn trim(&mut self) {
-        if self.slots.capacity() > MAX_KEPT_SLOTS {
-            self.slots = Vec::new();
-        }
-        if self.families.capacity() > MAX_KEPT_SLOTS {
-            self.families = Vec::new();
-        }
-        if self.encoded.capacity() > 4 * MAX_FRAGMENT_BYTES {
-            self.encoded = Vec::new();
-        }
-    }
-
-    fn of(&mut self, table: &SymbolTable, symbol: Symbol) -> u32 {
-        match self.slots.get(symbol.index()) {
-            Some(&(epoch, reference)) if epoch == self.epoch => reference,
-            _ => self.add(table, symbol),
-        }
-    }
-
-    #[cold]
-    fn add(&mut self, table: &SymbolTable, symbol: Symbol) -> u32 {
-        if self.slots.len() <= symbol.index() {
-            self.slots.resize(table.slots().max(symbol.index() + 1), (0, 0));
-        }
-        let text = table.get(symbol);
-        let known = if text.is_empty() {
-            Some(0)
-        } else if self.others.is_empty() {
-            None
-        } else {
-            self.find_other(text)
-        };
-        let reference = known.unwrap_or_else(|| {
-            self.encoded.push(key(4, LEN));
-            self.encoded.extend_from_slice(table.length_delimited(symbol));
-            self.count += 1;
-            self.count - 1
-        });
-        self.slots[symbol.index()] = (self.epoch, reference);
-        reference
-    }
-
-    fn of_text(&mut self, table: &SymbolTable, text: &str) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
-        if let Some(symbol) = table.find(text) {
-            return self.of(table, symbol);
-        }
-        if let Some(known) = self.find_other(text) {
-            return known;
-        }
-        put_bytes(&mut self.encoded, 4, text.as_bytes());
-        let reference = self.count;
-        self.count += 1;
-        let entry = (reference, (self.encoded.len() - text.len()) as u32, text.len() as u32);
-        let encoded = &self.encoded;
-        self.others.insert_unique(xxh3_64(text.as_bytes()), entry, |&(_, at, length)| {
-            xxh3_64(&encoded[at as usize..][..length as usize])
-        });
-        reference
-    }
-
-    fn of_family(&mut self, table: &SymbolTable, family: u32, metadata: &Metadata) -> (u32, u32) {
-        let at = family as usize;
-        if let Some(&(epoch, help, unit)) = self.families.get(at)
-            && epoch == self.epoch
-        {
-            return (help, unit);
-        }
-        let help = self.of_text(table, &metadata.help);
-        let unit = self.of_text(table, &metadata.unit);
-        if self.families.len() <= at {
-            self.families.resize(at + 1, (0, 0, 0));
-        }
-        self.families[at] = (self.epoch, help, unit);
-        (help, unit)
-    }
-
-    fn find_other(&self, text: &str) -> Option<u32> {
-        let same = |&(_, at, length): &(u32, u32, u32)| {
-            &self.encoded[at as usize..][..length as usize] == text.as_bytes()
-        };
-        self.others.find(xxh3_64(text.as_bytes()), same).map(|&(reference, ..)| reference)
     }
 }

@@ -1,8 +1,8 @@
 //! Encoding as a receiver sees it.
 #![expect(clippy::unwrap_used, reason = "what is missing in a test ends the test")]
 
-mod go_snappy;
 mod requests;
 mod round_trip;
 mod series;
+mod snappy;
 mod support;
