@@ -255,23 +255,22 @@ impl Assembler {
     ) -> Result<(), Malformed> {
         self.series.push(LABELS);
         let start = begin_length::<1>(&mut self.series);
-        // Collected aside: each push would ask whether there is room.
-        let mut block = [0; REFS_BLOCK];
-        let mut len = 0;
         while !refs.is_empty() {
-            let at = take_reference(&mut refs)?;
-            let mut mapped = *map.references.get(at).ok_or(Malformed)?;
-            if mapped.is_unknown() {
-                mapped = self.symbols.map(texts, map, at)?;
+            // Room for some at once: each push would ask for it.
+            let at = self.series.len();
+            self.series.extend_from_slice(&[0; REFS_BLOCK]);
+            let mut len = 0;
+            while !refs.is_empty() && len <= REFS_BLOCK - Reference::BLOCK {
+                let symbol = take_reference(&mut refs)?;
+                let mut mapped = *map.references.get(symbol).ok_or(Malformed)?;
+                if mapped.is_unknown() {
+                    mapped = self.symbols.map(texts, map, symbol)?;
+                }
+                let room = self.series[at + len..].first_chunk_mut().ok_or(Malformed)?;
+                len += mapped.write(room);
             }
-            let Some(room) = block[len..].first_chunk_mut() else { return Err(Malformed) };
-            len += mapped.write(room);
-            if len > REFS_BLOCK - Reference::BLOCK {
-                self.series.extend_from_slice(&block[..len]);
-                len = 0;
-            }
+            self.series.truncate(at + len);
         }
-        self.series.extend_from_slice(&block[..len]);
         end_length::<1>(&mut self.series, start);
         Ok(())
     }
@@ -387,21 +386,20 @@ const LABELS: u8 = key(1, LEN);
 const SAMPLE: u8 = key(2, LEN);
 const METADATA: u8 = key(5, LEN);
 
-/// References are collected in blocks of this many bytes.
+/// References are written in blocks of this many bytes.
 const REFS_BLOCK: usize = 128;
 
+#[inline]
 fn take_reference(refs: &mut &[u8]) -> Result<usize, Malformed> {
-    match **refs {
-        [low, ref rest @ ..] if low < 0x80 => {
-            *refs = rest;
-            Ok(usize::from(low))
-        }
-        [low, high, ref rest @ ..] if high < 0x80 => {
-            *refs = rest;
-            Ok(usize::from(low & 0x7f) | usize::from(high) << 7)
-        }
-        _ => usize::try_from(take_varint(refs)?).map_err(|_| Malformed),
+    // One byte or two, which no branch could foretell.
+    let low = refs.first().copied().unwrap_or_default();
+    let high = refs.get(1).copied().unwrap_or(0x80);
+    let is_long = usize::from(low >> 7);
+    if is_long & usize::from(high >> 7) != 0 {
+        return usize::try_from(take_varint(refs)?).map_err(|_| Malformed);
     }
+    *refs = refs.get(1 + is_long..).unwrap_or_default();
+    Ok(usize::from(low & 0x7f) | ((usize::from(high) << 7) * is_long))
 }
 
 impl Symbols {

@@ -1,43 +1,45 @@
 use super::proto::varint_len;
 
-/// The number of a 2.0 message's symbol as a varint, ready to be written.
+/// The number of a 2.0 message's symbol as a varint, ready to be written: its bytes from the lowest on, and its
+/// length in the highest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reference {
-    varint: [u8; Self::BLOCK],
-    len: u8,
-}
+pub(super) struct Reference(u64);
 
 impl Reference {
-    /// What [`Reference::write`] writes to, at least.
-    pub(super) const BLOCK: usize = 5;
+    /// How many bytes [`Reference::write`] writes to.
+    pub(super) const BLOCK: usize = 8;
 
     pub(super) fn new(number: u32) -> Self {
         let len = varint_len(u64::from(number));
-        let mut varint = [0; Self::BLOCK];
-        for (at, byte) in varint[..len].iter_mut().enumerate() {
+        let mut bytes = [0; Self::BLOCK];
+        for (at, byte) in bytes[..len].iter_mut().enumerate() {
             let more = if at + 1 < len { 0x80 } else { 0 };
             *byte = (number >> (7 * at)) as u8 & 0x7f | more;
         }
-        Self { varint, len: len as u8 }
+        bytes[Self::BLOCK - 1] = len as u8;
+        Self(u64::from_le_bytes(bytes))
     }
 
     /// Nothing, which no reference is.
     pub(super) const fn is_unknown(self) -> bool {
-        self.len == 0
+        self.0 == 0
     }
 
-    /// Writes it to the front of `to` and returns its length; what lies behind it is overwritten up to
-    /// [`Reference::BLOCK`].
+    const fn len(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+
+    /// Writes it to the front of `to` and returns its length; the rest of `to` holds anything.
     #[inline]
-    pub(super) fn write(self, to: &mut [u8; Self::BLOCK]) -> usize {
-        *to = self.varint;
-        usize::from(self.len)
+    pub(super) const fn write(self, to: &mut [u8; Self::BLOCK]) -> usize {
+        *to = self.0.to_le_bytes();
+        self.len()
     }
 
     #[inline]
     pub(super) fn put(self, to: &mut Vec<u8>) {
-        let end = to.len() + usize::from(self.len);
-        to.extend_from_slice(&self.varint);
+        let end = to.len() + self.len();
+        to.extend_from_slice(&self.0.to_le_bytes());
         to.truncate(end);
     }
 }

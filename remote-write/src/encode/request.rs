@@ -60,8 +60,8 @@ pub enum Pushed {
 ///
 /// In 1.0 compressed bodies follow each other as they are: a concatenation of messages is the merged message,
 /// and snappy's elements never reach back beyond their own block, so only the lengths in front are replaced by
-/// one. Fragments that are not compressed are compressed together, behind the others; the fragments of one lane
-/// keep their order. In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
+/// one. Small fragments are compressed together, behind the others; the fragments of one lane keep their order.
+/// In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
 pub struct RequestBuilder {
     protocol: Protocol,
     native_histograms: bool,
@@ -117,8 +117,8 @@ impl RequestBuilder {
     /// Adds a fragment if it fits.
     ///
     /// # Errors
-    /// [`FragmentError`] when the fragment can't be read. The request is then as it was. Of a compressed 1.0
-    /// fragment only the length in front is read.
+    /// [`FragmentError`] when the fragment can't be read. The request is then as it was. Of a large
+    /// compressed 1.0 fragment only the length in front is read.
     pub fn push(&mut self, fragment: &Fragment) -> Result<Pushed, FragmentError> {
         if fragment.protocol == self.protocol {
             return self.push_same(fragment, LeftOut::default());
@@ -181,27 +181,25 @@ impl RequestBuilder {
             return Ok(if self.is_empty() { Pushed::TooLarge } else { Pushed::Full });
         }
         match self.protocol {
-            Protocol::V1 => match fragment.compression {
-                Compression::None => {
-                    if fragment.body.len() != fragment.raw_len as usize {
-                        return Err(FragmentError::Malformed { protocol: fragment.protocol });
-                    }
-                    self.uncompressed.extend_from_slice(&fragment.body);
-                    self.uncompressed_lanes.insert(fragment.lane);
+            Protocol::V1 if is_block(fragment) => {
+                let mut elements = &fragment.body[..];
+                if take_varint(&mut elements) != Ok(u64::from(fragment.raw_len)) {
+                    return Err(FragmentError::Malformed { protocol: fragment.protocol });
                 }
-                Compression::Snappy => {
-                    let mut elements = &fragment.body[..];
-                    if take_varint(&mut elements) != Ok(u64::from(fragment.raw_len)) {
-                        return Err(FragmentError::Malformed { protocol: fragment.protocol });
-                    }
-                    // The ends of scrapes are collected and compressed together, which takes fewer bytes; only
-                    // within a lane does the order matter.
-                    if self.uncompressed_lanes.contains(fragment.lane) {
-                        self.compress_pending()?;
-                    }
-                    self.elements.extend_from_slice(elements);
+                // Only within a lane does the order matter.
+                if self.uncompressed_lanes.contains(fragment.lane) {
+                    self.compress_pending()?;
                 }
-            },
+                self.elements.extend_from_slice(elements);
+            }
+            Protocol::V1 => {
+                let raw = raw_body_in(fragment, &mut self.inflated)?;
+                if raw.len() != fragment.raw_len as usize {
+                    return Err(FragmentError::Malformed { protocol: fragment.protocol });
+                }
+                self.uncompressed.extend_from_slice(raw);
+                self.uncompressed_lanes.insert(fragment.lane);
+            }
             Protocol::V2 => {
                 let raw = raw_body_in(fragment, &mut self.inflated)?;
                 let timestamps = (fragment.min_timestamp, fragment.max_timestamp);
@@ -217,10 +215,7 @@ impl RequestBuilder {
         let added = fragment.raw_len as usize;
         let (raw_len, compressed_len) = match self.protocol {
             Protocol::V1 => {
-                let (ready, pending) = match fragment.compression {
-                    Compression::None => (0, added),
-                    Compression::Snappy => (fragment.body.len(), 0),
-                };
+                let (ready, pending) = if is_block(fragment) { (fragment.body.len(), 0) } else { (0, added) };
                 let pending = snap::raw::max_compress_len(self.uncompressed.len() + pending);
                 (self.raw_len + added, self.elements.len() + ready + pending + 10)
             }
@@ -246,6 +241,15 @@ impl RequestBuilder {
         self.uncompressed_lanes = LaneSet::EMPTY;
         Ok(())
     }
+}
+
+/// From this many bytes on a compressed 1.0 fragment is put into a request as it is. Each of snappy's blocks, of 64 KiB
+/// at most, begins without anything to refer to, which takes some 260 bytes: smaller fragments, such as the ends of
+/// scrapes, are compressed again, together.
+const MIN_BLOCK_BYTES: u32 = 48 * 1024;
+
+fn is_block(fragment: &Fragment) -> bool {
+    fragment.compression == Compression::Snappy && fragment.raw_len >= MIN_BLOCK_BYTES
 }
 
 impl fmt::Debug for RequestBuilder {

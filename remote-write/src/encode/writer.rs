@@ -126,20 +126,20 @@ impl Writer {
             Protocol::V2 => sample.start.map_or(0, wire_start) as u64,
         };
         self.timestamp_field.set(timestamp);
-        // Put together aside and copied at once: each push would ask whether there is room.
-        let mut block = [0; SAMPLE_BLOCK];
+        // Room for all of it at once: each push would ask for it.
+        let at = self.series.len();
+        self.series.extend_from_slice(&[0; SAMPLE_BLOCK]);
+        let field = &mut self.series[at..at + SAMPLE_BLOCK];
         let mut len = 2;
         if sample.value.to_bits() != 0 {
-            block[2] = key(1, FIXED64);
-            block[3..11].copy_from_slice(&sample.value.to_le_bytes());
+            field[2] = key(1, FIXED64);
+            field[3..11].copy_from_slice(&sample.value.to_le_bytes());
             len = 11;
         }
-        block[len..len + FIELD_BLOCK].copy_from_slice(&self.timestamp_field.bytes);
+        field[len..len + FIELD_BLOCK].copy_from_slice(&self.timestamp_field.bytes);
         len += self.timestamp_field.len;
-        block[0] = key(2, LEN);
-        block[1] = (len - 2) as u8;
-        let at = self.series.len();
-        self.series.extend_from_slice(&block);
+        field[0] = key(2, LEN);
+        field[1] = (len - 2) as u8;
         self.series.truncate(at + len);
         if start != 0 {
             put_uint(&mut self.series, 3, start);
