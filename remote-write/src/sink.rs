@@ -39,6 +39,13 @@ pub struct Endpoint {
     pub explain_denial: Option<ExplainDenial>,
 }
 
+/// What endpoints are sent.
+#[derive(Clone, Copy)]
+enum Sends {
+    SamplesAndBacklog,
+    BacklogOnly,
+}
+
 /// What all endpoints of a [`RemoteWrite`] share.
 pub struct Shared {
     /// Labels for every series that has none of that name (`global.external_labels`).
@@ -117,6 +124,20 @@ impl RemoteWrite {
     /// # Errors
     /// [`StartError`]. An endpoint that can't be reached is none: its data waits.
     pub async fn start(shared: Shared, endpoints: Vec<Endpoint>) -> Result<Self, StartError> {
+        Self::begin(shared, endpoints, Sends::SamplesAndBacklog).await
+    }
+
+    /// Starts delivery of what earlier runs left in the spool for these endpoints, and of nothing else: samples
+    /// that are given to it go nowhere. What was left is sent as it was encoded, whatever relabelling and external
+    /// labels the endpoints now have. Has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; [`SpoolError::Unknown`] when the spool knows no endpoint of that key.
+    pub async fn drain(shared: Shared, endpoints: Vec<Endpoint>) -> Result<Self, StartError> {
+        Self::begin(shared, endpoints, Sends::BacklogOnly).await
+    }
+
+    async fn begin(shared: Shared, endpoints: Vec<Endpoint>, sends: Sends) -> Result<Self, StartError> {
         let context = EncodingContext::new(shared.budget.clone(), shared.seed);
         let (phase, phases) = watch::channel(Phase::Running);
         let mut profiles: Vec<(u64, Arc<Profile>)> = Vec::new();
@@ -131,22 +152,24 @@ impl RemoteWrite {
             if running.iter().any(|other| other.key == key) {
                 return Err(StartError::DuplicateEndpoint(key));
             }
-            let (identity, profile) = profile_of(&config, &shared.external_labels).map_err(in_config)?;
-            let at = match profiles.iter().position(|(known, _)| *known == identity) {
-                Some(at) => at,
-                None => {
-                    logs.push(
-                        shared
-                            .spool
-                            .open_log(&format!("{}-{identity:016x}", protocol_name(profile.protocol)))
-                            .await?,
-                    );
-                    profiles.push((identity, Arc::new(profile)));
-                    profiles.len() - 1
+            let options = EndpointOptions { sample_age_limit: config.sample_age_limit() };
+            let id = match sends {
+                Sends::BacklogOnly => shared.spool.adopt(&key, options).await?,
+                Sends::SamplesAndBacklog => {
+                    let (identity, profile) =
+                        profile_of(&config, &shared.external_labels).map_err(in_config)?;
+                    let at = match profiles.iter().position(|(known, _)| *known == identity) {
+                        Some(at) => at,
+                        None => {
+                            let log = format!("{}-{identity:016x}", protocol_name(profile.protocol));
+                            logs.push(shared.spool.open_log(&log).await?);
+                            profiles.push((identity, Arc::new(profile)));
+                            profiles.len() - 1
+                        }
+                    };
+                    shared.spool.attach(&key, logs[at], options).await?
                 }
             };
-            let options = EndpointOptions { sample_age_limit: config.sample_age_limit() };
-            let id = shared.spool.attach(&key, logs[at], options).await?;
             let protocol_choice = shared.spool.protocol_choice(id).await?;
             let stats = Arc::new(EndpointStats::default());
             running.push(Running {
@@ -203,10 +226,10 @@ impl RemoteWrite {
         self.0.spool.close().await;
     }
 
-    /// Every endpoint as it stands now.
+    /// Every endpoint as it stands now, or, after [`RemoteWrite::shutdown`], as it stood at the end.
     ///
     /// # Errors
-    /// [`SpoolError::Closed`] after [`RemoteWrite::shutdown`].
+    /// [`SpoolError::Closed`] when the spool was closed by another hand.
     pub async fn status(&self) -> Result<Vec<EndpointStatus>, SpoolError> {
         let mut status = Vec::with_capacity(self.0.endpoints.len());
         for endpoint in &self.0.endpoints {
@@ -214,11 +237,22 @@ impl RemoteWrite {
                 key: endpoint.key.clone(),
                 url: endpoint.url.clone(),
                 protocol: endpoint.protocol,
-                ledger: self.0.spool.ledger(endpoint.id).await?,
+                ledger: self.ledger(endpoint).await?,
                 delivery: endpoint.stats.snapshot(),
             });
         }
         Ok(status)
+    }
+
+    async fn ledger(&self, endpoint: &Running) -> Result<LedgerSnapshot, SpoolError> {
+        match self.0.spool.ledger(endpoint.id).await {
+            Err(SpoolError::Closed) => {
+                let closed = self.0.spool.closing_stats().into_iter().flat_map(|stats| stats.endpoints);
+                let last = closed.into_iter().find(|last| last.key == endpoint.key);
+                last.map(|last| last.ledger).ok_or(SpoolError::Closed)
+            }
+            ledger => ledger,
+        }
     }
 
     /// How many series are active over all targets.

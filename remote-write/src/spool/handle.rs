@@ -37,6 +37,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
     arrivals: Mutex<Vec<(EndpointId, watch::Sender<u64>)>>,
+    /// What there was when it was closed.
+    closed: Mutex<Option<SpoolStats>>,
 }
 
 impl Spool {
@@ -57,6 +59,7 @@ impl Spool {
             clock: Arc::clone(&clock),
             thread: Mutex::default(),
             arrivals: Mutex::default(),
+            closed: Mutex::default(),
         });
         let worker = Worker { core, clock, queue, arrivals: Arc::downgrade(&shared), logs: Vec::new() };
         let thread = thread::Builder::new()
@@ -241,12 +244,19 @@ impl Spool {
     /// Writes what is queued, closes the files and ends the thread. Calls on clones fail from then on.
     pub async fn close(&self) {
         // An error says that it is closed already.
-        let _ = self.ask(|answer| Command::Close { answer }).await;
+        if let Ok(stats) = self.ask(|answer| Command::Close { answer }).await {
+            *self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
+        }
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It answered as the last thing it did, so this doesn't wait.
             let _ = thread.join();
         }
+    }
+
+    /// What there was when the spool was closed; nothing while it is open.
+    pub fn closing_stats(&self) -> Option<SpoolStats> {
+        self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, SpoolError> {
@@ -331,7 +341,7 @@ enum Command {
     ChooseProtocol { endpoint: EndpointId, choice: ProtocolChoice },
     Ledger { endpoint: EndpointId, answer: Answer<LedgerSnapshot> },
     Stats { answer: oneshot::Sender<SpoolStats> },
-    Close { answer: oneshot::Sender<()> },
+    Close { answer: oneshot::Sender<SpoolStats> },
 }
 
 struct Worker<S: Storage> {
@@ -370,9 +380,10 @@ impl<S: Storage> Worker<S> {
                 Some(Command::Append(first)) => next = self.append(first),
                 Some(Command::Close { answer }) => {
                     self.core.close(self.clock.now());
+                    let stats = self.core.stats();
                     // The lock has to be free when the caller goes on.
                     drop(self);
-                    let _ = answer.send(());
+                    let _ = answer.send(stats);
                     return;
                 }
                 Some(command) => self.answer(command),

@@ -373,7 +373,10 @@ pub(super) fn replace<S: Storage>(
     Ok(file)
 }
 
+/// How the names of files end that are not understood and left alone.
+pub(super) const SET_ASIDE_SUFFIX: &str = ".set-aside";
+
 /// The path under which a file that is not understood is left alone.
 pub(super) fn set_aside_path(path: &str) -> String {
-    format!("{path}.set-aside")
+    format!("{path}{SET_ASIDE_SUFFIX}")
 }

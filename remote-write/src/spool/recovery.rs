@@ -20,10 +20,10 @@ use crate::Counts;
 const MIN_MAX_BYTES: u64 = 1 << 20;
 /// The lock file, at the storage's root.
 pub(super) const LOCK_FILE: &str = "lock";
-const SEGMENT_SUFFIX: &str = ".segment";
-const CURSOR_SUFFIX: &str = ".cursor";
-const LOG_PREFIX: &str = "log-";
-const CURSOR_HEADER_LEN: usize = CURSOR_HEADER.len() + 4;
+pub(super) const SEGMENT_SUFFIX: &str = ".segment";
+pub(super) const CURSOR_SUFFIX: &str = ".cursor";
+pub(super) const LOG_PREFIX: &str = "log-";
+pub(super) const CURSOR_HEADER_LEN: usize = CURSOR_HEADER.len() + 4;
 
 impl<S: Storage> SpoolCore<S> {
     /// Opens the spool that is in the storage, or begins one, and finds out what an earlier run left in it.
