@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use promferry_model::PromDuration;
+use promferry_remote_write::spool::FsyncPolicy;
 
 /// Scrapes Prometheus targets and remote-writes what they expose, losing nothing on the way.
 #[derive(Debug, Parser)]
@@ -24,6 +26,12 @@ pub enum Command {
         #[command(subcommand)]
         what: Check,
     },
+    /// Look at what waits to be delivered, check it, deliver it or give it up.
+    Spool {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Spool,
+    },
     /// Show the whole pipeline at work against exporters and a receiver inside this process.
     Demo(DemoArgs),
     /// Print the version.
@@ -40,6 +48,54 @@ pub enum Check {
     },
 }
 
+/// What can be done with a spool.
+#[derive(Debug, Subcommand)]
+pub enum Spool {
+    /// List its logs and endpoints, with what waits; changes nothing and works beside a running collector.
+    Ls(SpoolDirectory),
+    /// Read every record and compare its checksums; changes nothing. Exit status 1 when something is damaged.
+    Verify(SpoolDirectory),
+    /// Deliver what waits, in order, while no collector works in it. Exit status 1 when something still waits.
+    Drain(DrainArgs),
+    /// Give up an endpoint that left the configuration, with all that waits for it, while no collector works in it.
+    Forget {
+        /// Where the spool is.
+        #[command(flatten)]
+        directory: SpoolDirectory,
+        /// The endpoint, as `spool ls` names it.
+        endpoint: String,
+    },
+}
+
+/// Where a spool is.
+#[derive(Clone, Debug, Args)]
+pub struct SpoolDirectory {
+    /// Where the spool and what goes with it is kept.
+    #[arg(long = "storage.agent.path", value_name = "DIR", default_value = "data-agent/")]
+    pub storage_path: PathBuf,
+}
+
+/// The flags of `spool drain`.
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    /// Where the spool is.
+    #[command(flatten)]
+    pub directory: SpoolDirectory,
+    /// Where to deliver to, instead of where the configuration says.
+    #[arg(long = "to", value_name = "URL", required_unless_present = "config_file")]
+    pub to: Option<String>,
+    /// Take authentication, signing, headers and queue_config from the endpoint's entry of remote_write in this
+    /// configuration.
+    #[arg(long = "config.file", value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// The endpoints to deliver for, as `spool ls` names them; all that wait when none is named.
+    #[arg(long = "endpoint", value_name = "NAME")]
+    pub endpoints: Vec<String>,
+    /// Give up after this many seconds; what then waits stays. 0 means never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub timeout: u64,
+}
+
 /// The flags of `run`: Prometheus' names.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
@@ -52,6 +108,15 @@ pub struct RunArgs {
     /// Where the spool and what goes with it is kept.
     #[arg(long = "storage.agent.path", value_name = "DIR", default_value = "data-agent/")]
     pub storage_path: PathBuf,
+    /// When what is stored is made durable against the loss of the machine: `never` (when the system pleases), a
+    /// duration such as `1s` (at least this often), or `always` (before a scrape counts as done). The end of the
+    /// process, however it comes, loses nothing either way.
+    #[arg(long = "storage.agent.fsync", value_name = "POLICY", default_value = "never", value_parser = fsync_policy)]
+    pub fsync: FsyncPolicy,
+    /// The most that may wait to be delivered, such as 512MB; then the oldest goes. Unset means half of the free
+    /// disk, at most 4GB.
+    #[arg(long = "storage.agent.max-bytes", value_name = "SIZE", value_parser = bytes)]
+    pub max_bytes: Option<u64>,
     /// What is off by default, separated by commas: st-storage reads start timestamps (OpenMetrics' `_created`
     /// series then are no series of their own) and sends them in Remote-Write 2.0.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
@@ -92,4 +157,74 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a message.
     Json,
+}
+
+fn fsync_policy(text: &str) -> Result<FsyncPolicy, String> {
+    match text {
+        "never" => Ok(FsyncPolicy::Never),
+        "always" => Ok(FsyncPolicy::Always),
+        _ => match text.parse::<PromDuration>() {
+            Ok(interval) if !interval.as_std().is_zero() => Ok(FsyncPolicy::Interval(interval.as_std())),
+            Ok(_) => Err("an interval must not be zero; use always".to_owned()),
+            Err(_) => Err("expected never, always or a duration such as 1s".to_owned()),
+        },
+    }
+}
+
+/// Powers of 1024 under all names, as in Prometheus' size flags.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "KB" | "KIB" => 10,
+        "MB" | "MIB" => 20,
+        "GB" | "GIB" => 30,
+        "TB" | "TIB" => 40,
+        _ => return Err("expected a size such as 512MB or 4GB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a size such as 512MB or 4GB".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "the size is out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn flags_of_the_spool_are_read() {
+        let run = |flags: &[&str]| {
+            let args = ["promferry", "run"].into_iter().chain(flags.iter().copied());
+            Cli::try_parse_from(args).map(|cli| match cli.command {
+                Some(Command::Run(args)) => (args.fsync, args.max_bytes),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(run(&[]).unwrap(), (FsyncPolicy::Never, None));
+        let interval = FsyncPolicy::Interval(Duration::from_millis(1500));
+        assert_eq!(run(&["--storage.agent.fsync=1s500ms"]).unwrap().0, interval);
+        assert_eq!(run(&["--storage.agent.fsync=always"]).unwrap().0, FsyncPolicy::Always);
+        assert_eq!(run(&["--storage.agent.max-bytes=2GB"]).unwrap().1, Some(2 << 30));
+        assert_eq!(run(&["--storage.agent.max-bytes=512mib"]).unwrap().1, Some(512 << 20));
+        for wrong in
+            ["fsync=sometimes", "fsync=0s", "max-bytes=0", "max-bytes=4 apples", "max-bytes=99999999TB"]
+        {
+            assert!(run(&[&format!("--storage.agent.{wrong}")]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_drain_needs_to_know_where_to() {
+        let drain = |flags: &[&str]| {
+            Cli::try_parse_from(["promferry", "spool", "drain"].into_iter().chain(flags.iter().copied()))
+        };
+        assert!(drain(&[]).is_err());
+        assert!(drain(&["--to=http://127.0.0.1:9/"]).is_ok());
+        assert!(drain(&["--config.file=prometheus.yml", "--endpoint=amp"]).is_ok());
+    }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use promferry_collector::cli::{Check, Cli, Command, DemoArgs};
-use promferry_collector::{check, demo, run};
+use promferry_collector::{check, demo, run, spool};
 
 // Many threads allocate and free pages and buffers of all sizes: glibc's allocator keeps what jemalloc gives
 // back.
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check { what: Check::Config { file } }) => check::config(&file),
+        Some(Command::Spool { what }) => spool::run(&what),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Version) => run::version(),
         None => demo::run(&DemoArgs::default()),

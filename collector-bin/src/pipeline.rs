@@ -36,11 +36,16 @@ pub struct Pipeline {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Where the spool lies under the storage path.
+pub const SPOOL_DIRECTORY: &str = "spool";
+
 /// What a [`Pipeline`] is given besides its configuration.
 #[derive(Clone, Debug)]
 pub struct PipelineOptions {
     /// Where the spool and kept pages lie.
     pub storage_path: PathBuf,
+    /// How the spool keeps what it is given.
+    pub spool: SpoolOptions,
     /// What the process may use.
     pub limits: Limits,
     /// How requests introduce themselves.
@@ -111,6 +116,7 @@ impl Pipeline {
     pub async fn start(config: &Config, options: PipelineOptions) -> Result<Self, StartError> {
         let PipelineOptions {
             storage_path,
+            spool,
             limits,
             user_agent,
             environment,
@@ -134,9 +140,8 @@ impl Pipeline {
         }
 
         let in_storage = |source| StartError::Storage { path: storage_path.clone(), source };
-        let storage = DiskStorage::new(storage_path.join("spool")).map_err(in_storage)?;
-        let (spool, recovery) =
-            Spool::open(storage, SpoolOptions::default(), budget.clone(), Arc::clone(&clock))?;
+        let storage = DiskStorage::new(storage_path.join(SPOOL_DIRECTORY)).map_err(in_storage)?;
+        let (spool, recovery) = Spool::open(storage, spool, budget.clone(), Arc::clone(&clock))?;
         let shared = Shared {
             external_labels: config.global.external_labels.clone(),
             spool,
@@ -271,7 +276,7 @@ async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
 }
 
 /// An endpoint's transport: HTTP, below signing where that is asked for.
-fn endpoint(
+pub(crate) fn endpoint(
     endpoint: &promferry_config::Endpoint,
     options: &HttpOptions,
     environment: &Environment,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use promferry_config::Config;
+use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::Environment;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -13,9 +14,10 @@ use tokio::sync::watch;
 use crate::cli::RunArgs;
 use crate::limits::{Limits, raise_open_files};
 use crate::pages::CollectorPages;
-use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY};
+use crate::storage_location::StorageLocation;
 use crate::web::Web;
-use crate::{check, logging};
+use crate::{check, logging, promise};
 
 /// How long a stop may take: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
@@ -99,11 +101,13 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    log_promise(args);
     let web = Web::bind(&args.listen_address).await?;
     tracing::info!("listening on {}", web.local_addr()?);
     let ready = web.readiness();
     let options = PipelineOptions {
         storage_path: args.storage_path.clone(),
+        spool: SpoolOptions { fsync: args.fsync, max_bytes: args.max_bytes, ..SpoolOptions::default() },
         limits,
         user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
         environment: Environment::process(),
@@ -123,15 +127,31 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     };
     tracing::info!("{signal}: scraping stops, what waits is sent for up to {} s", SHUTDOWN_LIMIT.as_secs());
     ready.store(false, Ordering::Release);
-    let before = pipeline.endpoints().await.unwrap_or_default();
     pipeline.shutdown(SHUTDOWN_LIMIT).await;
-    for endpoint in before {
-        tracing::info!("{}: stopped; what was not delivered stays in the spool", endpoint.key);
+    for endpoint in pipeline.endpoints().await.unwrap_or_default() {
+        let ledger = endpoint.ledger;
+        tracing::info!(
+            "{}: stopped; {} samples accepted, {} delivered, {} dropped, {} stay in the spool",
+            endpoint.key,
+            ledger.accepted.samples,
+            ledger.delivered.samples,
+            ledger.dropped_total().samples,
+            ledger.pending.samples
+        );
     }
     stop.send_replace(true);
     // Requests under way are answered or given up with the runtime.
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
     Ok(())
+}
+
+/// Says what becomes of waiting data where the spool actually lies.
+fn log_promise(args: &RunArgs) {
+    let location = StorageLocation::of(&args.storage_path.join(SPOOL_DIRECTORY));
+    tracing::info!("{}", promise::sentence(&location, args.fsync));
+    if let Some(advice) = promise::advice(&location) {
+        tracing::warn!("{advice}");
+    }
 }
 
 fn log_start(config: &Config, pipeline: &Pipeline) {
@@ -145,6 +165,16 @@ fn log_start(config: &Config, pipeline: &Pipeline) {
             if endpoint.sigv4.is_some() { "signed with SigV4" } else { "not signed" },
             waiting.map(|samples| format!(", {samples} samples wait from before")).unwrap_or_default()
         );
+    }
+    let configured: Vec<String> = config.remote_write.iter().map(|endpoint| endpoint.write.key()).collect();
+    for (key, waiting) in recovery.endpoints.iter().filter(|(key, _)| !configured.contains(key)) {
+        if !waiting.is_zero() {
+            tracing::warn!(
+                "{} samples wait for {key}, which is no remote_write endpoint any more: they are kept for a day; \
+                 `promferry spool drain` delivers them, `promferry spool forget` gives them up",
+                waiting.samples
+            );
+        }
     }
     if config.remote_write.is_empty() {
         tracing::warn!("there is no remote_write: targets are scraped and nothing is sent");

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use promferry_config::{Config, NoFiles};
+use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::{Environment, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -68,6 +69,7 @@ async fn play(args: &DemoArgs, limits: Limits) -> Result<bool, Box<dyn std::erro
     let config = Config::from_prometheus("demo.yml".as_ref(), &text, &NoFiles, &|_: &str| None)?;
     let options = PipelineOptions {
         storage_path: storage.path().to_owned(),
+        spool: SpoolOptions::default(),
         limits,
         user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION"), " (demo)").to_owned(),
         environment: Environment::from_pairs([] as [(&str, &str); 0]),
