@@ -34,6 +34,7 @@ pub mod peers;
 pub mod proc;
 pub mod process;
 pub mod prometheus_server;
+pub mod proxy;
 pub mod runner;
 pub mod scripted_target;
 pub mod sink;

@@ -39,8 +39,9 @@ impl Group {
         Some(group)
     }
 
-    fn procs(&self) -> PathBuf {
-        self.0.join("cgroup.procs")
+    /// A script that runs a program in it.
+    fn entering(&self) -> String {
+        format!("echo $$ > {}; exec \"$@\"", self.0.join("cgroup.procs").display())
     }
 
     fn peak(&self) -> u64 {
@@ -132,7 +133,7 @@ async fn hostile_targets_neither_kill_it_nor_harm_others() {
     let mut targets = farm.addresses().to_vec();
     targets.extend([bomb, churn]);
     let mut collector =
-        Collector::start_under(folder.path(), &config(&targets, &sink, "1s"), Some(&group.procs()));
+        Collector::start_by(folder.path(), &config(&targets, &sink, "1s"), Some(&group.entering()));
     collector.until_ready().await;
     until("the bomb is refused by name", async || {
         let targets = collector.text("/api/v1/targets").await;

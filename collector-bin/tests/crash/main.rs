@@ -8,6 +8,8 @@
 mod collector;
 mod kills;
 mod limits;
+#[path = "../fixture/outcome.rs"]
+mod outcome;
 mod timing;
 
 /// Waits until no other test of this program runs; they wait as long as the answer is kept.
