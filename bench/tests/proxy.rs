@@ -1,7 +1,5 @@
 //! The proxy does what it says, seen by a client without a collector.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use promferry_bench::{
     http_call::{CallError, call},
     ledger::Judgement,
