@@ -204,9 +204,6 @@ impl Page {
             "Bytes of pages once inflated.",
             each(|s| s.bytes_inflated),
         );
-        let active: Vec<_> = pipeline.remote().active_series_by_job();
-        let active: Vec<_> = active.iter().map(|(job, n)| ([("job", job.as_str())], *n as f64)).collect();
-        self.gauge("promferry_active_series", "Series that are written now, each once.", points(&active));
     }
 
     fn discovery(&mut self, pipeline: &Pipeline) {
@@ -345,6 +342,24 @@ impl Page {
             "promferry_remote_attempts_total",
             "Attempts by what became of them.",
             points(&requests),
+        );
+        let active: Vec<_> = endpoints
+            .iter()
+            .flat_map(|e| {
+                e.jobs.iter().map(|usage| {
+                    let labels = [
+                        ("remote_name", e.key.as_str()),
+                        ("url", e.url.as_str()),
+                        ("job", usage.job.as_str()),
+                    ];
+                    (labels, usage.active_series as f64)
+                })
+            })
+            .collect();
+        self.gauge(
+            "promferry_remote_active_series",
+            "Series that are written now, each once.",
+            points(&active),
         );
         let oldest: Vec<_> = spool
             .endpoints

@@ -61,14 +61,17 @@
 //! ```
 
 pub mod delivery;
+mod duplicates;
 pub mod encode;
 mod fragment;
 mod options;
 pub mod refusal;
 mod sink;
 pub mod spool;
+mod usage;
 pub mod wire;
 
 pub use fragment::{Compression, Counts, Fragment, Lane, LaneSet, Protocol};
 pub use options::{ConfigError, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWriteConfig};
 pub use sink::{Commit, Endpoint, EndpointStatus, RemoteWrite, RemoteWriteTarget, Shared, StartError};
+pub use usage::{JobUsage, LimitUsage};

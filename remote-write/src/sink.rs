@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use promferry_model::{
     Clock, ExemplarView, Histogram, Labels, MemoryBudget, MetadataView, Receipt, Refused, Sample, SeededRng,
     SeriesId, SeriesView, Sink, SinkError, Stage, TargetInfo, TargetSink, Timestamp,
 };
-use promferry_relabel::RelabelRules;
-use smol_str::SmolStr;
+use promferry_relabel::{RelabelConfig, RelabelRules};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_64;
@@ -17,9 +16,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::delivery::{
     Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, start_endpoint,
 };
-use crate::encode::{EncodingContext, Profile, Profiles, TargetEncoder};
-use crate::options::{ConfigError, RemoteWriteConfig};
+use crate::duplicates::DuplicateNotices;
+use crate::encode::{DuplicateSeries, EncodingContext, Profile, Profiles, TargetEncoder};
+use crate::options::{ConfigError, QueueConfig, RemoteWriteConfig};
 use crate::spool::{EndpointId, EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, Ticket};
+use crate::usage::{ConfiguredLimits, Intake, JobUsage, LimitUsage, LimitWatch, RateMeter, TotalIntake};
 use crate::{Counts, Protocol};
 
 /// A durable remote-write sender: the [`Sink`] that samples are given to, and the delivery to every endpoint.
@@ -96,6 +97,14 @@ pub struct EndpointStatus {
     pub ledger: LedgerSnapshot,
     /// Requests, bytes and the latest trouble.
     pub delivery: EndpointSnapshot,
+    /// What each job writes to the endpoint, by name.
+    pub jobs: Vec<JobUsage>,
+    /// How much of each limit that is configured is used.
+    pub limits: Vec<LimitUsage>,
+    /// The latest timestamp that was to be sent; zero before the first of this run.
+    pub highest_accepted: Timestamp,
+    /// The queue as it is configured.
+    pub queue: QueueConfig,
 }
 
 struct Inner {
@@ -103,6 +112,11 @@ struct Inner {
     profiles: Arc<Profiles>,
     /// The log of each profile, by the profile's position.
     logs: Vec<LogId>,
+    /// What was written, by the profile's position.
+    intakes: Vec<Intake>,
+    total_intake: TotalIntake,
+    duplicates: DuplicateNotices,
+    clock: Arc<dyn Clock>,
     spool: Spool,
     endpoints: Vec<Running>,
     phase: watch::Sender<Phase>,
@@ -115,6 +129,10 @@ struct Running {
     protocol: Protocol,
     id: EndpointId,
     stats: Arc<EndpointStats>,
+    /// The position of its profile; `None` if it gets no samples of this run.
+    profile: Option<usize>,
+    limits: ConfiguredLimits,
+    queue: QueueConfig,
 }
 
 impl RemoteWrite {
@@ -141,6 +159,7 @@ impl RemoteWrite {
         let context = EncodingContext::new(shared.budget.clone(), shared.seed);
         let (phase, phases) = watch::channel(Phase::Running);
         let mut profiles: Vec<(u64, Arc<Profile>)> = Vec::new();
+        let mut stages: Vec<(Vec<RelabelConfig>, Vec<Arc<dyn Stage>>)> = Vec::new();
         let mut logs = Vec::new();
         let mut running: Vec<Running> = Vec::new();
         let mut deliveries = Vec::new();
@@ -153,21 +172,28 @@ impl RemoteWrite {
                 return Err(StartError::DuplicateEndpoint(key));
             }
             let options = EndpointOptions { sample_age_limit: config.sample_age_limit() };
-            let id = match sends {
-                Sends::BacklogOnly => shared.spool.adopt(&key, options).await?,
+            let (id, profile) = match sends {
+                Sends::BacklogOnly => (shared.spool.adopt(&key, options).await?, None),
                 Sends::SamplesAndBacklog => {
-                    let (identity, profile) =
+                    let (identity, mut profile) =
                         profile_of(&config, &shared.external_labels).map_err(in_config)?;
                     let at = match profiles.iter().position(|(known, _)| *known == identity) {
                         Some(at) => at,
                         None => {
+                            // The same rules are the same stage, so that it is known that they make the same of
+                            // every series.
+                            let rules = &config.write_relabel_configs;
+                            match stages.iter().find(|(known, _)| known == rules) {
+                                Some((_, stages)) => profile.write_relabel.clone_from(stages),
+                                None => stages.push((rules.clone(), profile.write_relabel.clone())),
+                            }
                             let log = format!("{}-{identity:016x}", protocol_name(profile.protocol));
                             logs.push(shared.spool.open_log(&log).await?);
                             profiles.push((identity, Arc::new(profile)));
                             profiles.len() - 1
                         }
                     };
-                    shared.spool.attach(&key, logs[at], options).await?
+                    (shared.spool.attach(&key, logs[at], options).await?, Some(at))
                 }
             };
             let protocol_choice = shared.spool.protocol_choice(id).await?;
@@ -177,6 +203,9 @@ impl RemoteWrite {
                 protocol: config.protocol(),
                 id,
                 stats: Arc::clone(&stats),
+                profile,
+                limits: ConfiguredLimits::from(&config),
+                queue: config.queue_config.clone(),
                 key,
             });
             deliveries.push(Delivery {
@@ -196,16 +225,24 @@ impl RemoteWrite {
             });
         }
         let tasks = deliveries.into_iter().map(|delivery| tokio::spawn(start_endpoint(delivery))).collect();
-        let profiles = profiles.into_iter().map(|(_, profile)| profile).collect();
-        Ok(Self(Arc::new(Inner {
+        let profiles: Vec<_> = profiles.into_iter().map(|(_, profile)| profile).collect();
+        let inner = Arc::new(Inner {
             context,
+            intakes: profiles.iter().map(|_| Intake::default()).collect(),
+            total_intake: TotalIntake::default(),
+            duplicates: DuplicateNotices::default(),
+            clock: shared.clock,
             profiles: Arc::new(Profiles::new(1, profiles)),
             logs,
             spool: shared.spool,
             endpoints: running,
             phase,
             tasks: Mutex::new(tasks),
-        })))
+        });
+        if inner.endpoints.iter().any(|endpoint| !endpoint.limits.is_none()) {
+            tokio::spawn(watch_limits(Arc::downgrade(&inner), phases));
+        }
+        Ok(Self(inner))
     }
 
     /// Sends what waits without waiting for more, for at most `limit`, then stops delivery and closes the
@@ -239,6 +276,10 @@ impl RemoteWrite {
                 protocol: endpoint.protocol,
                 ledger: self.ledger(endpoint).await?,
                 delivery: endpoint.stats.snapshot(),
+                limits: LimitUsage::all(&endpoint.limits, &self.0.usage(endpoint)),
+                jobs: self.0.usage(endpoint),
+                highest_accepted: endpoint.profile.map(|at| self.0.intakes[at].highest()).unwrap_or_default(),
+                queue: endpoint.queue.clone(),
             });
         }
         Ok(status)
@@ -255,14 +296,20 @@ impl RemoteWrite {
         }
     }
 
+    /// What scrapes have brought in this run, before it is known which endpoint gets what of it.
+    pub fn total_intake(&self) -> Counts {
+        self.0.total_intake.counts()
+    }
+
+    /// The latest series that were found to leave under the same labels as others, and are not sent; the latest
+    /// last.
+    pub fn duplicates(&self) -> Vec<DuplicateSeries> {
+        self.0.duplicates.latest()
+    }
+
     /// How many series are active over all targets.
     pub fn active_series(&self) -> usize {
         self.0.context.active_series()
-    }
-
-    /// How many series are active in each job, the most first.
-    pub fn active_series_by_job(&self) -> Vec<(SmolStr, usize)> {
-        self.0.context.active_series_by_job()
     }
 
     /// The queue on disk.
@@ -271,12 +318,45 @@ impl RemoteWrite {
     }
 }
 
+impl Inner {
+    fn usage(&self, endpoint: &Running) -> Vec<JobUsage> {
+        let Some(at) = endpoint.profile else { return Vec::new() };
+        let series = self.context.active_series_by_job(&self.profiles[at]);
+        self.intakes[at].usage(self.clock.monotonic(), series)
+    }
+}
+
+/// Says when an endpoint's limits are near, until delivery ends.
+async fn watch_limits(inner: Weak<Inner>, mut phase: watch::Receiver<Phase>) {
+    let mut watches: Vec<LimitWatch> = Vec::new();
+    let ended = async move { phase.wait_for(|phase| *phase != Phase::Running).await.is_ok() };
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            _ = &mut ended => return,
+            () = tokio::time::sleep(LimitWatch::PERIOD) => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        watches.resize_with(inner.endpoints.len(), LimitWatch::default);
+        for (endpoint, watch) in inner.endpoints.iter().zip(&mut watches) {
+            for usage in LimitUsage::all(&endpoint.limits, &inner.usage(endpoint)) {
+                match watch.judge(inner.clock.monotonic(), &endpoint.key, &usage) {
+                    Some((text, true)) => tracing::error!("{text}"),
+                    Some((text, false)) => tracing::warn!("{text}"),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
 impl Sink for RemoteWrite {
     type Target = RemoteWriteTarget;
 
     fn open(&self, target: &TargetInfo) -> RemoteWriteTarget {
         let encoder = TargetEncoder::new(target, Arc::clone(&self.0.profiles), Arc::clone(&self.0.context));
-        RemoteWriteTarget { encoder, inner: Arc::clone(&self.0), values: Counts::default() }
+        let meters = self.0.intakes.iter().map(|intake| intake.meter(&target.job)).collect();
+        RemoteWriteTarget { encoder, inner: Arc::clone(&self.0), meters, values: Counts::default() }
     }
 }
 
@@ -284,6 +364,8 @@ impl Sink for RemoteWrite {
 pub struct RemoteWriteTarget {
     encoder: TargetEncoder,
     inner: Arc<Inner>,
+    /// What the job's rate is counted with, by the profile's position.
+    meters: Box<[Arc<RateMeter>]>,
     /// What was added since `begin`: what is refused when there is no memory to encode it.
     values: Counts,
 }
@@ -296,7 +378,11 @@ impl TargetSink for RemoteWriteTarget {
     }
 
     fn admit(&mut self, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
-        self.encoder.admit(series)
+        let admitted = self.encoder.admit(series);
+        if let Some(duplicate) = self.encoder.take_duplicate() {
+            self.inner.duplicates.say(self.inner.clock.monotonic(), duplicate);
+        }
+        admitted
     }
 
     fn release(&mut self, id: SeriesId) {
@@ -307,8 +393,9 @@ impl TargetSink for RemoteWriteTarget {
         self.encoder.metadata(metadata);
     }
 
-    fn begin(&mut self, _at: Timestamp) {
+    fn begin(&mut self, at: Timestamp) {
         self.values = Counts::default();
+        self.encoder.set_time(at);
         self.encoder.begin();
     }
 
@@ -329,6 +416,7 @@ impl TargetSink for RemoteWriteTarget {
     }
 
     fn exemplar(&mut self, exemplar: &ExemplarView<'_>) {
+        self.values.exemplars += 1;
         self.encoder.exemplar(exemplar);
     }
 
@@ -338,16 +426,26 @@ impl TargetSink for RemoteWriteTarget {
 
     fn commit(&mut self) -> Commit {
         let values = std::mem::take(&mut self.values);
+        self.inner.total_intake.add(values);
         let Ok(scrape) = self.encoder.finish() else {
+            // Which endpoints would have been sent exemplars is not asked: none counts them.
+            let values = Counts { exemplars: 0, ..values };
             let counts = self.inner.logs.iter().map(|log| (*log, values)).collect();
             self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
             return Commit(Ticket::failed(SinkError::OverBudget));
         };
         let mut groups = Vec::with_capacity(scrape.profiles.len());
+        let now = self.inner.clock.monotonic();
+        for ((intake, meter), profile) in self.inner.intakes.iter().zip(&self.meters).zip(&scrape.profiles) {
+            intake.count(meter, now, profile);
+        }
         for (log, profile) in self.inner.logs.iter().zip(scrape.profiles) {
             if profile.nhcb_in_rw1_not_supported > 0 {
                 let counts = Counts { histograms: profile.nhcb_in_rw1_not_supported, ..Counts::default() };
                 self.inner.spool.refuse(vec![(*log, counts)], Reason::NHCB_IN_RW1);
+            }
+            if !profile.duplicate_series.is_zero() {
+                self.inner.spool.refuse(vec![(*log, profile.duplicate_series)], Reason::DUPLICATE_SERIES);
             }
             if !profile.fragments.is_empty() {
                 groups.push((*log, profile.fragments));

@@ -287,6 +287,7 @@ impl EndpointLoop {
             answered,
             answer_time,
         });
+        self.sender.stats.set_shards_desired(self.shards.desired());
         let now = self.shards.current();
         if now != before {
             tracing::debug!("{}: {now} requests may be in flight, {before} until now", self.sender.endpoint);

@@ -3,6 +3,7 @@
 mod attempt;
 mod backoff;
 mod endpoint;
+mod latency;
 mod negotiation;
 mod notice;
 mod outcome;
@@ -34,6 +35,7 @@ use search::SearchAllowance;
 use shards::Shards;
 use size::SizeLimit;
 
+pub use latency::DurationHistogram;
 pub use outcome::{MAX_RETRY_AFTER, Outcome};
 pub use request::ExplainDenial;
 pub(crate) use request::Phase;

@@ -11,6 +11,8 @@ pub(super) struct Shards {
     max: usize,
     current: usize,
     seen: Option<Measurement>,
+    /// How many were needed at the last look, whatever the bounds.
+    desired: usize,
     /// Samples and histograms that arrive in a second, smoothed: scrapes come in bursts.
     arriving: Option<f64>,
 }
@@ -47,11 +49,16 @@ impl Shards {
     pub(super) fn new(min: usize, max: usize) -> Self {
         let max = max.clamp(1, crate::Lane::COUNT);
         let min = min.clamp(1, max);
-        Self { min, max, current: min, seen: None, arriving: None }
+        Self { min, max, current: min, desired: min, seen: None, arriving: None }
     }
 
     pub(super) const fn current(&self) -> usize {
         self.current
+    }
+
+    /// How many were needed at the last look, be it fewer or more than there may be.
+    pub(super) const fn desired(&self) -> usize {
+        self.desired
     }
 
     /// Looks at what happened since the last measurement. While nothing is answered for good the number stays:
@@ -79,6 +86,7 @@ impl Shards {
             _ => now.answer_time.saturating_sub(seen.answer_time).as_secs_f64() / answered as f64,
         };
         let needed = (time_a_value * (arriving + CATCH_UP * pending)).ceil();
+        self.desired = needed as usize;
         if needed > self.current as f64 {
             self.current = (needed as usize).min(self.max);
         } else if needed < SHRINK_BELOW * self.current as f64 && pending <= BEHIND_SECONDS * arriving.max(1.0)

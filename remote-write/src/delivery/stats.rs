@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use promferry_model::Timestamp;
 
+use super::latency::{AttemptDurations, DurationHistogram};
 use crate::refusal::{UnknownRefusal, UnknownRefusals};
 use crate::{Counts, Protocol};
 
@@ -19,10 +20,11 @@ pub struct EndpointStats {
     metadata: AtomicU64,
     metadata_failed: AtomicU64,
     attempts: AtomicU64,
-    attempt_micros: AtomicU64,
+    attempt_durations: AttemptDurations,
     answered_values: AtomicU64,
     answered_micros: AtomicU64,
     shards: AtomicUsize,
+    shards_desired: AtomicUsize,
     in_flight: AtomicUsize,
     highest_sent_ms: AtomicI64,
     last_success_ms: AtomicI64,
@@ -74,8 +76,12 @@ pub struct EndpointSnapshot {
     pub attempts: u64,
     /// Time spent in attempts.
     pub attempt_time: Duration,
+    /// How long attempts took, failed ones included.
+    pub attempt_durations: DurationHistogram,
     /// Requests that may be in flight at once.
     pub shards: usize,
+    /// How many would be needed by what arrives, what waits and how quickly the endpoint answers.
+    pub shards_desired: usize,
     /// Requests in flight.
     pub in_flight: usize,
     /// Bytes read from the spool and held in memory.
@@ -110,8 +116,10 @@ impl EndpointStats {
             metadata: load(&self.metadata),
             metadata_failed: load(&self.metadata_failed),
             attempts: load(&self.attempts),
-            attempt_time: Duration::from_micros(load(&self.attempt_micros)),
+            attempt_time: self.attempt_durations.sum(),
+            attempt_durations: self.attempt_durations.snapshot(),
             shards: self.shards.load(Ordering::Relaxed),
+            shards_desired: self.shards_desired.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
             highest_sent: Timestamp::from_millis(self.highest_sent_ms.load(Ordering::Relaxed)),
@@ -130,7 +138,7 @@ impl EndpointStats {
     pub(super) fn count_attempt(&self, outcome: &'static str, took: Duration) {
         *lock(&self.requests).entry(outcome).or_insert(0) += 1;
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.attempt_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.attempt_durations.observe(took);
     }
 
     /// An attempt with this many samples and histograms was answered for good.
@@ -190,6 +198,10 @@ impl EndpointStats {
     pub(super) fn keep_unknown(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) {
         let id = headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
         self.unknown_refusals.keep(status, body, id, now);
+    }
+
+    pub(super) fn set_shards_desired(&self, shards: usize) {
+        self.shards_desired.store(shards, Ordering::Relaxed);
     }
 
     pub(super) fn set_gauges(&self, shards: usize, in_flight: usize, queued_bytes: usize) {

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use promferry_model::{Label, LabelsBuilder, Metadata, MetadataView, SeriesId, Symbol, SymbolTable};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::Profile;
 use super::context::{MetadataPool, view};
+use super::families::Families;
+use super::profile::{LabelsHasher, Outgoing};
 use super::proto::put_varint;
 use super::shape::{PartKind, Shapes};
 
@@ -37,7 +37,8 @@ struct Rows {
     profile: Arc<Profile>,
     /// By shape of the series: the shape with the external labels; [`NONE`] where nothing is sent.
     shapes: Vec<u32>,
-    /// By series id, if the profile relabels: where the record is, [`SAME`] or [`ABSENT`].
+    /// By series id, if the profile relabels: where the record is, [`SAME`], [`DUPLICATE`] or [`ABSENT`].
+    /// Otherwise only as far as there are duplicates.
     rows: Vec<u32>,
 }
 
@@ -54,6 +55,8 @@ const NONE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX;
 /// The profile sends the series' own values.
 const SAME: u32 = u32::MAX - 1;
+/// The profile does not send the series, because another one leaves under the same labels.
+const DUPLICATE: u32 = u32::MAX - 2;
 /// The profile does not send the series.
 const ABSENT: u32 = u32::MAX;
 /// Records end here, so that every offset differs from the marks above.
@@ -80,8 +83,13 @@ impl Arena {
         }
     }
 
-    /// Adds a series that is not in the arena yet.
-    pub(super) fn insert(&mut self, labels: &[Label], family: u32) -> Result<SeriesId, Full> {
+    /// Adds a series that is not in the arena yet; `outgoing` is what each profile makes of its labels.
+    pub(super) fn insert(
+        &mut self,
+        labels: &[Label],
+        family: u32,
+        outgoing: &[Outgoing],
+    ) -> Result<SeriesId, Full> {
         let offset = self.push_record(labels, family, &[])?;
         let id = match self.free.pop() {
             Some(id) => id,
@@ -92,8 +100,8 @@ impl Arena {
             }
         };
         self.offsets[id as usize] = offset;
-        for at in 0..self.profiles.len() {
-            if let Err(full) = self.derive(at, id, labels) {
+        for (at, outgoing) in outgoing.iter().enumerate() {
+            if let Err(full) = self.derive(at, SeriesId::new(id), outgoing) {
                 self.remove(SeriesId::new(id));
                 return Err(full);
             }
@@ -144,17 +152,17 @@ impl Arena {
                 None => {
                     self.profiles.push(Rows::of(profile));
                     let at = self.profiles.len() - 1;
-                    for id in 0..self.offsets.len() as u32 {
-                        if let Some(labels) = self.labels(SeriesId::new(id)) {
+                    for id in (0..self.offsets.len() as u32).map(SeriesId::new) {
+                        if let Some(outgoing) = self.outgoing(at, id) {
                             // Out of numbers leaves the row absent, as it was made.
-                            let _ = self.derive(at, id, labels.as_slice());
+                            let _ = self.derive(at, id, &outgoing);
                         }
                     }
                 }
             }
         }
         // What belonged to profiles that are gone is as good as dead series.
-        self.dead += old.iter().flat_map(|rows| &rows.rows).filter(|&&row| row < SAME).count();
+        self.dead += old.iter().flat_map(|rows| &rows.rows).filter(|&&row| row < DUPLICATE).count();
     }
 
     /// The number of a metric family, whose metadata is from now on `metadata`.
@@ -171,7 +179,7 @@ impl Arena {
     pub(super) fn compact(&mut self) {
         let mut records = Vec::with_capacity(self.records.len());
         let mut shapes = vec![false; self.shapes.numbers()];
-        let mut families = vec![false; self.families.list.len()];
+        let mut families = vec![false; self.families.numbers()];
         let mut symbols = vec![false; self.symbols.slots()];
         let mut offsets = std::mem::take(&mut self.offsets);
         for offset in offsets.iter_mut().filter(|offset| **offset != FREE) {
@@ -180,7 +188,7 @@ impl Arena {
         let base = shapes.clone();
         for at in 0..self.profiles.len() {
             let mut rows = std::mem::take(&mut self.profiles[at].rows);
-            for row in rows.iter_mut().filter(|row| **row < SAME) {
+            for row in rows.iter_mut().filter(|row| **row < DUPLICATE) {
                 *row = self.copy_record(*row, &mut records, &mut shapes, &mut families, &mut symbols);
             }
             self.profiles[at].rows = rows;
@@ -210,6 +218,11 @@ impl Arena {
         self.dead = 0;
     }
 
+    /// The target's labels.
+    pub(super) fn constants(&self) -> &[Label] {
+        &self.constants
+    }
+
     pub(super) const fn symbols(&self) -> &SymbolTable {
         &self.symbols
     }
@@ -220,7 +233,7 @@ impl Arena {
 
     /// The metadata of a family; `None` where nothing is known.
     pub(super) fn metadata(&self, family: u32) -> Option<&Metadata> {
-        self.families.list[family as usize].as_deref()
+        self.families.get(family)
     }
 
     /// The records, for [`Row::values`].
@@ -238,7 +251,7 @@ impl Arena {
     pub(super) fn row(&self, profile: usize, id: SeriesId, own: Row) -> Option<Row> {
         let rows = &self.profiles[profile];
         match rows.rows.get(id.index()) {
-            Some(&ABSENT) => None,
+            Some(&(ABSENT | DUPLICATE)) => None,
             None | Some(&SAME) => {
                 let shape = rows.shapes.get(own.shape as usize).copied().filter(|&shape| shape != NONE)?;
                 Some(Row { shape, values: own.values })
@@ -283,14 +296,53 @@ impl Arena {
     /// The hash of the series' own labels, as [`promferry_model::hash_labels`] counts it.
     pub(super) fn hash(&self, id: SeriesId, seed: u64) -> Option<u64> {
         let (row, _) = self.read(id)?;
-        let mut hasher = Xxh3::with_seed(seed);
+        Some(self.hash_row(row, seed))
+    }
+
+    /// The hash of the labels under which profile number `profile` sends the series; `None` if it does not.
+    pub(super) fn outgoing_hash(&self, profile: usize, id: SeriesId, seed: u64) -> Option<u64> {
+        let (own, _) = self.read(id)?;
+        Some(self.hash_row(self.row(profile, id, own)?, seed))
+    }
+
+    fn hash_row(&self, row: Row, seed: u64) -> u64 {
+        let mut hasher = LabelsHasher::new(seed);
         for (name, value) in self.pairs(row) {
-            for text in [name, value] {
-                hasher.update(self.symbols.get(text).as_bytes());
-                hasher.update(&[0xff]);
-            }
+            hasher.add(self.symbols.get(name), self.symbols.get(value));
         }
-        Some(hasher.digest())
+        hasher.finish()
+    }
+
+    /// What profile number `profile` makes of a series that is there.
+    pub(super) fn outgoing(&self, profile: usize, id: SeriesId) -> Option<Outgoing> {
+        let (_, family) = self.read(id)?;
+        let metadata = self.metadata(family).map(view).unwrap_or_default();
+        let labels = self.labels(id)?;
+        Some(self.profiles[profile].profile.outgoing(labels.as_slice(), &self.constants, metadata))
+    }
+
+    /// Keeps a series from being sent by profile number `profile`: another leaves under the same labels.
+    pub(super) fn set_duplicate(&mut self, profile: usize, id: SeriesId) {
+        let rows = &mut self.profiles[profile].rows;
+        while rows.len() <= id.index() {
+            push_sparing(rows, SAME);
+        }
+        if rows[id.index()] < DUPLICATE {
+            self.dead += 1;
+        }
+        rows[id.index()] = DUPLICATE;
+    }
+
+    /// Whether the series is kept from being sent for that.
+    pub(super) fn is_duplicate(&self, profile: usize, id: SeriesId) -> bool {
+        self.profiles[profile].rows.get(id.index()) == Some(&DUPLICATE)
+    }
+
+    /// Has profile number `profile` send a series after all; false when numbers have run out.
+    pub(super) fn unset_duplicate(&mut self, profile: usize, id: SeriesId) -> bool {
+        let Some(outgoing) = self.outgoing(profile, id) else { return false };
+        self.profiles[profile].rows[id.index()] = ABSENT;
+        self.derive(profile, id, &outgoing).is_ok()
     }
 
     /// Whether the series has exactly these labels.
@@ -335,10 +387,10 @@ impl Arena {
         (1 + self.profiles.len()) * texts + 64
     }
 
-    /// What `profile` makes of a series: fills its row, and the shape that the series' shape becomes.
-    fn derive(&mut self, at: usize, id: u32, labels: &[Label]) -> Result<(), Full> {
+    /// Fills the row of a series in a profile, and notes the shape that the series' shape becomes.
+    fn derive(&mut self, at: usize, id: SeriesId, outgoing: &Outgoing) -> Result<(), Full> {
         let profile = Arc::clone(&self.profiles[at].profile);
-        let Some((own, family)) = self.read(SeriesId::new(id)) else { return Ok(()) };
+        let Some((own, family)) = self.read(id) else { return Ok(()) };
         let shape = own.shape as usize;
         if self.profiles[at].shapes.get(shape).is_none_or(|&known| known == NONE) {
             let derived = self.shape_with_external(own.shape, &profile)?;
@@ -352,25 +404,20 @@ impl Arena {
             }
         }
         if profile.keeps_every_series() {
+            if let Some(row) = self.profiles[at].rows.get_mut(id.index()) {
+                *row = SAME;
+            }
             return Ok(());
         }
-        let id = id as usize;
-        while self.profiles[at].rows.len() <= id {
+        while self.profiles[at].rows.len() <= id.index() {
             push_sparing(&mut self.profiles[at].rows, ABSENT);
         }
-        let mut builder = LabelsBuilder::new();
-        builder.reset(labels);
-        profile.add_external_labels(&mut builder);
-        let before = builder.as_slice().to_vec();
-        let metadata = self.families.list[family as usize].as_deref().map(view).unwrap_or_default();
-        let row = if !profile.relabel(&mut builder, &self.constants, metadata) {
-            ABSENT
-        } else if builder.as_slice() == before {
-            SAME
-        } else {
-            self.push_record(builder.as_slice(), family, &profile.external_labels)?
+        let row = match outgoing {
+            Outgoing::Nothing => ABSENT,
+            Outgoing::Own => SAME,
+            Outgoing::Other(labels) => self.push_record(labels, family, &profile.external_labels)?,
         };
-        self.profiles[at].rows[id] = row;
+        self.profiles[at].rows[id.index()] = row;
         Ok(())
     }
 
@@ -473,71 +520,6 @@ impl Rows {
     fn of(profile: &Arc<Profile>) -> Self {
         Self { profile: Arc::clone(profile), shapes: Vec::new(), rows: Vec::new() }
     }
-}
-
-/// The metric families of a target by number; 0 is for series without metadata.
-#[derive(Debug)]
-struct Families {
-    list: Vec<Option<Arc<Metadata>>>,
-    free: Vec<u32>,
-    by_name: HashTable<u32>,
-}
-
-impl Families {
-    fn new() -> Self {
-        Self { list: vec![None], free: Vec::new(), by_name: HashTable::new() }
-    }
-
-    fn set(&mut self, metadata: &MetadataView<'_>, pool: &MetadataPool) -> u32 {
-        if *metadata == MetadataView::default() {
-            return 0;
-        }
-        let hash = xxh3_64(metadata.family.as_bytes());
-        let list = &self.list;
-        let same =
-            |&at: &u32| list[at as usize].as_ref().is_some_and(|known| known.family == metadata.family);
-        if let Some(&known) = self.by_name.find(hash, same) {
-            if list[known as usize].as_deref().map(view) != Some(*metadata) {
-                self.list[known as usize] = Some(pool.intern(metadata));
-            }
-            return known;
-        }
-        let new = Some(pool.intern(metadata));
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.list[at as usize] = new;
-                at
-            }
-            None => {
-                self.list.push(new);
-                self.list.len() as u32 - 1
-            }
-        };
-        let list = &self.list;
-        self.by_name.insert_unique(hash, at, |&at| name_hash(list, at));
-        at
-    }
-
-    fn retain(&mut self, keep: impl Fn(u32) -> bool) {
-        for at in 1..self.list.len() as u32 {
-            if self.list[at as usize].is_some() && !keep(at) {
-                let hash = name_hash(&self.list, at);
-                if let Ok(entry) = self.by_name.find_entry(hash, |&known| known == at) {
-                    entry.remove();
-                }
-                self.list[at as usize] = None;
-                self.free.push(at);
-            }
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        8 * self.list.capacity() + 4 * self.free.capacity() + 5 * self.by_name.capacity()
-    }
-}
-
-fn name_hash(list: &[Option<Arc<Metadata>>], at: u32) -> u64 {
-    xxh3_64(list[at as usize].as_ref().map_or(&[][..], |known| known.family.as_bytes()))
 }
 
 /// A varint that this arena wrote.

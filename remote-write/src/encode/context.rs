@@ -5,8 +5,21 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use promferry_model::{MemoryBudget, Metadata, MetadataView};
 use smol_str::SmolStr;
 
+use super::Profile;
 use super::fingerprints::Fingerprints;
 use super::scratch::Scratch;
+
+/// How many series one job has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobSeries {
+    /// The job's name.
+    pub job: SmolStr,
+    /// Series that are written, each once.
+    pub active: usize,
+    /// Series that are known and not sent, because others leave under the very same labels.
+    pub duplicates: usize,
+}
 
 /// What the targets of one sink share: which series are active and whose they are, texts of metadata, working
 /// memory, and the budget that all of it counts against.
@@ -14,7 +27,8 @@ use super::scratch::Scratch;
 pub struct EncodingContext {
     pub(super) budget: MemoryBudget,
     pub(super) seed: u64,
-    pub(super) fingerprints: Arc<Fingerprints>,
+    /// The active series for each way in which profiles name them.
+    fingerprints: Mutex<Vec<(Arc<Profile>, Arc<Fingerprints>)>>,
     pub(super) metadata: MetadataPool,
     #[expect(clippy::vec_box, reason = "it moves between here and the encoders without being copied")]
     scratch: Mutex<Vec<Box<Scratch>>>,
@@ -27,20 +41,21 @@ impl EncodingContext {
         Arc::new(Self {
             budget,
             seed,
-            fingerprints: Arc::new(Fingerprints::new()),
+            fingerprints: Mutex::default(),
             metadata: MetadataPool::default(),
             scratch: Mutex::default(),
         })
     }
 
-    /// How many series are active now, over all targets; exact.
+    /// How many series are active now, over all targets; exact. Of several profiles that leave out or rename
+    /// different series, it is that of the one with the most.
     pub fn active_series(&self) -> usize {
-        self.fingerprints.len()
+        self.sets().iter().map(|set| set.len()).max().unwrap_or(0)
     }
 
-    /// How many series are active now in each job, the most first.
-    pub fn active_series_by_job(&self) -> Vec<(SmolStr, usize)> {
-        self.fingerprints.by_job()
+    /// How many series of each job are active now under `profile`, the most first; exact.
+    pub fn active_series_by_job(&self, profile: &Arc<Profile>) -> Vec<JobSeries> {
+        self.fingerprints(profile).by_job()
     }
 
     /// What the targets now say about their metric families, each once.
@@ -50,7 +65,25 @@ impl EncodingContext {
 
     /// Bytes of memory that the set of active series takes.
     pub fn active_series_bytes(&self) -> usize {
-        self.fingerprints.memory_bytes()
+        self.sets().iter().map(|set| set.memory_bytes()).sum()
+    }
+
+    /// The active series of every profile that names them as this one does.
+    pub(super) fn fingerprints(&self, profile: &Arc<Profile>) -> Arc<Fingerprints> {
+        let mut sets = self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, set)) = sets.iter().find(|(known, _)| known.names_series_as(profile)) {
+            return Arc::clone(set);
+        }
+        // Those of earlier profiles that no target uses any more.
+        sets.retain(|(_, set)| Arc::strong_count(set) > 1);
+        let set = Arc::new(Fingerprints::new());
+        sets.push((Arc::clone(profile), Arc::clone(&set)));
+        set
+    }
+
+    fn sets(&self) -> Vec<Arc<Fingerprints>> {
+        let sets = self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.iter().map(|(_, set)| Arc::clone(set)).collect()
     }
 
     /// As many of these exist as there ever were scrapes being encoded at once.

@@ -6,7 +6,9 @@
 
 mod arena;
 mod assembler;
+mod claims;
 mod context;
+mod families;
 mod fingerprints;
 mod fragment_symbols;
 mod message;
@@ -20,16 +22,16 @@ mod shape;
 mod target;
 mod writer;
 
-pub use context::EncodingContext;
+pub use context::{EncodingContext, JobSeries};
 pub use message::FragmentError;
 pub use profile::{Profile, Profiles};
 pub use request::{Pushed, Request, RequestBuilder, RequestLimits, join, metadata_requests};
 pub use rewrite::{LeftOut, SeriesInFragment, divide, for_each_series, split, transcode, without};
-pub use target::TargetEncoder;
+pub use target::{DuplicateSeries, TargetEncoder};
 
 use promferry_model::Reservation;
 
-use crate::Fragment;
+use crate::{Counts, Fragment};
 
 /// A scrape in the bytes that leave.
 #[derive(Debug)]
@@ -47,4 +49,6 @@ pub struct EncodedProfile {
     pub fragments: Vec<Fragment>,
     /// Native histograms with custom buckets that remote write 1.0 can't carry: they were left out.
     pub nhcb_in_rw1_not_supported: u64,
+    /// What was left out because its series leaves under the same labels as another one.
+    pub duplicate_series: Counts,
 }

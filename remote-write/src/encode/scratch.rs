@@ -5,7 +5,7 @@ use promferry_model::{MemoryBudget, OverBudget, Purpose, Reservation, Timestamp}
 
 use super::writer::Writer;
 use super::{EncodedProfile, EncodedScrape, Profiles};
-use crate::{Compression, Fragment, Lane};
+use crate::{Compression, Counts, Fragment, Lane};
 
 /// From this many bytes on a fragment is compressed when it closes. Smaller ones are compressed together
 /// when they are sent: alone they would take twice the bytes.
@@ -30,6 +30,9 @@ struct OpenProfile {
     /// The writer in which a time series is open.
     open: Option<usize>,
     unsupported_histograms: u64,
+    duplicates: Counts,
+    /// What was added last is a duplicate's: so are its exemplars.
+    in_duplicate: bool,
 }
 
 impl Scratch {
@@ -61,6 +64,8 @@ impl Scratch {
             profile.closed.clear();
             profile.open = None;
             profile.unsupported_histograms = 0;
+            profile.duplicates = Counts::default();
+            profile.in_duplicate = false;
         }
         self.reservation = None;
         self.over_budget = None;
@@ -79,6 +84,7 @@ impl Scratch {
 
     /// Ends the time series of `profile` that is open: later exemplars are not its.
     pub(super) fn end_series(&mut self, profile: usize) {
+        self.profiles[profile].in_duplicate = false;
         if let Some(at) = self.profiles[profile].open.take() {
             self.writers[at].end_series();
         }
@@ -91,6 +97,18 @@ impl Scratch {
 
     pub(super) fn count_unsupported_histogram(&mut self, profile: usize) {
         self.profiles[profile].unsupported_histograms += 1;
+    }
+
+    /// Counts a value that is left out because another series leaves under the same labels.
+    pub(super) fn count_duplicate(&mut self, profile: usize, counts: Counts) {
+        self.end_series(profile);
+        self.profiles[profile].duplicates += counts;
+        self.profiles[profile].in_duplicate = true;
+    }
+
+    pub(super) fn count_exemplar_of_duplicate(&mut self, profile: usize) {
+        let profile = &mut self.profiles[profile];
+        profile.duplicates.exemplars += u64::from(profile.in_duplicate);
     }
 
     /// Closes what is open and hands over what was encoded.
@@ -112,6 +130,7 @@ impl Scratch {
         let profiles = self.profiles.iter_mut().map(|profile| EncodedProfile {
             fragments: std::mem::take(&mut profile.closed),
             nhcb_in_rw1_not_supported: profile.unsupported_histograms,
+            duplicate_series: profile.duplicates,
         });
         Ok(EncodedScrape { profiles: profiles.collect(), reservation })
     }

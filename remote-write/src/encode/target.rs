@@ -2,16 +2,18 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use promferry_model::{
-    CUSTOM_BUCKETS_SCHEMA, ExemplarView, Histogram, MetadataView, OverBudget, Purpose, Refused, Reservation,
-    Sample, SeriesId, SeriesView, TargetInfo, Timestamp, hash_labels,
+    CUSTOM_BUCKETS_SCHEMA, ExemplarView, Histogram, Labels, MetadataView, OverBudget, Purpose, Refused,
+    Reservation, Sample, SeriesId, SeriesView, TargetInfo, Timestamp, hash_labels,
 };
+use smol_str::SmolStr;
 
 use super::arena::{Arena, Row};
+use super::claims::Claims;
 use super::context::EncodingContext;
-use super::fingerprints::{Claim, Owner};
+use super::profile::Outgoing;
 use super::scratch::Scratch;
 use super::{EncodedScrape, Profiles};
-use crate::{Lane, Protocol};
+use crate::{Counts, Lane, Protocol};
 
 /// Encodes one target's scrapes: what a [`TargetSink`](promferry_model::TargetSink) of remote write is made
 /// of. It knows the target's series, and writes their samples as the bytes that leave.
@@ -52,7 +54,7 @@ pub struct TargetEncoder {
     /// Taken over before the next scrape.
     next_profiles: Option<Arc<Profiles>>,
     arena: Arena,
-    owner: Owner,
+    claims: Claims,
     /// Decides the target's first lane.
     hash: u64,
     spread: Spread,
@@ -62,6 +64,17 @@ pub struct TargetEncoder {
     index: Option<HashTable<SeriesId>>,
     reservation: Option<Reservation>,
     open: Option<Box<Scratch>>,
+    duplicate: Option<DuplicateSeries>,
+}
+
+/// A series that is known and not sent: another one leaves under the very same labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DuplicateSeries {
+    /// The series' labels, before external labels and write relabelling.
+    pub labels: Labels,
+    /// The address of the target whose series is sent; it may be the same target.
+    pub owner: SmolStr,
 }
 
 /// Into how many lanes the target's series go.
@@ -77,8 +90,6 @@ enum Spread {
 const SUB_LANES: usize = 8;
 /// A target whose first page has more series than this is huge.
 const HUGE: usize = 20_000;
-/// What the set of active series takes for each.
-const FINGERPRINT_BYTES: usize = 17;
 /// Reservations grow in steps, so that not every series goes to the shared budget.
 const RESERVE_STEP: usize = 4096;
 
@@ -87,7 +98,8 @@ impl TargetEncoder {
     pub fn new(target: &TargetInfo, profiles: Arc<Profiles>, context: Arc<EncodingContext>) -> Self {
         Self {
             arena: Arena::new(target.labels.to_vec(), &profiles),
-            owner: context.fingerprints.register(&target.job, &target.url),
+            claims: Claims::new(target, &profiles, &context),
+            duplicate: None,
             hash: target.labels.stable_hash(),
             spread: Spread::Undecided,
             sub_lanes: Vec::new(),
@@ -103,38 +115,55 @@ impl TargetEncoder {
     /// Makes a series known, for every profile. The same labels give the same id; later metadata replaces
     /// earlier.
     ///
+    /// Where a profile sends another series under the very same labels already, of this target or of another,
+    /// it does not send this one, until the other is let go: see [`TargetEncoder::take_duplicate`].
+    ///
     /// # Errors
-    /// [`Refused`] when another target owns the series, memory is short, or numbers run out. Nothing is kept
-    /// of a refused series.
+    /// [`Refused`] when other targets send the series wherever it would be sent, memory is short, or numbers run
+    /// out. Nothing is kept of a refused series.
     pub fn admit(&mut self, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
-        let fingerprint = hash_labels(series.labels, self.context.seed);
-        match self.owner.claim(fingerprint) {
-            Claim::Foreign(owner) => Err(Refused::OwnedByOtherTarget { owner }),
-            Claim::Own => match self.find(fingerprint, series) {
-                Some(id) => {
-                    let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
-                    self.arena.set_family(id, family).map_err(|_| Refused::TooMany)?;
-                    Ok(id)
+        let outgoing: Vec<Outgoing> = self
+            .profiles
+            .iter()
+            .map(|profile| profile.outgoing(series.labels, self.arena.constants(), series.metadata))
+            .collect();
+        let claimed = self.claims.claim(&self.profiles, series.labels, &outgoing);
+        // What is sent for the first time is new, unless it was a duplicate up to now.
+        if !claimed.is_new() || self.claims.has_duplicates() {
+            let hash = hash_labels(series.labels, self.context.seed);
+            if let Some(id) = self.find(hash, series) {
+                self.claims.give_back(&claimed);
+                let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
+                self.arena.set_family(id, family).map_err(|_| Refused::TooMany)?;
+                return Ok(id);
+            }
+        }
+        if let Some(owner) = claimed.owned_elsewhere() {
+            return Err(Refused::OwnedByOtherTarget { owner });
+        }
+        match self.insert(series, &outgoing) {
+            Ok(id) => {
+                if let Some(owner) = self.claims.admitted(id, claimed, &mut self.arena)
+                    && self.duplicate.is_none()
+                {
+                    let labels = Labels::from_pairs(series.labels.iter().map(|l| (&*l.name, &*l.value)));
+                    self.duplicate = Some(DuplicateSeries { labels, owner });
                 }
-                // Two series of this target with one hash; the set counts them as one.
-                None => self.insert(fingerprint, series),
-            },
-            Claim::New => {
-                let inserted = self.insert(fingerprint, series);
-                if inserted.is_err() {
-                    self.owner.release(fingerprint);
-                }
-                inserted
+                Ok(id)
+            }
+            Err(refused) => {
+                self.claims.give_back(&claimed);
+                Err(refused)
             }
         }
     }
 
     /// Lets go of a series; its id may be given out again, and another target may write the series.
     pub fn release(&mut self, id: SeriesId) {
-        let Some(fingerprint) = self.arena.hash(id, self.context.seed) else { return };
-        self.owner.release(fingerprint);
+        let Some(hash) = self.arena.hash(id, self.context.seed) else { return };
+        self.claims.release(id, &self.arena);
         if let Some(index) = &mut self.index
-            && let Ok(entry) = index.find_entry(fingerprint, |&known| known == id)
+            && let Ok(entry) = index.find_entry(hash, |&known| known == id)
         {
             entry.remove();
         }
@@ -142,6 +171,18 @@ impl TargetEncoder {
         if self.open.is_none() {
             self.compact_if_worthwhile();
         }
+    }
+
+    /// The first series since the last call that was admitted and that some profile does not send, because
+    /// another one leaves under the same labels.
+    pub fn take_duplicate(&mut self) -> Option<DuplicateSeries> {
+        self.duplicate.take()
+    }
+
+    /// Says when the next scrape happens: a series that another target has let go of is not taken over for a
+    /// scrape that is not later than that one's last.
+    pub fn set_time(&mut self, at: Timestamp) {
+        self.claims.set_time(at);
     }
 
     /// Tells what is known about a metric family from now on.
@@ -166,6 +207,9 @@ impl TargetEncoder {
     /// Starts a scrape; what was added to one that is open is forgotten.
     pub fn begin(&mut self) {
         self.abort();
+        if self.claims.has_duplicates() {
+            self.claims.retry(&mut self.arena);
+        }
         let (hash, lanes) = (self.hash, self.lanes());
         let mut scratch = self.context.take_scratch();
         scratch.begin(&self.profiles, lanes, |sub| Lane::of_hash(hash.wrapping_add(sub as u64)));
@@ -183,6 +227,9 @@ impl TargetEncoder {
                     let writer = scratch.next_series(profile, lane, &self.context.budget);
                     writer.begin_series(&self.arena, row, family);
                     writer.sample(sample);
+                }
+                None if self.arena.is_duplicate(profile, id) => {
+                    scratch.count_duplicate(profile, Counts { samples: 1, ..Counts::default() });
                 }
                 None => scratch.end_series(profile),
             }
@@ -213,6 +260,9 @@ impl TargetEncoder {
                     writer.begin_series(&self.arena, row, family);
                     writer.histogram(timestamp, start, histogram);
                 }
+                None if profile.send_native_histograms && self.arena.is_duplicate(at, id) => {
+                    scratch.count_duplicate(at, Counts { histograms: 1, ..Counts::default() });
+                }
                 None => scratch.end_series(at),
             }
         }
@@ -222,10 +272,12 @@ impl TargetEncoder {
     pub fn exemplar(&mut self, exemplar: &ExemplarView<'_>) {
         let Some(scratch) = &mut self.open else { return };
         for (at, profile) in self.profiles.iter().enumerate() {
-            if profile.send_exemplars
-                && let Some(writer) = scratch.open_series(at)
-            {
-                writer.exemplar(self.arena.symbols(), exemplar);
+            if !profile.send_exemplars {
+                continue;
+            }
+            match scratch.open_series(at) {
+                Some(writer) => writer.exemplar(self.arena.symbols(), exemplar),
+                None => scratch.count_exemplar_of_duplicate(at),
             }
         }
     }
@@ -264,14 +316,14 @@ impl TargetEncoder {
 
     /// Bytes of memory that the series take, the target's share of the set of active series included.
     pub fn memory_bytes(&self) -> usize {
-        self.arena.memory_bytes() + self.sub_lanes.capacity() + FINGERPRINT_BYTES * self.arena.len()
+        self.arena.memory_bytes() + self.sub_lanes.capacity() + self.claims.memory_bytes(self.arena.len())
     }
 
-    fn insert(&mut self, fingerprint: u64, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
+    fn insert(&mut self, series: &SeriesView<'_>, outgoing: &[Outgoing]) -> Result<SeriesId, Refused> {
         let expected = self.memory_bytes() + self.arena.bytes_for(series.labels);
         self.reserve(expected).map_err(|_| Refused::OverBudget)?;
         let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
-        let id = self.arena.insert(series.labels, family).map_err(|_| Refused::TooMany)?;
+        let id = self.arena.insert(series.labels, family, outgoing).map_err(|_| Refused::TooMany)?;
         // A table that doubled may have taken more than expected. That is had; the next series is refused
         // when it was too much.
         let _ = self.reserve(self.memory_bytes());
@@ -284,12 +336,13 @@ impl TargetEncoder {
         }
         if let Some(index) = &mut self.index {
             let (arena, seed) = (&self.arena, self.context.seed);
-            index.insert_unique(fingerprint, id, |&id| arena.hash(id, seed).unwrap_or_default());
+            let hash = |&id: &SeriesId| arena.hash(id, seed).unwrap_or_default();
+            index.insert_unique(hash(&id), id, hash);
         }
         Ok(id)
     }
 
-    fn find(&mut self, fingerprint: u64, series: &SeriesView<'_>) -> Option<SeriesId> {
+    fn find(&mut self, hash: u64, series: &SeriesView<'_>) -> Option<SeriesId> {
         let (arena, seed) = (&self.arena, self.context.seed);
         let index = self.index.get_or_insert_with(|| {
             let mut index = HashTable::with_capacity(arena.len());
@@ -299,7 +352,7 @@ impl TargetEncoder {
             }
             index
         });
-        index.find(fingerprint, |&id| arena.has_labels(id, series.labels)).copied()
+        index.find(hash, |&id| arena.has_labels(id, series.labels)).copied()
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<(), OverBudget> {
@@ -345,7 +398,7 @@ impl TargetEncoder {
 
     fn take_next_profiles(&mut self) {
         if let Some(profiles) = self.next_profiles.take() {
-            self.arena.set_profiles(&profiles);
+            self.claims.set_profiles(&profiles, &mut self.arena, &self.context);
             self.profiles = profiles;
             let _ = self.reserve(self.memory_bytes());
         }
@@ -370,12 +423,7 @@ impl TargetEncoder {
 
 impl Drop for TargetEncoder {
     fn drop(&mut self) {
-        let seed = self.context.seed;
-        for id in self.arena.ids() {
-            if let Some(fingerprint) = self.arena.hash(id, seed) {
-                self.owner.release(fingerprint);
-            }
-        }
+        self.claims.release_all(&self.arena);
         if let Some(mut scratch) = self.open.take() {
             scratch.clear();
             self.context.give_scratch(scratch);

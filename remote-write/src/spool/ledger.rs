@@ -17,6 +17,8 @@ impl Reason {
     pub const CORRUPT: Self = Self(SmolStr::new_static("corrupt"));
     /// The endpoint refused them.
     pub const REFUSED: Self = Self(SmolStr::new_static("refused"));
+    /// Their series leaves under the very same labels as another one, which was there first.
+    pub const DUPLICATE_SERIES: Self = Self(SmolStr::new_static("duplicate_series"));
     /// The memory budget had no room to store them.
     pub const OVER_BUDGET: Self = Self(SmolStr::new_static("over_budget"));
     /// Neither the disk nor the memory that stands in for it could take them.

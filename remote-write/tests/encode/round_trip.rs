@@ -1,6 +1,6 @@
 //! What the encoder writes is what a receiver's generated types read, for any scrape and any profile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::support::{
@@ -244,6 +244,13 @@ fn view(spec: &SeriesSpec) -> SeriesView<'_> {
     SeriesView { labels, metadata: MetadataView { family, metric_type: *metric_type, unit, help } }
 }
 
+/// The labels under which `profile` sends a series: none when an earlier one leaves under them already.
+fn sent_as(profile: &ProfileSpec, series: &[SeriesSpec], labels: &Labels) -> Option<Vec<(String, String)>> {
+    let sent = profile.labels(labels)?;
+    let first = series.iter().find(|(other, _)| profile.labels(other).as_ref() == Some(&sent))?;
+    (first.0 == *labels).then_some(sent)
+}
+
 /// What a receiver has to see of `points` under `profile`.
 fn expected(profile: &ProfileSpec, series: &[SeriesSpec], points: &[Point]) -> Vec<Received> {
     // A family has one metadata: what was told last.
@@ -257,7 +264,7 @@ fn expected(profile: &ProfileSpec, series: &[SeriesSpec], points: &[Point]) -> V
         let labels = &series[point.series % series.len()].0;
         // Of series that are one by their labels, the metadata that was told last.
         let Some(spec) = series.iter().rfind(|spec| spec.0 == *labels) else { continue };
-        let Some(labels) = profile.labels(labels) else { continue };
+        let Some(labels) = sent_as(profile, series, labels) else { continue };
         let start =
             if profile.v2 { point.start.map_or(0, |start| if start == 0 { 1 } else { start }) } else { 0 };
         let value = match &point.value {
@@ -316,29 +323,23 @@ fn check(scrape: &EncodedScrape, profiles: &[ProfileSpec], series: &[SeriesSpec]
     assert_eq!(scrape.profiles.len(), profiles.len());
     let mut bytes = 0;
     for (encoded, profile) in scrape.profiles.iter().zip(profiles) {
-        let mut expected = by_series(expected(profile, series, points));
-        let mut received = by_series(receive_all(&encoded.fragments));
-        // External labels and relabelling can make one series of two, whose order among each other is
-        // nobody's promise.
-        let mut sources: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (labels, _) in series {
-            if let Some(derived) = profile.labels(labels) {
-                sources.entry(derived).or_default().insert(labels);
-            }
-        }
-        for (labels, values) in expected.iter_mut().chain(&mut received) {
-            if sources.get(labels).is_none_or(|sources| sources.len() > 1) {
-                values.sort_by_key(|value| format!("{value:?}"));
-            }
-        }
+        let expected = by_series(expected(profile, series, points));
+        let received = by_series(receive_all(&encoded.fragments));
         assert_eq!(received, expected);
         let left_out = points.iter().filter(|point| {
             !profile.v2
                 && profile.histograms
                 && matches!(&point.value, PointValue::Histogram(h) if h.schema == CUSTOM_BUCKETS_SCHEMA)
-                && profile.labels(&series[point.series % series.len()].0).is_some()
+                && sent_as(profile, series, &series[point.series % series.len()].0).is_some()
         });
         assert_eq!(encoded.nhcb_in_rw1_not_supported, left_out.count() as u64);
+        let duplicates = points.iter().filter(|point| {
+            let labels = &series[point.series % series.len()].0;
+            (profile.histograms || matches!(&point.value, PointValue::Float(_)))
+                && profile.labels(labels).is_some()
+                && sent_as(profile, series, labels).is_none()
+        });
+        assert_eq!(encoded.duplicate_series.values(), duplicates.count() as u64);
         for fragment in &encoded.fragments {
             bytes += fragment.body.len();
             assert!(fragment.counts.values() <= 500);
