@@ -5,7 +5,7 @@
 //
 // A case has passed when all its leaves have, promferry ended with status 0, and at least one remote-write request
 // was sent. All must pass, but for the one that is said to fail, which must fail. A line of the suite's file is the name of a case, then what differs: leaves=N, requests=N (at least so
-// many), connections=N.
+// many), connections=N, ahead=N: it measures milliseconds in its first N seconds, so that the others start after them.
 package main
 
 import (
@@ -33,8 +33,8 @@ const caseTimeout = 2 * time.Minute
 
 // suiteCase is one case and what it takes to pass.
 type suiteCase struct {
-	name                          string
-	leaves, requests, connections int
+	name                                 string
+	leaves, requests, connections, ahead int
 }
 
 // outcome is what became of a case; passed if it has no problem.
@@ -80,11 +80,20 @@ func (r runner) suite(file, fails, only string, jobs int) error {
 		places   = make(chan struct{}, jobs)
 		group    sync.WaitGroup
 	)
+	ahead := 0
+	for _, c := range cases {
+		if filter.MatchString(c.name) {
+			ahead = max(ahead, c.ahead)
+		}
+	}
 	for i, c := range cases {
 		if !filter.MatchString(c.name) {
 			continue
 		}
 		group.Go(func() {
+			if c.ahead == 0 {
+				time.Sleep(time.Duration(ahead) * time.Second)
+			}
 			places <- struct{}{}
 			defer func() { <-places }()
 			outcomes[i] = r.run(c)
@@ -153,6 +162,8 @@ func read(file string) ([]suiteCase, error) {
 				c.requests = number
 			case "connections":
 				c.connections = number
+			case "ahead":
+				c.ahead = number
 			default:
 				return nil, fmt.Errorf("%s: unknown key %q", file, key)
 			}
