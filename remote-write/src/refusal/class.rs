@@ -115,7 +115,7 @@ pub enum Naming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[non_exhaustive]
 pub enum Confidence {
-    /// A user's log shows it.
+    /// A user's log shows it, or a test has had it from the receiver itself.
     #[serde(rename = "seen")]
     Seen,
     /// The receiver's documentation shows it.

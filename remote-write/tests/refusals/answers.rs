@@ -287,3 +287,25 @@ async fn an_unsigned_request_to_amp_is_explained() {
     assert_eq!((ledger.pending.samples, ledger.balances()), (10, true), "a denial keeps the data");
     world.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_that_are_named_is_dropped() {
+    let world = World::start().await;
+    world.receiver.answer_by(|received| {
+        let named = received.samples.iter().filter(|(series, _)| series.ends_with('5'));
+        let lines: Vec<_> = named
+            .map(|(series, _)| format!("out of order sample for series {}", as_go_prints(series)))
+            .collect();
+        let mut verdict = verdict(400, lines.join("\n"));
+        let taken = (0..received.samples.len()).filter(|&at| !received.samples[at].0.ends_with('5'));
+        verdict.taken = Some(taken.collect());
+        verdict
+    });
+    let mut targets = [world.target("a:1", 100), world.target("b:1", 100)];
+    for target in &mut targets {
+        target.scrape(0).await;
+    }
+    assert_eq!(world.settled().await, (180, dropped("sample-out-of-order", 20)));
+    assert_eq!(world.receiver.count(), 180);
+    world.shutdown().await;
+}

@@ -3,6 +3,7 @@
 
 mod answers;
 mod page;
+mod prometheus;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 mod search;

@@ -55,7 +55,8 @@ impl World {
         let shared =
             Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".into() };
         let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
-        let address: http::Uri = receiver.url().parse().unwrap();
+        let address: http::Uri =
+            if config.url == AMP { receiver.url() } else { config.url.clone() }.parse().unwrap();
         let client = Client::new(http).map_request(move |mut request: http::Request<bytes::Bytes>| {
             *request.uri_mut() = address.clone();
             request
@@ -129,10 +130,13 @@ impl Target {
     }
 
     pub(crate) async fn scrape(&mut self, number: i64) {
-        let at = Timestamp::from_millis(START + 1000 * number);
+        self.scrape_at(Timestamp::from_millis(START + 1000 * number), number as f64).await;
+    }
+
+    pub(crate) async fn scrape_at(&mut self, at: Timestamp, value: f64) {
         self.sink.begin(at);
         for &id in &self.series {
-            self.sink.sample(id, Sample::new(at, number as f64));
+            self.sink.sample(id, Sample::new(at, value));
         }
         self.sink.commit().await.unwrap();
     }
