@@ -96,6 +96,9 @@ fn refused_of(
     carried: Counts,
 ) -> Counts {
     let named = targets.series.iter().fold(Counts::default(), |sum, target| sum + target.counts);
+    if class.meaning == Meaning::Metadata {
+        return Counts::default();
+    }
     if class.meaning == Meaning::Exemplars {
         let exemplars = named.exemplars.max(1).min(carried.exemplars);
         return Counts { exemplars, ..Counts::default() };

@@ -20,7 +20,7 @@ use super::size::SizeLimit;
 use super::stats::EndpointStats;
 use super::transport::Transport;
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
-use crate::refusal::{self, Refusal};
+use crate::refusal::{self, Refusal, Rest};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
 
@@ -371,17 +371,24 @@ impl Sender {
             "{} samples, {} histograms and {} exemplars",
             dropped.samples, dropped.histograms, dropped.exemplars
         );
-        let text = match (first, judged.again.is_empty()) {
-            _ if dropped.is_zero() => "which series it is about is looked for".to_owned(),
-            (Some(series), true) => {
-                format!("{what} are dropped ({}), of {series}; the rest was written", refusal.reason)
-            }
-            (Some(series), false) => {
-                format!("{what} are dropped ({}), of {series}; the rest is sent again", refusal.reason)
-            }
-            (None, _) if refusal.class.is_some() => format!("{what} are dropped ({})", refusal.reason),
-            (None, _) => format!("{what} are refused for good and dropped"),
+        if dropped.is_zero() && !judged.again.is_empty() {
+            // It is looked for: what is found is said.
+            return;
+        }
+        let mut text = match refusal.class {
+            _ if dropped.is_zero() => "no sample was refused".to_owned(),
+            Some(class) => format!("{what} are dropped ({})", class.reason),
+            None => format!("{what} are refused for good and dropped"),
         };
+        if let Some(series) = first {
+            text.push_str(" of ");
+            text.extend(series.chars().take(SHOWN_SERIES_CHARS));
+        }
+        if refusal.rest == Rest::Written {
+            text.push_str("; the rest was written");
+        } else if !judged.again.is_empty() {
+            text.push_str("; the rest is sent again");
+        }
         self.notices.error(now, kind, &format!("{}: {answer}; {text}", self.endpoint));
     }
 

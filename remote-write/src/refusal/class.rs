@@ -53,6 +53,8 @@ pub enum Meaning {
     Samples,
     /// Exemplars were refused for what they are.
     Exemplars,
+    /// Metadata was refused; no sample was.
+    Metadata,
     /// Too much at once: the same succeeds later.
     Throttle,
     /// A limit that sending less at once does not help against: of new series, not of those known.
@@ -147,6 +149,7 @@ impl fmt::Display for Meaning {
         match self {
             Self::Samples => f.write_str("samples refused"),
             Self::Exemplars => f.write_str("exemplars refused"),
+            Self::Metadata => f.write_str("metadata refused"),
             Self::Throttle => f.write_str("throttle"),
             Self::LastingLimit(scope) => write!(f, "lasting limit: {scope}"),
             Self::Undecodable => f.write_str("undecodable"),
@@ -261,6 +264,8 @@ enum RowMeaning {
     Samples,
     #[serde(rename = "refused exemplar")]
     Exemplars,
+    #[serde(rename = "refused metadata")]
+    Metadata,
     #[serde(rename = "throttle")]
     Throttle,
     #[serde(rename = "lasting limit")]
@@ -280,6 +285,7 @@ impl Row {
             (_, Some(_)) => return Err(fault("only a lasting limit has a scope")),
             (RowMeaning::Samples, None) => Meaning::Samples,
             (RowMeaning::Exemplars, None) => Meaning::Exemplars,
+            (RowMeaning::Metadata, None) => Meaning::Metadata,
             (RowMeaning::Throttle, None) => Meaning::Throttle,
             (RowMeaning::Undecodable, None) => Meaning::Undecodable,
             (RowMeaning::TooLarge, None) => Meaning::TooLarge,

@@ -98,6 +98,20 @@ async fn what_nobody_knows_refuses_the_request_once_and_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refused_metadata_costs_no_sample() {
+    let world = World::with_2_0().await;
+    world.receiver.answer_by(|received| {
+        let mut verdict = verdict(400, "metadata 'HELP' value too long: \"How long\" metric \"m\"");
+        verdict.taken = Some((0..received.samples.len()).collect());
+        verdict
+    });
+    world.target("a:1", 100).scrape(0).await;
+    assert_eq!(world.settled().await, (100, Vec::new()));
+    assert_eq!(world.receiver.requests().len(), 1);
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_throttle_that_wears_a_400_is_tried_again() {
     for text in [
         "per-user series limit of 10000000 exceeded, Capacity from 2,000,000 to 10,000,000 is automatically adjusted",
