@@ -13,19 +13,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use promferry_remote_write::wire;
+use promferry_remote_write::receiver::{self, WriteRequest};
 use tokio::net::TcpListener;
 
 /// Bytes of a request, compressed and not, that are read at most.
 const MAX_BODY_BYTES: usize = 16 << 20;
-
-/// How many of each kind a request held: what a receiver of 2.0 has to answer.
-#[derive(Default)]
-struct Written {
-    samples: usize,
-    histograms: usize,
-    exemplars: usize,
-}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -42,75 +34,39 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    let is_v2 =
-        content_type.is_some_and(|value| value.as_bytes().ends_with(b"proto=io.prometheus.write.v2.Request"));
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-        return Ok(status(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"));
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, MAX_BODY_BYTES).collect().await else {
+        let mut response =
+            Response::new(Full::new(Bytes::from_static(b"the body is too large or broke off")));
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return Ok(response);
     };
-    let body = body.to_bytes();
-    Ok(match if is_v2 { print_v2(&body) } else { print_v1(&body) } {
-        Ok(written) => {
-            let mut answer = status(StatusCode::NO_CONTENT, "");
-            for (kind, count) in [
-                ("x-prometheus-remote-write-samples-written", written.samples),
-                ("x-prometheus-remote-write-histograms-written", written.histograms),
-                ("x-prometheus-remote-write-exemplars-written", written.exemplars),
-            ] {
-                answer.headers_mut().insert(kind, count.into());
-            }
-            answer
-        }
-        Err(error) => status(StatusCode::BAD_REQUEST, &error.to_string()),
-    })
+    let received = receiver::read(&head.headers, &body.to_bytes(), MAX_BODY_BYTES);
+    match &received {
+        Ok(request) => print(request),
+        Err(error) => println!("refused: {error}"),
+    }
+    Ok(receiver::response(&received.map(|request| request.written())).map(Full::new))
 }
 
-fn print_v1(body: &[u8]) -> Result<Written, wire::WireError> {
-    let message = wire::decode_v1(body, MAX_BODY_BYTES)?;
-    let mut written = Written::default();
-    for family in &message.metadata {
-        println!("{} is a {:?}: {}", family.metric_family_name, family.r#type(), family.help);
+fn print(request: &WriteRequest) {
+    println!("{}, {:?}", request.protocol, request.counts());
+    for family in &request.metadata {
+        println!("{} is a {}: {}", family.family, family.metric_type.as_str(), family.help);
     }
-    for series in &message.timeseries {
-        let labels: Vec<_> =
-            series.labels.iter().map(|label| format!("{}={:?}", label.name, label.value)).collect();
+    for series in &request.series {
+        let labels = &series.labels;
+        if let Some(known) = &series.metadata {
+            println!("{labels} is a {}: {}", known.metric_type.as_str(), known.help);
+        }
         for sample in &series.samples {
-            println!("{{{}}} {} @{}", labels.join(", "), sample.value, sample.timestamp);
+            println!("{labels} {} @{}", sample.value, sample.timestamp.as_millis());
         }
-        for histogram in &series.histograms {
-            println!("{{{}}} {:?} @{}", labels.join(", "), histogram.count, histogram.timestamp);
+        for sample in &series.histograms {
+            println!("{labels} {:?} @{}", sample.histogram.counts, sample.timestamp.as_millis());
         }
-        written.samples += series.samples.len();
-        written.histograms += series.histograms.len();
-        written.exemplars += series.exemplars.len();
+        for exemplar in &series.exemplars {
+            println!("{labels} exemplar {} {}", exemplar.labels, exemplar.value);
+        }
     }
-    Ok(written)
-}
-
-fn print_v2(body: &[u8]) -> Result<Written, wire::WireError> {
-    let message = wire::decode_v2(body, MAX_BODY_BYTES)?;
-    let mut written = Written::default();
-    for series in &message.timeseries {
-        let Some(labels) = message.labels(&series.labels_refs) else {
-            println!("a series refers to symbols that are not there");
-            continue;
-        };
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        for sample in &series.samples {
-            println!("{{{}}} {} @{}", labels.join(", "), sample.value, sample.timestamp);
-        }
-        for histogram in &series.histograms {
-            println!("{{{}}} {:?} @{}", labels.join(", "), histogram.count, histogram.timestamp);
-        }
-        written.samples += series.samples.len();
-        written.histograms += series.histograms.len();
-        written.exemplars += series.exemplars.len();
-    }
-    Ok(written)
-}
-
-fn status(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
-    *response.status_mut() = status;
-    response
 }

@@ -1,19 +1,58 @@
 //! A durable Prometheus remote-write sender: give it samples, it delivers them — over outages, restarts and
 //! kills, in order, with an account of every one.
 //!
+//! ```no_run
+//! use std::time::{Duration, SystemTime};
+//! use promferry_model::Labels;
+//! use promferry_remote_write::Writer;
+//!
+//! # async fn push() -> Result<(), Box<dyn std::error::Error>> {
+//! let writer = Writer::builder("https://metrics.example.com/api/v1/write")
+//!     .spool_directory("/var/lib/orders/spool")
+//!     .start()
+//!     .await?;
+//! let orders = Labels::from_pairs([("__name__", "orders_total"), ("job", "orders")]);
+//! writer.append(&orders, SystemTime::now(), 42.0)?;
+//! writer.close(Duration::from_secs(10)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What it is:
+//! - [`Writer`]: what a service appends its own samples to.
 //! - [`RemoteWrite`]: the [`Sink`](promferry_model::Sink) for scraped samples, and delivery to any number of
 //!   endpoints over remote write 1.0 and 2.0.
-//! - [`spool`]: the queue on disk between the two, and the ledger that balances:
+//! - [`Client`]: one request and what became of it; [`WriteLayer`] and
+//!   [`ReadAnswerLayer`](delivery::ReadAnswerLayer) are the tower layers that it is made of.
+//! - [`receiver`]: both versions of the message read into one model, and the answers that senders expect.
+//! - [`spool`]: the queue between appending and sending, on disk or in memory, and the ledger that balances:
 //!   `accepted = delivered + dropped{reason} + pending`.
 //! - [`encode`]: from samples to wire bytes without building messages, and from stored bytes to requests.
 //! - [`delivery`]: what each answer means, pauses between attempts, the [`Transport`](delivery::Transport)
 //!   that requests travel by.
-//! - [`refusal`]: what receivers' texts mean, so that only what they are about is given up.
-//! - [`wire`]: the protobuf messages, for receivers and tests.
+//! - [`refusal`]: what receivers' texts mean when they refuse.
+//! - [`wire`]: the protobuf messages.
 //!
 //! What it is not: it scrapes nothing, it queries nothing, and it does not sign — signing is a layer of the
 //! transport.
+//!
+//! # Which message is sent
+//!
+//! | `protobuf_message` | sent |
+//! |---|---|
+//! | not set, `prometheus.WriteRequest` | 1.0, and nothing else |
+//! | `io.prometheus.write.v2.Request` | 2.0; 1.0 where 2.0 is refused, unless `protobuf_fallback: false` |
+//! | `auto` | 2.0; 1.0 where 2.0 is refused |
+//!
+//! 2.0 counts as refused by a 415, by a 400 that says that the content can't be decoded, and by a success without
+//! any of the `X-Prometheus-Remote-Write-…-Written` headers. What was found out is kept beside the endpoint's
+//! cursors, over restarts; once a day one request asks for 2.0 again, and an endpoint that refuses the 1.0 which
+//! it was found to take is asked at once. What is stored is of the configured message, and is turned into the
+//! other when it is sent: towards 1.0 start timestamps and metadata on series stay behind (1.0 has its own
+//! metadata requests), and what it can't carry is counted (`nhcb_in_rw1_not_supported`), as are native histograms
+//! that are not to be sent over 1.0 (`native_histograms_off`, where `send_native_histograms` is not set).
+//!
+//! # A scraper's sink
 //!
 //! ```
 //! use std::sync::Arc;
@@ -60,18 +99,23 @@
 //! # }
 //! ```
 
+mod client;
 pub mod delivery;
 mod duplicates;
 pub mod encode;
 mod fragment;
 mod options;
+pub mod receiver;
 pub mod refusal;
 mod sink;
 pub mod spool;
 mod usage;
 pub mod wire;
+mod writer;
 
+pub use client::{Answer, Client, InvalidUrl, SendError, Write, WriteLayer};
 pub use fragment::{Compression, Counts, Fragment, Lane, LaneSet, Protocol};
 pub use options::{ConfigError, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWriteConfig};
 pub use sink::{Commit, Endpoint, EndpointStatus, RemoteWrite, RemoteWriteTarget, Shared, StartError};
 pub use usage::{JobUsage, LimitUsage};
+pub use writer::{AppendError, Writer, WriterBuilder, WriterError};

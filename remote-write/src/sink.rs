@@ -135,6 +135,9 @@ struct Running {
     queue: QueueConfig,
 }
 
+/// How often a flush looks whether anything waits.
+const FLUSH_LOOK: Duration = Duration::from_millis(10);
+
 impl RemoteWrite {
     /// Starts delivery to `endpoints`, beginning with what earlier runs left in the spool. Has to be called
     /// within a tokio runtime.
@@ -245,10 +248,29 @@ impl RemoteWrite {
         Ok(Self(inner))
     }
 
+    /// Sends what waits without waiting for more, for at most `limit`, and goes on. Every endpoint as it then
+    /// stands; it ends early when nothing waits any more.
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`] after [`RemoteWrite::shutdown`].
+    pub async fn flush(&self, limit: Duration) -> Result<Vec<EndpointStatus>, SpoolError> {
+        // The phase stays: to be told of it again is what makes delivery look for what waits.
+        self.0.phase.send_modify(|_| {});
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let status = self.status().await?;
+            let pending = status.iter().any(|endpoint| !endpoint.ledger.pending.is_zero());
+            if !pending || tokio::time::Instant::now() >= end {
+                return Ok(status);
+            }
+            tokio::time::sleep(FLUSH_LOOK.min(limit)).await;
+        }
+    }
+
     /// Sends what waits without waiting for more, for at most `limit`, then stops delivery and closes the
     /// spool. What could not be delivered stays there for the next start. It ends early when everything is
-    /// delivered or the endpoints refuse.
-    pub async fn shutdown(&self, limit: Duration) {
+    /// delivered or the endpoints refuse. Every endpoint as it finally stands; empty when it was shut down before.
+    pub async fn shutdown(&self, limit: Duration) -> Vec<EndpointStatus> {
         self.0.phase.send_replace(Phase::Flushing);
         let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let mut all = tokio::task::JoinSet::new();
@@ -260,7 +282,9 @@ impl RemoteWrite {
             self.0.phase.send_replace(Phase::Stopped);
             while all.join_next().await.is_some() {}
         }
+        let status = self.status().await.unwrap_or_default();
         self.0.spool.close().await;
+        status
     }
 
     /// Every endpoint as it stands now, or, after [`RemoteWrite::shutdown`], as it stood at the end.

@@ -1,11 +1,12 @@
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
 use super::outcome::Outcome;
 use super::request::{Phase, Sender};
 use super::transport::describe;
+use crate::client::put_headers;
 use crate::refusal::{redact, written};
 use crate::{Counts, Protocol};
 
@@ -87,16 +88,7 @@ impl Sender {
             .map_err(|error| format!("the url can't be used: {error}"))?;
         let headers = request.headers_mut();
         *headers = self.headers.clone();
-        let (content_type, version) = match protocol {
-            Protocol::V1 => ("application/x-protobuf", "0.1.0"),
-            Protocol::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
-        };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-        headers.insert(
-            HeaderName::from_static("x-prometheus-remote-write-version"),
-            HeaderValue::from_static(version),
-        );
+        put_headers(headers, protocol);
         if attempt > 0 {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(attempt));
         }

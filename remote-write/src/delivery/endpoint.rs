@@ -71,8 +71,17 @@ struct State {
     /// The last read found nothing in the lanes that have room: wait until another has some.
     blocked: bool,
     in_flight: usize,
+    /// What waits goes out without waiting for more, once.
+    hurried: bool,
     /// A request came back undecided: delivery is being stopped, nothing new starts.
     stopping: bool,
+}
+
+impl State {
+    /// Sends what waits now. What was stored meanwhile may not have been announced yet: it is looked for.
+    const fn hurry(&mut self) {
+        (self.hurried, self.drained) = (true, false);
+    }
 }
 
 impl EndpointLoop {
@@ -86,25 +95,31 @@ impl EndpointLoop {
             read_at: None,
             blocked: false,
             in_flight: 0,
+            hurried: false,
             stopping: false,
         };
         let mut next_metadata = self.metadata.as_ref().map(|schedule| Instant::now() + schedule.interval);
         let mut next_resize = Instant::now() + Shards::PERIOD;
         loop {
+            if self.phase.has_changed().unwrap_or(false) {
+                state.hurry();
+            }
             let phase = *self.phase.borrow_and_update();
             if phase == Phase::Stopped {
                 break;
             }
             let flushing = phase == Phase::Flushing;
+            let hurried = flushing || state.hurried;
             // The flush takes what the last scrapes brought, though it was announced as late as this.
-            if flushing && state.drained && self.arrivals.has_changed().unwrap_or(false) {
+            if hurried && state.drained && self.arrivals.has_changed().unwrap_or(false) {
                 state.drained = false;
             }
             if !state.stopping {
-                self.read_ahead(&mut state, flushing);
-                self.start_requests(&mut state, flushing);
+                self.read_ahead(&mut state, hurried);
+                self.start_requests(&mut state, hurried);
             }
             let all_sent = state.queue.is_idle() && state.drained && !state.reading;
+            state.hurried &= !all_sent;
             if flushing && (all_sent || (state.stopping && state.in_flight == 0)) {
                 break;
             }
@@ -117,7 +132,7 @@ impl EndpointLoop {
                 wake = wake.min(at);
             }
             if state.in_flight < self.senders()
-                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, flushing))
+                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, hurried))
             {
                 wake = wake.min(at);
             }
@@ -152,6 +167,7 @@ impl EndpointLoop {
                     if changed.is_err() {
                         break;
                     }
+                    state.hurry();
                 }
             }
         }
@@ -170,16 +186,16 @@ impl EndpointLoop {
 
     /// How long fragments may wait for others. In a flush not at all, but for those that are being read: they
     /// go in the same request.
-    fn deadline(&self, state: &State, flushing: bool) -> Duration {
-        if flushing && !state.reading { Duration::ZERO } else { self.batch_send_deadline }
+    fn deadline(&self, state: &State, hurried: bool) -> Duration {
+        if hurried && !state.reading { Duration::ZERO } else { self.batch_send_deadline }
     }
 
-    fn read_ahead(&mut self, state: &mut State, flushing: bool) {
+    fn read_ahead(&mut self, state: &mut State, hurried: bool) {
         if state.reading || state.blocked || state.drained {
             return;
         }
         // Scrapes arrive one by one, requests take several: reading each at once would be a trip too many.
-        if state.read_at.is_some_and(|at| at > Instant::now() && !flushing) {
+        if state.read_at.is_some_and(|at| at > Instant::now() && !hurried) {
             return;
         }
         state.read_at = None;
@@ -199,9 +215,9 @@ impl EndpointLoop {
         });
     }
 
-    fn start_requests(&mut self, state: &mut State, flushing: bool) {
+    fn start_requests(&mut self, state: &mut State, hurried: bool) {
         while state.in_flight < self.senders() {
-            match state.queue.due(self.limits(), self.deadline(state, flushing)) {
+            match state.queue.due(self.limits(), self.deadline(state, hurried)) {
                 Some(Due::Now) => {}
                 Some(Due::At(at)) if at <= Instant::now() => {}
                 _ => return,

@@ -76,7 +76,7 @@ where
 }
 
 /// An error and what caused it, in one line, no text twice.
-pub(super) fn describe(error: &BoxError) -> String {
+pub(crate) fn describe(error: &BoxError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,0 +1,113 @@
+//! The programs of this folder, run: what a service pushes is what the receiver prints.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use promferry_http_client::{Client as HttpClient, Http, HttpClientConfig, HttpOptions};
+use promferry_remote_write::delivery::{Outcome, transport};
+use promferry_remote_write::{Client, wire::v1};
+
+/// An example's program: cargo builds it beside the tests, unless it was told to build this test alone.
+fn program(name: &str) -> PathBuf {
+    let target = std::env::current_exe().unwrap();
+    let path = target.parent().unwrap().parent().unwrap().join("examples").join(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", env!("CARGO_PKG_NAME"), "--example", name])
+            .status();
+        assert!(built.unwrap().success() && path.exists(), "{} is not there", path.display());
+    }
+    path
+}
+
+/// The example `receive`, and what it has printed so far.
+struct Receive {
+    process: Child,
+    url: String,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Receive {
+    fn start() -> Self {
+        let mut process =
+            Command::new(program("receive")).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let url = first.strip_prefix("receiving at ").unwrap().to_owned();
+        let printed: Arc<Mutex<String>> = Arc::default();
+        std::thread::spawn({
+            let printed = Arc::clone(&printed);
+            move || collect(lines, &printed)
+        });
+        Self { process, url, printed }
+    }
+
+    fn until(&self, text: &str) {
+        let started = Instant::now();
+        while !self.printed.lock().unwrap().contains(text) {
+            assert!(started.elapsed() < Duration::from_secs(30), "{text:?} not in {:?}", self.printed);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Receive {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn collect(lines: std::io::Lines<BufReader<ChildStdout>>, printed: &Mutex<String>) {
+    for line in lines.map_while(Result::ok) {
+        let mut printed = printed.lock().unwrap();
+        printed.push_str(&line);
+        printed.push('\n');
+    }
+}
+
+#[test]
+fn what_the_service_pushes_is_what_the_receiver_prints() {
+    let receive = Receive::start();
+    let spool = tempfile::tempdir().unwrap();
+    let push = |seconds: &str| {
+        let pushed = Command::new(program("push_counter"))
+            .args([receive.url.as_str(), spool.path().to_str().unwrap(), seconds])
+            .output()
+            .unwrap();
+        assert!(pushed.status.success(), "{pushed:?}");
+        String::from_utf8(pushed.stdout).unwrap()
+    };
+    assert_eq!(push("2"), "of 2 samples 2 were delivered, 0 dropped, and 0 wait for the next run\n");
+    let series = r#"{__name__="orders_total", instance="self", job="orders", shop="eu"}"#;
+    receive.until(&format!("{series} is a counter: Orders taken."));
+    receive.until(&format!("{series} 2 @"));
+    assert!(receive.printed.lock().unwrap().contains("remote write 2.0"));
+    // The account goes on where it was.
+    assert_eq!(push("1"), "of 3 samples 3 were delivered, 0 dropped, and 0 wait for the next run\n");
+}
+
+#[test]
+fn the_receiver_reads_1_0_and_says_what_it_can_not_read() {
+    let receive = Receive::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
+    let client = Client::new(&receive.url, transport(HttpClient::new(http))).unwrap();
+    let series = |value: &str| v1::TimeSeries {
+        labels: vec![v1::Label { name: "__name__".into(), value: value.into() }],
+        samples: vec![v1::Sample { value: 7.5, timestamp: 1_700_000_000_000 }],
+        ..Default::default()
+    };
+    let request = |name: &str| v1::WriteRequest { timeseries: vec![series(name)], ..Default::default() };
+    let good = runtime.block_on(client.send(request("up"))).unwrap();
+    assert_eq!(good.outcome, Outcome::Delivered);
+    receive.until("{__name__=\"up\"} 7.5 @1700000000000");
+    receive.until("remote write 1.0");
+    let bad = runtime.block_on(client.send(request(""))).unwrap();
+    assert_eq!(bad.status, 400);
+    receive.until("refused: series number 1");
+}
