@@ -8,6 +8,7 @@ mod crash;
 mod disk_failure;
 mod model;
 mod reading;
+mod releases;
 mod shell;
 mod trouble;
 mod world;
