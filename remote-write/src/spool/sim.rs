@@ -42,6 +42,7 @@ struct Disk {
     directories: BTreeSet<String>,
     locks: BTreeSet<String>,
     calls: u64,
+    renames: u64,
     crash_after: Option<u64>,
     torn: bool,
     crashed: bool,
@@ -71,11 +72,14 @@ enum Change {
     Truncate(u64),
 }
 
+/// A name that came to be, is another file's now, or is gone: whole or not at all.
 #[derive(Clone, Debug)]
 struct EntryChange {
     directory: String,
     path: String,
     file: Option<usize>,
+    /// The name that a renamed file had.
+    from: Option<String>,
 }
 
 impl SimDisk {
@@ -92,6 +96,11 @@ impl SimDisk {
     /// Calls that were made so far.
     pub fn calls(&self) -> u64 {
         self.disk().calls
+    }
+
+    /// Files that were renamed so far.
+    pub fn renames(&self) -> u64 {
+        self.disk().renames
     }
 
     /// Whether the crash that was asked for has happened.
@@ -158,14 +167,13 @@ impl SimDisk {
     pub fn lose_machine(&self, rng: &mut impl Rng) {
         self.restart();
         let mut disk = self.disk();
-        let mut directories: BTreeMap<String, Vec<EntryChange>> = BTreeMap::new();
+        let mut lost = BTreeSet::new();
         for change in std::mem::take(&mut disk.unsynced_entries) {
-            directories.entry(change.directory.clone()).or_default().push(change);
-        }
-        for changes in directories.into_values() {
-            // A directory's changes are kept in their order.
-            let kept = rng.next_u64() as usize % (changes.len() + 1);
-            for change in changes.into_iter().take(kept) {
+            // Changes of one name are kept in their order, those of others in any.
+            let names = || std::iter::once(&change.path).chain(&change.from);
+            if rng.next_u64().is_multiple_of(3) || names().any(|name| lost.contains(name)) {
+                lost.extend(names().cloned());
+            } else {
                 apply_entry(&mut disk.durable_entries, &change);
             }
         }
@@ -258,9 +266,9 @@ impl Disk {
         }
     }
 
-    fn change_entry(&mut self, path: &str, file: Option<usize>) {
+    fn change_entry(&mut self, path: &str, file: Option<usize>, from: Option<&str>) {
         let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory).to_owned();
-        let change = EntryChange { directory, path: path.to_owned(), file };
+        let change = EntryChange { directory, path: path.to_owned(), file, from: from.map(str::to_owned) };
         apply_entry(&mut self.entries, &change);
         self.unsynced_entries.push(change);
     }
@@ -320,7 +328,7 @@ impl Storage for SimStorage {
         disk.whole_call(true)?;
         let file = disk.files.len();
         disk.files.push(Content { path: path.to_owned(), ..Content::default() });
-        disk.change_entry(path, Some(file));
+        disk.change_entry(path, Some(file), None);
         Ok(SimFile(file))
     }
 
@@ -424,8 +432,8 @@ impl Storage for SimStorage {
         disk.whole_call(true)?;
         let file = disk.find(from)?;
         disk.files[file].path = to.to_owned();
-        disk.change_entry(to, Some(file));
-        disk.change_entry(from, None);
+        disk.change_entry(to, Some(file), Some(from));
+        disk.renames += 1;
         Ok(())
     }
 
@@ -433,7 +441,7 @@ impl Storage for SimStorage {
         let mut disk = self.disk.disk();
         disk.whole_call(true)?;
         disk.find(path)?;
-        disk.change_entry(path, None);
+        disk.change_entry(path, None, None);
         Ok(())
     }
 
@@ -471,6 +479,9 @@ fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
 }
 
 fn apply_entry(entries: &mut BTreeMap<String, usize>, change: &EntryChange) {
+    if let Some(from) = &change.from {
+        entries.remove(from);
+    }
     match change.file {
         Some(file) => entries.insert(change.path.clone(), file),
         None => entries.remove(&change.path),

@@ -104,7 +104,7 @@ impl World {
             max_bytes: Some(12_000),
             segment_bytes: 1_200,
             fsync: self.fsync,
-            cursor_file_bytes: 4_000,
+            cursor_file_bytes: 1_000,
             index_records: 6,
             ..SpoolOptions::default()
         }
@@ -141,6 +141,17 @@ impl World {
         if let Some(mut core) = self.core.take() {
             core.close(now);
         }
+    }
+
+    /// From the next start on the endpoint takes no part.
+    pub(crate) fn leave(&mut self, endpoint: &str) {
+        self.accounts.remove(endpoint);
+    }
+
+    pub(crate) fn forget(&mut self, endpoint: &str) {
+        let Some(core) = self.working() else { return };
+        let forgotten = core.forget(endpoint);
+        assert!(forgotten.is_ok() || self.disk.crashed(), "{forgotten:?}; {:?}", self.notes);
     }
 
     fn working(&mut self) -> Option<&mut SpoolCore<SimStorage>> {
@@ -287,6 +298,9 @@ impl World {
         self.open();
         let now = Timestamp::from_millis(self.now);
         let notes = self.notes.clone();
+        for endpoint in self.core.as_ref().unwrap().stats().endpoints {
+            assert!(endpoint.ledger.balances(), "{notes:?}: {endpoint:?}");
+        }
         let mut ledgers = BTreeMap::new();
         for (key, account) in &self.accounts {
             let notes = format!("{notes:?}, endpoint {key}");
