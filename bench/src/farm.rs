@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,6 +28,7 @@ const HEAD_MAX: usize = 16 * 1024;
 pub struct Farm {
     targets: Vec<Arc<Target>>,
     addresses: Vec<SocketAddr>,
+    asleep: Arc<AtomicBool>,
     /// Dropping it ends them.
     listeners: JoinSet<()>,
 }
@@ -51,6 +55,7 @@ pub struct TargetRecord {
 #[derive(Debug)]
 struct Target {
     page: Page,
+    asleep: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -64,10 +69,19 @@ struct State {
 impl Farm {
     /// Starts `targets` targets with `series` series each on ports of 127.0.0.1 that the system chooses.
     pub async fn start(targets: usize, series: usize) -> io::Result<Self> {
-        let mut farm = Self { targets: Vec::new(), addresses: Vec::new(), listeners: JoinSet::new() };
+        let mut farm = Self {
+            targets: Vec::new(),
+            addresses: Vec::new(),
+            asleep: Arc::default(),
+            listeners: JoinSet::new(),
+        };
         for index in 0..targets {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let target = Arc::new(Target { page: Page::new(index, series), state: Mutex::default() });
+            let target = Arc::new(Target {
+                page: Page::new(index, series),
+                asleep: Arc::clone(&farm.asleep),
+                state: Mutex::default(),
+            });
             farm.addresses.push(listener.local_addr()?);
             farm.targets.push(Arc::clone(&target));
             farm.listeners.spawn(listen(listener, target));
@@ -78,6 +92,11 @@ impl Farm {
     /// Where the targets listen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// While asleep, every target answers with status 503.
+    pub fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
     }
 
     /// Scrapes being answered: requests that were read and whose answer is neither handed over nor given up.
@@ -168,6 +187,10 @@ async fn serve(mut stream: TcpStream, target: &Target) -> io::Result<()> {
         let head = String::from_utf8_lossy(&input[..end]).to_ascii_lowercase();
         input.drain(..end);
         let gzip = head.lines().any(|line| line.starts_with("accept-encoding:") && line.contains("gzip"));
+        if target.asleep.load(Ordering::Relaxed) {
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await?;
+            continue;
+        }
         let sequence = {
             let mut state = target.state();
             state.scrapes += 1;

@@ -23,6 +23,10 @@ pub struct Stats {
     pub v2_requests: u64,
     /// Requests that got an injected fault.
     pub faulted_requests: u64,
+    /// Requests of which not every series was taken in.
+    pub limited_requests: u64,
+    /// Samples of series that were not taken in, each time they came.
+    pub refused_samples: u64,
     /// Requests that were no remote write at all.
     pub bad_requests: u64,
     /// Bytes of the accepted requests' bodies.
@@ -86,6 +90,27 @@ pub struct Arrived {
     pub timestamp_ms: i64,
 }
 
+/// Which series are not taken in; the others of the same request are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SeriesLimits {
+    /// With so many series known, new ones are refused.
+    pub active_series: Option<u64>,
+    /// One in so many series of a farm is always refused; 0 refuses none.
+    pub refuse_one_in: u64,
+    /// Whether the answer to that names the first of them.
+    pub names_refused: bool,
+}
+
+/// What was not taken in of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// Series beyond the limit of active series.
+    pub over_limit: u64,
+    /// The first series that is always refused, as receivers write it.
+    pub refused: Option<String>,
+}
+
 /// How a sink judges what arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
@@ -99,6 +124,8 @@ pub enum Judgement {
 #[derive(Debug)]
 pub struct Ledger {
     judgement: Judgement,
+    limits: SeriesLimits,
+    withheld: Withheld,
     stats: Stats,
     series: HashMap<u64, SeriesState>,
     instances: Vec<(String, Instance)>,
@@ -139,6 +166,8 @@ impl Ledger {
     pub fn new(judgement: Judgement) -> Self {
         Self {
             judgement,
+            limits: SeriesLimits::default(),
+            withheld: Withheld::default(),
             stats: Stats::default(),
             series: HashMap::new(),
             instances: Vec::new(),
@@ -150,6 +179,7 @@ impl Ledger {
 
     /// Takes in one request body that arrived at `now_ms`. A body that is refused changes nothing but `bad_requests`.
     pub fn accept(&mut self, body: &[u8], protocol: Protocol, now_ms: i64) -> Result<Totals, BodyError> {
+        self.withheld = Withheld::default();
         let taken = self.inflate_and_take(body, protocol, now_ms);
         match &taken {
             Ok(totals) => {
@@ -169,10 +199,26 @@ impl Ledger {
                     stats.first_sample_at_ms.get_or_insert(now_ms);
                 }
                 stats.series = self.series.len() as u64;
+                stats.limited_requests += u64::from(self.withheld != Withheld::default());
             }
             Err(_) => self.stats.bad_requests += 1,
         }
         taken
+    }
+
+    /// Takes in less from now on. Judges each series, which [`Judgement::CountOnly`] does not.
+    pub fn set_limits(&mut self, limits: SeriesLimits) {
+        self.limits = limits;
+    }
+
+    /// What is taken in.
+    pub fn limits(&self) -> SeriesLimits {
+        self.limits
+    }
+
+    /// What was not taken in of the last request.
+    pub fn withheld(&self) -> &Withheld {
+        &self.withheld
     }
 
     /// Counts the head of an accepted request.
@@ -230,8 +276,22 @@ impl Ledger {
             self.key.extend_from_slice(value);
             self.key.push(0xff);
         }
-        let state = match self.series.entry(xxh3_64(&self.key)) {
+        let hash = xxh3_64(&self.key);
+        let limits = self.limits;
+        if limits.refuse_one_in > 0 && hash.is_multiple_of(limits.refuse_one_in) && !is_report_series(series)
+        {
+            self.stats.refused_samples += series.samples.len() as u64;
+            self.withheld.refused.get_or_insert_with(|| written(series));
+            return;
+        }
+        let known = self.series.len() as u64;
+        let state = match self.series.entry(hash) {
             Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) if limits.active_series.is_some_and(|limit| known >= limit) => {
+                self.stats.refused_samples += series.samples.len() as u64;
+                self.withheld.over_limit += 1;
+                return;
+            }
             Entry::Vacant(entry) => {
                 let number = instance(&mut self.instances, &mut self.instance_numbers, series, now_ms);
                 let seen = if is_report_series(series) {
@@ -311,6 +371,14 @@ fn instance(
 fn is_report_series(series: &Series<'_>) -> bool {
     let name = name(series);
     name == b"up" || name.starts_with(b"scrape_")
+}
+
+/// A series as receivers write it in their answers: `name{label="value"}`.
+fn written(series: &Series<'_>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let labels = series.labels.iter().filter(|(name, _)| *name != b"__name__");
+    let labels: Vec<_> = labels.map(|(name, value)| format!("{}={:?}", text(name), text(value))).collect();
+    format!("{}{{{}}}", text(name(series)), labels.join(", "))
 }
 
 fn name<'a>(series: &Series<'a>) -> &'a [u8] {

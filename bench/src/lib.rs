@@ -27,6 +27,7 @@ pub mod control;
 pub mod exposition_messages;
 pub mod farm;
 pub mod http_call;
+pub mod lasting_limit;
 pub mod ledger;
 pub mod messages;
 pub mod page;

@@ -1,4 +1,4 @@
-//! The command line of the benchmark: `bench farm`, `bench sink`, `bench run`, `bench kill`.
+//! The command line of the benchmark: `bench farm`, `bench sink`, `bench run`, `bench kill`, `bench limit`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its findings")]
 
@@ -8,7 +8,8 @@ use promferry_bench::{
     collector::Collector,
     control::{Control, json},
     farm::Farm,
-    ledger::Judgement,
+    lasting_limit::{Plan, run_into_limit},
+    ledger::{Judgement, SeriesLimits},
     runner::{FarmAddresses, Load, RunError, SinkAddresses, Torment, measure, outage, torment},
     sink::Sink,
     table,
@@ -39,11 +40,15 @@ enum Command {
         /// Series on each page.
         #[arg(long, default_value_t = 1000)]
         series: usize,
+        /// Answers with 503 until told otherwise (PUT /awake).
+        #[arg(long)]
+        asleep: bool,
         /// Ends after this time.
         #[arg(long = "for", value_parser = duration, default_value = "1h")]
         lifetime: Duration,
     },
-    /// A remote-write receiver that records (GET /stats, /received) and fails on demand (PUT /fault, DELETE /fault).
+    /// A remote-write receiver that records (GET /stats, /received) and fails on demand (PUT /fault, DELETE /fault,
+    /// PUT /limits).
     Sink {
         /// Count samples without following each series: the least work.
         #[arg(long)]
@@ -104,6 +109,38 @@ enum Command {
         #[arg(long, value_parser = duration)]
         only_outage: Option<Duration>,
     },
+    /// Offers new series to a receiver that knows as many as it may (AMP's answer, 429), and sees how the known ones fare.
+    Limit {
+        #[command(flatten)]
+        collectors: Collectors,
+        /// Targets whose series the receiver knows when the limit is met.
+        #[arg(long, default_value_t = 45)]
+        known_targets: usize,
+        /// Targets that appear afterwards.
+        #[arg(long, default_value_t = 10)]
+        new_targets: usize,
+        /// Series on each page.
+        #[arg(long, default_value_t = 1000)]
+        series: usize,
+        /// Time between scrapes.
+        #[arg(long, value_parser = duration, default_value = "5s")]
+        interval: Duration,
+        /// Series that the receiver takes in.
+        #[arg(long, default_value_t = 50_000)]
+        limit: u64,
+        /// One in so many series is refused for good with status 400; 0 refuses none.
+        #[arg(long, default_value_t = 0)]
+        refuse_one_in: u64,
+        /// The answer to that names the first of them.
+        #[arg(long)]
+        named: bool,
+        /// Time before the new targets appear.
+        #[arg(long, value_parser = duration, default_value = "30s")]
+        warmup: Duration,
+        /// Time afterwards.
+        #[arg(long = "for", value_parser = duration, default_value = "20m")]
+        limited: Duration,
+    },
 }
 
 #[derive(Args)]
@@ -147,7 +184,9 @@ async fn run(command: Command) -> Result<ExitCode, RunError> {
 
 async fn execute(command: Command) -> Result<ExitCode, RunError> {
     match command {
-        Command::Farm { targets, series, lifetime } => farm(targets, series, lifetime).await?,
+        Command::Farm { targets, series, asleep, lifetime } => {
+            farm(targets, series, asleep, lifetime).await?
+        }
         Command::Sink { count_only, lifetime } => {
             let judgement = if count_only { Judgement::CountOnly } else { Judgement::EachSeries };
             sink(judgement, lifetime).await?;
@@ -215,16 +254,56 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             collectors.write_json(&(&plan, table::machine(), &survivals))?;
             return Ok(if survivals.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
+        Command::Limit {
+            collectors,
+            known_targets,
+            new_targets,
+            series,
+            interval,
+            limit,
+            refuse_one_in,
+            named,
+            warmup,
+            limited,
+        } => {
+            let limits = SeriesLimits { active_series: Some(limit), refuse_one_in, names_refused: named };
+            let plan = Plan {
+                known_targets,
+                new_targets,
+                series,
+                interval_ms: interval.as_millis() as u64,
+                limits,
+                warmup_ms: warmup.as_millis() as u64,
+                limited_ms: limited.as_millis() as u64,
+                remote_write_2: collectors.remote_write_2,
+            };
+            let mut runs = Vec::new();
+            for (collector, program, folder) in collectors.present()? {
+                eprintln!("bench: {} and a limit of {limit} series for {limited:?}", collector.name());
+                match run_into_limit(collector, &program, &plan, folder.path()).await {
+                    Ok(run) => runs.push(run),
+                    Err(error) => eprintln!("bench: {error}"),
+                }
+            }
+            print!("{}", table::limited(&plan, &runs));
+            collectors.write_json(&(&plan, table::machine(), &runs))?;
+            return Ok(if runs.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn farm(targets: usize, series: usize, lifetime: Duration) -> Result<(), RunError> {
+async fn farm(targets: usize, series: usize, asleep: bool, lifetime: Duration) -> Result<(), RunError> {
     let farm = Arc::new(Farm::start(targets, series).await?);
+    farm.set_asleep(asleep);
     let answering = Arc::clone(&farm);
     let control = Control::start(move |method, path, _| match (method, path) {
         (&Method::GET, "/record") => json(&answering.record()),
-        _ => (StatusCode::NOT_FOUND, b"GET /record".to_vec()),
+        (&Method::PUT, "/awake") => {
+            answering.set_asleep(false);
+            (StatusCode::OK, Vec::new())
+        }
+        _ => (StatusCode::NOT_FOUND, b"GET /record, PUT /awake".to_vec()),
     })
     .await?;
     let addresses = FarmAddresses { control: control.address(), targets: farm.addresses().to_vec() };
@@ -246,11 +325,21 @@ async fn sink(judgement: Judgement, lifetime: Duration) -> Result<(), RunError> 
             }
             Err(error) => (StatusCode::BAD_REQUEST, error.to_string().into_bytes()),
         },
+        (&Method::PUT, "/limits") => match serde_json::from_slice(body) {
+            Ok(limits) => {
+                answering.set_limits(limits);
+                (StatusCode::OK, Vec::new())
+            }
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string().into_bytes()),
+        },
         (&Method::DELETE, "/fault") => {
             answering.set_fault(None);
             (StatusCode::OK, Vec::new())
         }
-        _ => (StatusCode::NOT_FOUND, b"GET /stats, GET /received, PUT /fault, DELETE /fault".to_vec()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            b"GET /stats, GET /received, PUT /fault, DELETE /fault, PUT /limits".to_vec(),
+        ),
     })
     .await?;
     println!("{}", serde_json::to_string(&SinkAddresses { control: control.address(), url: sink.url() })?);

@@ -23,7 +23,7 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Prometheus takes up to a minute to end when its receiver is gone.
-const STOP_LIMIT: Duration = Duration::from_secs(75);
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(75);
 /// What is still on its way after the last restart has this long to arrive.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -311,13 +311,13 @@ const RESTART_MS: u64 = 500;
 
 /// A farm and a sink in processes of their own, so that their work is not counted as the collector's.
 #[derive(Debug)]
-struct Stand {
+pub(crate) struct Stand {
     farm: Process,
     farm_at: SocketAddr,
-    targets: Vec<SocketAddr>,
+    pub(crate) targets: Vec<SocketAddr>,
     sink: Process,
-    sink_at: SocketAddr,
-    url: String,
+    pub(crate) sink_at: SocketAddr,
+    pub(crate) url: String,
 }
 
 /// The line that `bench farm` prints when it listens.
@@ -339,7 +339,7 @@ pub struct SinkAddresses {
 }
 
 impl Stand {
-    async fn start(targets: usize, series: usize) -> Result<Self, RunError> {
+    pub(crate) async fn start(targets: usize, series: usize) -> Result<Self, RunError> {
         let ourselves = env::current_exe()?;
         let [targets, series] = [targets, series].map(|number| number.to_string());
         let farm = ["farm", "--targets", &targets, "--series", &series];
@@ -368,15 +368,15 @@ impl Stand {
         }
     }
 
-    async fn stats(&self) -> Result<Stats, CallError> {
+    pub(crate) async fn stats(&self) -> Result<Stats, CallError> {
         get_json(self.sink_at, "/stats").await
     }
 
-    async fn received(&self) -> Result<Received, CallError> {
+    pub(crate) async fn received(&self) -> Result<Received, CallError> {
         get_json(self.sink_at, "/received").await
     }
 
-    async fn record(&self) -> Result<Record, CallError> {
+    pub(crate) async fn record(&self) -> Result<Record, CallError> {
         get_json(self.farm_at, "/record").await
     }
 
@@ -411,13 +411,13 @@ impl Stand {
         Ok(())
     }
 
-    fn stop(&mut self) -> io::Result<()> {
+    pub(crate) fn stop(&mut self) -> io::Result<()> {
         self.farm.kill()?;
         self.sink.kill()
     }
 }
 
-fn first_line<T: serde::de::DeserializeOwned>(output: impl io::Read) -> Result<T, RunError> {
+pub(crate) fn first_line<T: serde::de::DeserializeOwned>(output: impl io::Read) -> Result<T, RunError> {
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
@@ -425,20 +425,25 @@ fn first_line<T: serde::de::DeserializeOwned>(output: impl io::Read) -> Result<T
 
 /// A collector at work.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     collector: Collector,
-    process: Process,
+    pub(crate) process: Process,
     log: PathBuf,
 }
 
 impl Running {
-    fn start(collector: Collector, program: &Path, work: &Work, folder: &Path) -> io::Result<Self> {
+    pub(crate) fn start(
+        collector: Collector,
+        program: &Path,
+        work: &Work,
+        folder: &Path,
+    ) -> io::Result<Self> {
         let log = folder.join("log");
         let arguments = collector.prepare(work, folder, free_address()?)?;
         Ok(Self { collector, process: Process::start(program, arguments, &log)?, log })
     }
 
-    fn usage(&mut self) -> Result<Usage, RunError> {
+    pub(crate) fn usage(&mut self) -> Result<Usage, RunError> {
         if self.process.is_running()
             && let Ok(usage) = Usage::of(self.process.pid())
         {

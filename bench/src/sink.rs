@@ -2,7 +2,7 @@
 
 use crate::{
     clock::now_ms,
-    ledger::{Judgement, Ledger, Received, Stats},
+    ledger::{Judgement, Ledger, Received, SeriesLimits, Stats, Withheld},
     wire::Protocol,
 };
 use bytes::Bytes;
@@ -110,6 +110,12 @@ impl Sink {
     /// What came from each target of a farm so far.
     pub fn received(&self) -> Received {
         self.shared.ledger().received()
+    }
+
+    /// Takes in less from now on: of a request with series that are refused, the others are taken in, and the answer says
+    /// what was not, in the words of Amazon Managed Service for Prometheus.
+    pub fn set_limits(&self, limits: SeriesLimits) {
+        self.shared.ledger().set_limits(limits);
     }
 
     /// Replaces the fault in force; `None` ends it.
@@ -246,7 +252,10 @@ fn accept(head: &Parts, body: &[u8], shared: &Shared) -> Response<Full<Bytes>> {
     match ledger.accept(body, protocol, now_ms()) {
         Ok(totals) => {
             ledger.add_head_bytes(head_bytes(head));
-            let mut response = plain(StatusCode::NO_CONTENT, "");
+            let mut response = match refusal(ledger.withheld(), ledger.limits()) {
+                Some((status, text)) => plain(status, &text),
+                None => plain(StatusCode::NO_CONTENT, ""),
+            };
             if protocol == Protocol::V2 {
                 let headers = response.headers_mut();
                 headers.insert("x-prometheus-remote-write-samples-written", totals.samples.into());
@@ -256,6 +265,27 @@ fn accept(head: &Parts, body: &[u8], shared: &Shared) -> Response<Full<Bytes>> {
             response
         }
         Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+/// The answer to a request of which not everything was taken in, by Cortex' precedence: what will never be taken is said
+/// before what may be later. The text of the limit is the one in AMP's user guide, "Ingestion errors"; the others are those
+/// of Cortex, pkg/util/validation/errors.go.
+fn refusal(withheld: &Withheld, limits: SeriesLimits) -> Option<(StatusCode, String)> {
+    match (&withheld.refused, withheld.over_limit, limits.active_series) {
+        (Some(series), ..) if limits.names_refused => {
+            let text = format!("series has too many labels (actual: 151, limit: 150) series: '{series}'");
+            Some((StatusCode::BAD_REQUEST, text))
+        }
+        (Some(_), ..) => Some((StatusCode::BAD_REQUEST, "sample missing metric name".to_owned())),
+        (None, 1.., Some(limit)) => {
+            let text = format!(
+                "user=accountid_workspace_id: per-user series limit (local limit: 0 global limit: {limit} actual local \
+                 limit: {limit}) exceeded"
+            );
+            Some((StatusCode::TOO_MANY_REQUESTS, text))
+        }
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     collector::Collector,
+    lasting_limit::{Limited, Plan},
     runner::{Load, Measurement, Survival, Torment},
 };
 use std::fs;
@@ -94,6 +95,50 @@ pub fn survival(torment: &Torment, survivals: &[Survival]) -> String {
             one.account.lost,
             one.account.samples_lost,
             one.account.in_flight_at_a_kill,
+            one.sink.out_of_order,
+            one.sink.duplicates,
+        ));
+    }
+    text
+}
+
+/// The table of runs into a limit.
+pub fn limited(plan: &Plan, runs: &[Limited]) -> String {
+    let refused = match plan.limits.refuse_one_in {
+        0 => String::new(),
+        one_in => format!(
+            ", one in {one_in} refused for good ({})",
+            if plan.limits.names_refused { "named" } else { "not named" }
+        ),
+    };
+    let mut text = format!(
+        "{} + {} targets × {} series, every {} s; the receiver takes {} series{refused}, the new targets appear after {} s, \
+         {} s measured from then; {}.\n\n\
+         | collector | known: scrapes answered | delivered whole | lost or still waiting | samples of these | furthest behind \
+         | behind at the end | requests/s before | after | samples refused | out of order | repeated |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        plan.known_targets,
+        plan.new_targets,
+        plan.series,
+        plan.interval_ms as f64 / 1000.0,
+        plan.limits.active_series.unwrap_or(0),
+        plan.warmup_ms / 1000,
+        plan.limited_ms / 1000,
+        machine(),
+    );
+    for one in runs {
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {:.1} s | {:.1} s | {:.2} | {:.2} | {} | {} | {} |\n",
+            one.collector.name(),
+            one.known.answered,
+            one.known.delivered,
+            one.known.lost,
+            one.known.samples_lost,
+            one.behind_most_ms as f64 / 1000.0,
+            one.behind_at_the_end_ms as f64 / 1000.0,
+            one.requests_before,
+            one.requests_after,
+            one.sink.refused_samples,
             one.sink.out_of_order,
             one.sink.duplicates,
         ));

@@ -8,7 +8,7 @@ use promferry_bench::{
     clock::now_ms,
     farm::Farm,
     http_call::{CallError, call},
-    ledger::Judgement,
+    ledger::{Judgement, SeriesLimits},
     messages::{Label, Sample, TimeSeries, WriteRequest},
     page::sequence_of,
     sink::{Fault, Sink, When},
@@ -146,4 +146,44 @@ async fn requests_that_are_no_remote_write_are_refused() {
         assert_eq!(status, expected, "{headers:?}");
     }
     assert_eq!(sink.stats().bad_requests, 4);
+}
+
+#[tokio::test]
+async fn a_sink_with_limits_takes_what_it_knows_and_says_what_it_did_not_take() {
+    let farm = Farm::start(2, 60).await.unwrap();
+    let sink = Sink::start(Judgement::EachSeries).await.unwrap();
+    let [known, new] = farm.addresses() else { panic!("two targets were started") };
+    let text = async |body: Vec<u8>| {
+        let (status, body) = call(sink.address(), Method::POST, "/api/v1/write", &V1, body).await.unwrap();
+        (status.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    };
+    sink.set_limits(SeriesLimits { active_series: Some(70), ..SeriesLimits::default() });
+    assert_eq!(text(scrape(*known, now_ms()).await).await, (204, String::new()));
+    let (status, said) = text(scrape(*new, now_ms()).await).await;
+    assert_eq!(status, 429);
+    assert!(said.contains("per-user series limit") && said.contains("global limit: 70"), "{said}");
+    assert_eq!(text(scrape(*known, now_ms() + 1).await).await, (204, String::new()));
+    let stats = sink.stats();
+    assert_eq!(
+        (stats.series, stats.samples, stats.refused_samples, stats.limited_requests),
+        (70, 180, 50, 1)
+    );
+
+    sink.set_limits(SeriesLimits { refuse_one_in: 10, names_refused: true, ..SeriesLimits::default() });
+    let (status, said) = text(scrape(*known, now_ms() + 2).await).await;
+    assert_eq!(status, 400);
+    assert!(said.starts_with("series has too many labels") && said.contains("instance="), "{said}");
+    let refused = sink.stats().refused_samples - 50;
+    assert!((1..30).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn a_farm_asleep_answers_503_and_records_nothing() {
+    let farm = Farm::start(1, 5).await.unwrap();
+    farm.set_asleep(true);
+    let get = || call(farm.addresses()[0], Method::GET, "/metrics", &[], "");
+    assert_eq!(get().await.unwrap().0, 503);
+    farm.set_asleep(false);
+    assert_eq!(get().await.unwrap().0, 200);
+    assert_eq!(farm.record().targets[0].answered.len(), 1);
 }
