@@ -4,7 +4,7 @@ use crate::{farm::Record, ledger::Received};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A scrape answered less than this before a kill may be lost: the collector had not yet said that it has it.
+/// The grace that a collector gets on a machine that has time for it.
 pub const GRACE_MS: i64 = 1000;
 /// A scrape's timestamp is the moment it was due, which may lie this much before the end of the one before it.
 const TIMESTAMP_SLACK_MS: i64 = 50;
@@ -36,6 +36,9 @@ pub struct Interruption {
     pub began_ms: i64,
     /// When nothing of it was left, not even answers on their way to it; before the next start.
     pub over_ms: i64,
+    /// How long before the signal a target's last scrape may have been answered and be lost all the same, because the
+    /// collector had not yet said that it has it.
+    pub grace_ms: i64,
 }
 
 /// A scrape that was answered in full and did not arrive whole.
@@ -49,8 +52,10 @@ pub struct Missing {
     pub answered_ms: i64,
     /// Samples that are not there.
     pub samples: u64,
-    /// How the answer lies to the nearest interruption: milliseconds after it began, negative before.
-    pub after_interruption_ms: Option<i64>,
+    /// How long after the answer the next interruption began, milliseconds; negative when it had begun.
+    pub until_interruption_ms: Option<i64>,
+    /// Whether the target answered no other scrape before that interruption.
+    pub is_last_before: bool,
     /// What explains it.
     pub cause: Cause,
 }
@@ -60,7 +65,7 @@ pub struct Missing {
 pub enum Cause {
     /// Nothing explains it: the collector lost it.
     Lost,
-    /// The target's last one before an interruption, answered at most [`GRACE_MS`] before it.
+    /// The target's last one before an interruption, answered within the grace before it.
     InHand,
     /// The collector wrote `up 0` for it.
     Failed,
@@ -102,22 +107,23 @@ pub fn missing(record: &Record, received: &Received, interruptions: &[Interrupti
                 continue;
             }
             let next_answered = target.answered.get(index + 1).map_or(i64::MAX, |(_, at)| *at);
-            let in_hand = interruptions.iter().any(|interruption| {
-                // A target has one scrape under way at a time, so only its last can be in hand.
-                (interruption.began_ms - GRACE_MS..=interruption.over_ms).contains(&answered_ms)
-                    && next_answered > interruption.over_ms
-            });
+            let interruption = interruptions.iter().find(|next| next.over_ms >= answered_ms);
+            let until_interruption_ms = interruption.map(|next| next.began_ms - answered_ms);
+            // A target has one scrape under way at a time, so only its last can be in hand.
+            let is_last_before = interruption.is_some_and(|next| next_answered > next.over_ms);
+            let in_hand = is_last_before
+                && interruption.is_some_and(|next| next.began_ms - answered_ms <= next.grace_ms);
             let before = index.checked_sub(1).map_or(i64::MIN, |before| target.answered[before].1);
             let mut failures = instance.iter().flat_map(|instance| &instance.failed_ms);
             let failed =
                 failures.any(|at| (before.saturating_sub(TIMESTAMP_SLACK_MS)..=answered_ms).contains(at));
-            let offsets = interruptions.iter().map(|interruption| answered_ms - interruption.began_ms);
             all.push(Missing {
                 instance: target.instance.clone(),
                 sequence,
                 answered_ms,
                 samples,
-                after_interruption_ms: offsets.min_by_key(|offset| offset.abs()),
+                until_interruption_ms,
+                is_last_before,
                 cause: if in_hand {
                     Cause::InHand
                 } else if failed {
@@ -140,8 +146,11 @@ impl fmt::Display for Missing {
         };
         let Self { instance, sequence, answered_ms, samples, .. } = self;
         write!(f, "{instance} scrape {sequence}, answered at {answered_ms}: {samples} samples, {cause}")?;
-        match self.after_interruption_ms {
-            Some(after) => write!(f, " ({after} ms after the nearest interruption)"),
+        match self.until_interruption_ms {
+            Some(until) => {
+                let last = if self.is_last_before { "the target's last" } else { "not the target's last" };
+                write!(f, " ({until} ms before an interruption, {last})")
+            }
             None => Ok(()),
         }
     }
@@ -182,7 +191,7 @@ mod tests {
             ("b:1", &[(1, 5_000)]),
         ]);
         let received = received("a:1", &[(1, SERIES), (2, 7)], &[29_900]);
-        let kill = Interruption { began_ms: 10_000, over_ms: 10_200 };
+        let kill = Interruption { began_ms: 10_000, over_ms: 10_200, grace_ms: 1000 };
         let expected = Account {
             answered: 6,
             delivered: 1,
@@ -197,7 +206,7 @@ mod tests {
 
     #[test]
     fn in_hand_is_only_the_last_scrape_answered_before_or_while_the_collector_died() {
-        let kill = Interruption { began_ms: 10_000, over_ms: 10_200 };
+        let kill = Interruption { began_ms: 10_000, over_ms: 10_200, grace_ms: 1000 };
         for (answered, causes) in [
             (&[(1, 9_000)][..], &[Cause::InHand][..]),
             (&[(1, 8_999)], &[Cause::Lost]),

@@ -1,7 +1,7 @@
 //! A receiver that knows as many series as it may: what happens to those it knows while new ones are offered.
 
 use crate::{
-    account::{Account, Interruption},
+    account::{Account, GRACE_MS, Interruption},
     clock::now_ms,
     collector::{Collector, Work},
     farm::Record,
@@ -99,7 +99,7 @@ pub async fn run_into_limit(
     let after = requests(&stand.stats().await?);
     let began_ms = now_ms();
     running.process.terminate(STOP_LIMIT).await?;
-    let stop = Interruption { began_ms, over_ms: now_ms() };
+    let stop = Interruption { began_ms, over_ms: now_ms(), grace_ms: GRACE_MS };
     let record = stand.record().await?;
     let received = expected_only(stand.received().await?, &record, plan.limits);
     let known = Account::new(&record, &received, &[stop]);

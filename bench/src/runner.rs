@@ -1,7 +1,7 @@
 //! Measures collectors one after another over the same work.
 
 use crate::{
-    account::{Account, Interruption},
+    account::{Account, GRACE_MS, Interruption},
     clock::now_ms,
     collector::{Collector, Work},
     farm::Record,
@@ -146,7 +146,7 @@ pub async fn measure(
 
     let began_ms = now_ms();
     let stopped = running.process.terminate(STOP_LIMIT).await?;
-    let stop = Interruption { began_ms, over_ms: now_ms() };
+    let stop = Interruption { began_ms, over_ms: now_ms(), grace_ms: GRACE_MS };
     let (record, received) = (stand.record().await?, stand.received().await?);
     let sink = stand.stats().await?;
     stand.stop()?;
@@ -250,14 +250,14 @@ pub async fn torment(
         let began_ms = now_ms();
         running.process.kill()?;
         sleep(Duration::from_millis(RESTART_MS)).await;
-        interruptions.push(Interruption { began_ms, over_ms: now_ms() });
+        interruptions.push(Interruption { began_ms, over_ms: now_ms(), grace_ms: GRACE_MS });
     }
     let mut running = Running::start(collector, program, &work, folder)?;
     sleep(Duration::from_millis(torment.life_ms.1)).await;
     stand.wait_until_drained(&mut running).await?;
     let began_ms = now_ms();
     running.process.terminate(STOP_LIMIT).await?;
-    interruptions.push(Interruption { began_ms, over_ms: now_ms() });
+    interruptions.push(Interruption { began_ms, over_ms: now_ms(), grace_ms: GRACE_MS });
     let account = Account::new(&stand.record().await?, &stand.received().await?, &interruptions);
     let sink = stand.stats().await?;
     stand.stop()?;
@@ -291,7 +291,7 @@ pub async fn outage(
     stand.wait_until_drained(&mut running).await?;
     let began_ms = now_ms();
     running.process.terminate(STOP_LIMIT).await?;
-    let stop = Interruption { began_ms, over_ms: now_ms() };
+    let stop = Interruption { began_ms, over_ms: now_ms(), grace_ms: GRACE_MS };
     let account = Account::new(&stand.record().await?, &stand.received().await?, &[stop]);
     let sink = stand.stats().await?;
     stand.stop()?;

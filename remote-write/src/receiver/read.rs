@@ -238,10 +238,7 @@ mod tests {
             (v2::TimeSeries { labels_refs: vec![1, 0], ..series.clone() }, "empty label"),
             (v2::TimeSeries { samples: vec![], ..series.clone() }, "neither"),
             (v2::TimeSeries { histograms: vec![histogram.clone()], ..series.clone() }, "both"),
-            (
-                v2::TimeSeries { samples: vec![], histograms: vec![histogram], ..series },
-                "contradicts itself",
-            ),
+            (v2::TimeSeries { samples: vec![], histograms: vec![histogram], ..series }, "contradicts itself"),
         ] {
             let error = v2(request(broken)).unwrap_err();
             assert_eq!(error.status(), 400);
