@@ -1,7 +1,6 @@
 use std::fmt;
 use std::sync::LazyLock;
 
-use regex::RegexSet;
 use serde::Deserialize;
 
 use super::pattern::Pattern;
@@ -199,11 +198,10 @@ impl fmt::Display for Confidence {
     }
 }
 
-/// The rows, and all their texts as one automaton.
+/// The rows.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) classes: Vec<RefusalClass>,
-    texts: RegexSet,
+    classes: Vec<RefusalClass>,
 }
 
 impl Table {
@@ -214,17 +212,13 @@ impl Table {
     pub(super) fn read(json: &'static str) -> Result<Self, TableError> {
         let rows: Vec<Row> = serde_json::from_str(json)?;
         let classes = rows.into_iter().map(Row::compile).collect::<Result<Vec<_>, _>>()?;
-        let texts = RegexSet::new(classes.iter().map(|class| class.pattern.as_str()))?;
-        Ok(Self { classes, texts })
+        Ok(Self { classes })
     }
 
     /// The rows that fit, first to last.
     pub(super) fn matches(&self, status: u16, body: &str) -> impl Iterator<Item = &RefusalClass> {
-        self.texts
-            .matches(body)
-            .into_iter()
-            .filter_map(|at| self.classes.get(at))
-            .filter(move |class| class.statuses.contains(&status))
+        let classes = self.classes.iter().filter(move |class| class.statuses.contains(&status));
+        classes.filter(|class| class.pattern.is_in(body))
     }
 }
 
@@ -233,8 +227,6 @@ impl Table {
 pub(super) enum TableError {
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    #[error("{0}")]
-    Text(#[from] regex::Error),
     #[error("{id}: {what}")]
     Row { id: &'static str, what: &'static str },
 }
@@ -290,7 +282,7 @@ impl Row {
             (RowMeaning::Undecodable, None) => Meaning::Undecodable,
             (RowMeaning::TooLarge, None) => Meaning::TooLarge,
         };
-        let pattern = Pattern::new(&self.text)?;
+        let pattern = Pattern::new(&self.text);
         if pattern.names_series() != (self.names != Naming::None) {
             return Err(fault("names has to say whether the text has a {series} or {metric}"));
         }

@@ -1,5 +1,7 @@
+use std::sync::OnceLock;
+
 use promferry_model::Timestamp;
-use regex::{Captures, Regex};
+use regex::bytes::{Captures, Regex};
 
 use super::MAX_OFFENDERS;
 use super::series_text::SeriesText;
@@ -18,9 +20,16 @@ use super::series_text::SeriesText;
 /// | `{any}` | anything on the line |
 ///
 /// `^` in front: only at the beginning of the body.
+///
+/// A receiver that refuses says one or two of the texts, so that each is compiled when it is met: all of them, or
+/// one automaton of them, would take megabytes. For the same reason bytes are matched and not characters, which
+/// is no different where literals are ASCII.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
-    regex: Regex,
+    /// What stands between holes: a text without one of them needs no closer look.
+    literals: Vec<String>,
+    source: String,
+    regex: OnceLock<Option<Regex>>,
     hole: Option<NameHole>,
 }
 
@@ -50,18 +59,20 @@ pub(super) struct Named {
 }
 
 impl Pattern {
-    pub(super) fn new(text: &str) -> Result<Self, regex::Error> {
+    pub(super) fn new(text: &str) -> Self {
         let (anchor, mut rest) = match text.strip_prefix('^') {
             Some(rest) => (r"\A\s*", rest),
             None => ("", text),
         };
-        let mut regex = anchor.to_owned();
+        let mut regex = format!("(?-u){anchor}");
+        let mut literals = Vec::new();
         // A metric may stand beside the series: the series says more.
         let mut hole = None;
         while let Some(start) = rest.find('{') {
             let end = rest[start..].find('}').map_or(rest.len(), |end| start + end);
             let name = &rest[start + 1..end];
             regex.push_str(&regex::escape(&rest[..start]));
+            literals.push(rest[..start].to_owned());
             match HOLES.iter().find(|(known, _)| *known == name) {
                 Some((_, pattern)) => regex.push_str(pattern),
                 // The brace is a literal one.
@@ -75,11 +86,19 @@ impl Pattern {
             rest = &rest[(end + 1).min(rest.len())..];
         }
         regex.push_str(&regex::escape(rest));
-        Ok(Self { regex: Regex::new(&regex)?, hole })
+        literals.push(rest.to_owned());
+        Self { literals, source: regex, regex: OnceLock::new(), hole }
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        self.regex.as_str()
+    /// Whether a body has the text.
+    pub(super) fn is_in(&self, body: &str) -> bool {
+        self.literals.iter().all(|literal| body.contains(literal.as_str()))
+            && self.regex().is_some_and(|regex| regex.is_match(body.as_bytes()))
+    }
+
+    /// `None` for a text that no expression can be made of; a test has one made of each row's.
+    fn regex(&self) -> Option<&Regex> {
+        self.regex.get_or_init(|| Regex::new(&self.source).ok()).as_ref()
     }
 
     /// Whether the text says which series or metric it is about.
@@ -90,23 +109,25 @@ impl Pattern {
     /// Everything that a body names by this text, at most [`MAX_OFFENDERS`].
     pub(super) fn named(&self, body: &str, only_first: bool) -> Vec<Named> {
         let most = if only_first { 1 } else { MAX_OFFENDERS };
-        let matches = self.regex.captures_iter(body).take(most);
-        matches.filter_map(|captures| self.named_by(body, &captures)).collect()
+        let matches = self.regex().into_iter().flat_map(|regex| regex.captures_iter(body.as_bytes()));
+        matches.take(most).filter_map(|captures| self.named_by(body, &captures)).collect()
     }
 
     /// How many values a body says were refused, where it says it.
     pub(super) fn refused(&self, body: &str) -> Option<u64> {
-        self.regex.captures(body)?.name("refused")?.as_str().parse().ok()
+        let captures = self.regex()?.captures(body.as_bytes())?;
+        std::str::from_utf8(captures.name("refused")?.as_bytes()).ok()?.parse().ok()
     }
 
     fn named_by(&self, body: &str, captures: &Captures<'_>) -> Option<Named> {
         let start = |name| captures.name(name).map(|found| found.start());
-        let line = |start: usize| body[start..].lines().next().unwrap_or_default();
+        let line = |start: usize| body.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
         let series = match self.hole? {
             NameHole::Series => SeriesText::read(line(start("series")?))?,
             NameHole::Metric => SeriesText::read_metric(line(start("metric")?))?,
         };
-        let timestamp = captures.name("time").and_then(|time| timestamp(time.as_str()));
+        let time = captures.name("time").and_then(|time| std::str::from_utf8(time.as_bytes()).ok());
+        let timestamp = time.and_then(timestamp);
         Some(Named { series, timestamp })
     }
 }
@@ -124,8 +145,9 @@ mod tests {
 
     #[test]
     fn braces_that_are_no_hole_are_literal() {
-        let pattern = Pattern::new("a {x} b{number}").unwrap();
-        assert!(pattern.regex.is_match("a {x} b+1.5e+06") && !pattern.regex.is_match("a x b1"));
+        let pattern = Pattern::new("a {x} b{number}");
+        let regex = pattern.regex().unwrap();
+        assert!(regex.is_match(b"a {x} b+1.5e+06") && !regex.is_match(b"a x b1"));
     }
 
     #[test]
