@@ -524,14 +524,6 @@ impl Rows {
 
 /// A varint that this arena wrote.
 pub(super) fn take_number(records: &[u8], at: &mut usize) -> u32 {
-    // Most have one byte or two, which no branch could foretell.
-    if let Some(&[low, high]) = records.get(*at..).and_then(<[u8]>::first_chunk) {
-        let is_long = u32::from(low >> 7);
-        if is_long & u32::from(high >> 7) == 0 {
-            *at += 1 + is_long as usize;
-            return u32::from(low & 0x7f) | ((u32::from(high) << 7) * is_long);
-        }
-    }
     let mut value = 0u32;
     let mut shift = 0;
     while let Some(&byte) = records.get(*at) {

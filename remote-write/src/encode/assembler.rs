@@ -389,17 +389,21 @@ const METADATA: u8 = key(5, LEN);
 /// References are written in blocks of this many bytes.
 const REFS_BLOCK: usize = 128;
 
+/// Branches and no arithmetic: that one reference's length decides where the next begins is foretold well, as the time
+/// series of a page are alike.
 #[inline]
 fn take_reference(refs: &mut &[u8]) -> Result<usize, Malformed> {
-    // One byte or two, which no branch could foretell.
-    let low = refs.first().copied().unwrap_or_default();
-    let high = refs.get(1).copied().unwrap_or(0x80);
-    let is_long = usize::from(low >> 7);
-    if is_long & usize::from(high >> 7) != 0 {
-        return usize::try_from(take_varint(refs)?).map_err(|_| Malformed);
+    match **refs {
+        [low, ref rest @ ..] if low < 0x80 => {
+            *refs = rest;
+            Ok(usize::from(low))
+        }
+        [low, high, ref rest @ ..] if high < 0x80 => {
+            *refs = rest;
+            Ok(usize::from(low & 0x7f) | usize::from(high) << 7)
+        }
+        _ => usize::try_from(take_varint(refs)?).map_err(|_| Malformed),
     }
-    *refs = refs.get(1 + is_long..).unwrap_or_default();
-    Ok(usize::from(low & 0x7f) | ((usize::from(high) << 7) * is_long))
 }
 
 impl Symbols {
