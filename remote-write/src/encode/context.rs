@@ -2,7 +2,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use promferry_model::{MemoryBudget, Metadata, MetadataView};
+use promferry_model::{MemoryBudget, Metadata, MetadataView, Purpose, Reservation};
 use smol_str::SmolStr;
 
 use super::Profile;
@@ -39,10 +39,10 @@ impl EncodingContext {
     /// differ from process to process.
     pub fn new(budget: MemoryBudget, seed: u64) -> Arc<Self> {
         Arc::new(Self {
+            metadata: MetadataPool::new(&budget),
             budget,
             seed,
             fingerprints: Mutex::default(),
-            metadata: MetadataPool::default(),
             scratch: Mutex::default(),
         })
     }
@@ -92,26 +92,48 @@ impl EncodingContext {
         idle.unwrap_or_else(|| Box::new(Scratch::new()))
     }
 
-    pub(super) fn give_scratch(&self, scratch: Box<Scratch>) {
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    /// Keeps it for the next scrape, if the budget has room for what it holds.
+    pub(super) fn give_scratch(&self, mut scratch: Box<Scratch>) {
+        if scratch.keep(&self.budget) {
+            self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        }
     }
 }
 
 /// Each distinct metadata once: the targets of a job say the same about the same families.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MetadataPool(Mutex<Pool>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
     table: HashTable<Arc<Metadata>>,
     hasher: DefaultHashBuilder,
     sweep_at: usize,
+    /// Bytes of the texts in the table.
+    bytes: usize,
+    /// The budget for them, in steps.
+    reservation: Option<Reservation>,
+    budget: MemoryBudget,
 }
 
+/// Reserved at once: most families take less than a hundredth of it.
+const RESERVE_STEP: usize = 16 * 1024;
+
 impl MetadataPool {
+    fn new(budget: &MemoryBudget) -> Self {
+        Self(Mutex::new(Pool {
+            table: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            sweep_at: 0,
+            bytes: 0,
+            reservation: None,
+            budget: budget.clone(),
+        }))
+    }
+
     pub(super) fn intern(&self, view: &MetadataView<'_>) -> Arc<Metadata> {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Pool { table, hasher, sweep_at } = &mut *guard;
+        let Pool { table, hasher, sweep_at, bytes, reservation, budget } = &mut *guard;
         let hash = hash(hasher, view);
         if let Some(known) = table.find(hash, |known| self::view(known) == *view) {
             return Arc::clone(known);
@@ -119,10 +141,19 @@ impl MetadataPool {
         if table.len() >= *sweep_at {
             table.retain(|known| Arc::strong_count(known) > 1);
             *sweep_at = 2 * table.len() + 64;
+            *bytes = table.iter().map(|known| text_bytes(&self::view(known))).sum();
             table.shrink_to(table.len(), |known| self::hash(hasher, &self::view(known)));
         }
         let metadata = Arc::new(Metadata::from(*view));
         table.insert_unique(hash, Arc::clone(&metadata), |known| self::hash(hasher, &self::view(known)));
+        *bytes += text_bytes(view);
+        let wanted = bytes.next_multiple_of(RESERVE_STEP);
+        // What is there is there: when the budget is exhausted, the next new series feels it.
+        match reservation {
+            Some(held) if held.bytes() == wanted => {}
+            Some(held) => drop(held.resize(wanted)),
+            None => *reservation = budget.try_reserve(Purpose::Series, wanted).ok(),
+        }
         metadata
     }
 
@@ -130,6 +161,11 @@ impl MetadataPool {
         let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pool.table.iter().filter(|known| Arc::strong_count(known) > 1).cloned().collect()
     }
+}
+
+/// What an entry takes: the texts, and the allocation and place in the table.
+fn text_bytes(view: &MetadataView<'_>) -> usize {
+    view.family.len() + view.unit.len() + view.help.len() + size_of::<Metadata>() + 32
 }
 
 /// A borrowed view of owned metadata.

@@ -60,6 +60,13 @@ impl FragmentSymbols {
         self.epoch += 1;
     }
 
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.encoded.capacity()
+            + self.pieces.capacity()
+            + self.slots.capacity() * size_of::<(u32, Reference)>()
+            + (self.families.capacity() + self.runs.capacity()) * size_of::<Piece>()
+    }
+
     pub(super) fn trim(&mut self) {
         if self.slots.capacity() > MAX_KEPT_SLOTS {
             self.slots = Vec::new();

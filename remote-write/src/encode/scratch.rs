@@ -11,6 +11,9 @@ use crate::{Compression, Counts, Fragment, Lane};
 /// when they are sent: alone they would take twice the bytes.
 pub(super) const MIN_COMPRESSED_BYTES: usize = 16 * 1024;
 
+/// What snappy's encoder keeps: a table of 16,384 places in a block (`snap`'s `MAX_TABLE_SIZE`), of 16 bits each.
+const SNAPPY_TABLE_BYTES: usize = 2 * 16_384;
+
 /// The memory in which one scrape is encoded; scrapes use it one after the other.
 pub(super) struct Scratch {
     /// Of each profile one writer a lane.
@@ -22,6 +25,8 @@ pub(super) struct Scratch {
     message: Vec<u8>,
     reservation: Option<Reservation>,
     over_budget: Option<OverBudget>,
+    /// The memory of all this while it is kept.
+    kept: Option<Reservation>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +51,26 @@ impl Scratch {
             message: Vec::new(),
             reservation: None,
             over_budget: None,
+            kept: None,
         }
+    }
+
+    /// Accounts for the memory held; `false` when the budget has no room for it, so that it is better given back.
+    pub(super) fn keep(&mut self, budget: &MemoryBudget) -> bool {
+        let bytes = self.memory_bytes();
+        match &mut self.kept {
+            Some(kept) if kept.bytes() == bytes => true,
+            Some(kept) => kept.resize(bytes).is_ok(),
+            None => {
+                self.kept = budget.try_reserve(Purpose::Buffers, bytes).ok();
+                self.kept.is_some()
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let writers: usize = self.writers.iter().map(Writer::memory_bytes).sum();
+        writers + self.compressed.capacity() + self.message.capacity() + SNAPPY_TABLE_BYTES
     }
 
     /// Starts a scrape that goes into `lanes` lanes, of which `lane` says which they are.

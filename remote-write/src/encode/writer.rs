@@ -79,6 +79,10 @@ impl Writer {
         self.symbols.trim();
     }
 
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.series.capacity() + self.symbols.memory_bytes()
+    }
+
     pub(super) const fn protocol(&self) -> Protocol {
         self.protocol
     }

@@ -119,7 +119,26 @@ fn a_scrape_without_room_for_its_bytes_fails_whole_and_the_next_one_may_succeed(
     assert_eq!(budget.used_by(Purpose::Buffers), 0);
     drop(others);
     assert_eq!(scrape(&mut encoder, ids)[0].len(), 200);
-    assert_eq!(budget.used_by(Purpose::Buffers), 0);
+    // What is left is the memory that the next scrape is encoded in.
+    assert!((1..200_000).contains(&budget.used_by(Purpose::Buffers)));
+    drop((encoder, context));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn texts_of_metadata_count_against_the_budget() {
+    let budget = MemoryBudget::new(64 << 20);
+    let context = EncodingContext::new(budget.clone(), 1);
+    let mut encoder =
+        TargetEncoder::new(&target("api", "a:1"), profiles([Profile::default()]), Arc::clone(&context));
+    let before = budget.used();
+    for n in 0..100 {
+        let help = format!("{n} {}", "x".repeat(10_000));
+        encoder.metadata(&MetadataView { family: &format!("f{n}"), help: &help, ..MetadataView::default() });
+    }
+    assert!(budget.used() - before > 1_000_000);
+    drop((encoder, context));
+    assert_eq!(budget.used(), 0);
 }
 
 struct DropOdd;
