@@ -104,6 +104,7 @@ pub mod delivery;
 mod duplicates;
 pub mod encode;
 mod fragment;
+mod limits;
 mod options;
 pub mod receiver;
 pub mod refusal;
@@ -115,7 +116,10 @@ mod writer;
 
 pub use client::{Answer, Client, InvalidUrl, SendError, Write, WriteLayer};
 pub use fragment::{Compression, Counts, Fragment, Lane, LaneSet, Protocol};
-pub use options::{ConfigError, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWriteConfig};
+pub use limits::LimitsSnapshot;
+pub use options::{
+    ConfigError, LastingLimitsConfig, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWriteConfig,
+};
 pub use sink::{Commit, Endpoint, EndpointStatus, RemoteWrite, RemoteWriteTarget, Shared, StartError};
 pub use usage::{JobUsage, LimitUsage};
 pub use writer::{AppendError, Writer, WriterBuilder, WriterError};

@@ -1,3 +1,4 @@
+mod lasting_limits;
 mod redacted;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,8 @@ use promferry_relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer};
 
 use crate::Protocol;
+
+pub use lasting_limits::LastingLimitsConfig;
 
 /// One entry of Prometheus' `remote_write`, without the keys of `http_config` and of signing, which belong
 /// to other crates.
@@ -53,6 +56,9 @@ pub struct RemoteWriteConfig {
     /// Whether and how often 1.0's metadata requests are sent. Without a value all is zero: none are sent.
     #[serde(deserialize_with = "null_is_zero_metadata")]
     pub metadata_config: MetadataConfig,
+    /// What becomes of series that the endpoint does not take. Not one of Prometheus' keys: it drops them.
+    #[serde(deserialize_with = "null_default")]
+    pub lasting_limits: LastingLimitsConfig,
     /// How many series the endpoint takes at once, 0 for any number: from 80 % on there are warnings that name
     /// the jobs with the most. Nothing is dropped for it. Not one of Prometheus' keys.
     #[serde(deserialize_with = "null_default")]
@@ -181,6 +187,7 @@ impl RemoteWriteConfig {
         "round_robin_dns",
         "queue_config",
         "metadata_config",
+        "lasting_limits",
         "active_series_limit",
         "samples_per_second_limit",
     ];
@@ -279,6 +286,14 @@ impl RemoteWriteConfig {
                 format!("min_backoff {} is more than max_backoff {}", queue.min_backoff, queue.max_backoff);
             return at(&["queue_config", "min_backoff"], message);
         }
+        for (key, value) in [
+            ("probe_interval", self.lasting_limits.probe_interval),
+            ("hold_out", self.lasting_limits.hold_out),
+        ] {
+            if value.is_zero() {
+                return at(&["lasting_limits", key], "has to be longer than 0s".to_owned());
+            }
+        }
         let metadata = &self.metadata_config;
         if metadata.send && metadata.max_samples_per_send == 0 {
             return at(&["metadata_config", "max_samples_per_send"], "has to be at least 1".to_owned());
@@ -305,6 +320,7 @@ impl Default for RemoteWriteConfig {
             round_robin_dns: false,
             queue_config: QueueConfig::default(),
             metadata_config: MetadataConfig::default(),
+            lasting_limits: LastingLimitsConfig::default(),
             active_series_limit: 0,
             samples_per_second_limit: 0,
         }

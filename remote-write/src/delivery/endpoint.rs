@@ -12,8 +12,9 @@ use super::queue::{Due, Queue, RequestLimits};
 use super::request::{Phase, Sender, Settlement};
 use super::shards::{Measurement, Shards};
 use crate::encode::{self, EncodingContext};
-use crate::spool::{EndpointId, LedgerSnapshot, Settled, Spool, SpoolError, StoredFragment};
-use crate::{Lane, LaneSet};
+use crate::limits::Way;
+use crate::spool::{EndpointId, LedgerSnapshot, Reason, Settled, Spool, SpoolError, StoredFragment};
+use crate::{Fragment, Lane, LaneSet};
 
 /// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
 /// as many of them in flight as there are shards.
@@ -229,7 +230,9 @@ impl EndpointLoop {
             let (sender, spool, id) = (Arc::clone(&self.sender), self.spool.clone(), self.id);
             state.in_flight += 1;
             state.tasks.spawn(async move {
-                let Some(settlements) = sender.deliver(fragments).await else { return Event::Settled(None) };
+                let Some(settlements) = sender.deliver(Way::Queue, fragments).await else {
+                    return Event::Settled(None);
+                };
                 let freed = settlements.iter().map(|settled| (settled.lane, settled.body_bytes)).collect();
                 // Recorded before the lane's next request may start: a restart repeats only what was in flight.
                 match settle(&spool, id, settlements).await {
@@ -299,7 +302,8 @@ impl EndpointLoop {
         self.shards.adjust(Measurement {
             at: at.duration_since(self.started),
             accepted: ledger.accepted.values(),
-            pending: ledger.pending.values(),
+            // What is parked is not for the shards.
+            pending: ledger.pending.values().saturating_sub(ledger.parked.values()),
             answered,
             answer_time,
         });
@@ -334,7 +338,11 @@ impl EndpointLoop {
 /// Records what became of a request's fragments: once a lane, up to the last of it.
 async fn settle(spool: &Spool, id: EndpointId, settlements: Vec<Settlement>) -> Result<(), SpoolError> {
     let mut lanes: BTreeMap<Lane, Settled> = BTreeMap::new();
-    for Settlement { lane, position, delivered, dropped, .. } in settlements {
+    let mut parked: BTreeMap<Lane, Vec<Fragment>> = BTreeMap::new();
+    for Settlement { lane, position, delivered, dropped, parked: later, .. } in settlements {
+        if !later.is_empty() {
+            parked.entry(lane).or_default().extend(later);
+        }
         match lanes.entry(lane) {
             Entry::Vacant(entry) => {
                 entry.insert(Settled { lane, position, delivered, dropped });
@@ -347,5 +355,19 @@ async fn settle(spool: &Spool, id: EndpointId, settlements: Vec<Settlement>) -> 
             }
         }
     }
-    spool.settle_all(id, lanes.into_values().collect()).await
+    let mut settled: Vec<Settled> = lanes.into_values().collect();
+    if parked.is_empty() {
+        return spool.settle_all(id, settled).await;
+    }
+    let Err(error) = spool.park(id, parked.into_iter().collect(), settled.clone()).await else {
+        return Ok(());
+    };
+    // The parked queue can't be had: what it was to hold is lost, and counted.
+    for (reason, _) in settled.iter_mut().flat_map(|lane| &mut lane.dropped) {
+        if *reason == Reason::PARKED {
+            *reason = Reason::STORAGE;
+        }
+    }
+    spool.settle_all(id, settled).await?;
+    Err(error)
 }

@@ -4,10 +4,12 @@ mod attempt;
 mod backoff;
 mod endpoint;
 mod latency;
+mod limited;
 mod negotiation;
 mod notice;
 mod outcome;
 mod pace;
+mod parked;
 mod queue;
 mod refused;
 mod request;
@@ -18,6 +20,7 @@ mod stats;
 mod transport;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::HeaderMap;
 use promferry_model::{Clock, MemoryBudget, Rng};
@@ -25,11 +28,13 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::encode::EncodingContext;
+use crate::limits::{Limits, LimitsOptions};
 use crate::options::RemoteWriteConfig;
 use crate::spool::{EndpointId, ProtocolChoice, Spool};
 use endpoint::{EndpointLoop, MetadataSchedule};
 use negotiation::Negotiation;
 use pace::Pace;
+use parked::ParkedLoop;
 use request::Sender;
 use search::SearchAllowance;
 use shards::Shards;
@@ -69,6 +74,20 @@ pub(crate) struct Delivery {
 pub(crate) async fn start_endpoint(delivery: Delivery) {
     let Delivery { config, phase, .. } = delivery;
     let queue = &config.queue_config;
+    let lasting = &config.lasting_limits;
+    let age_limit = config.sample_age_limit();
+    let max_parked_age = lasting.max_parked_age.as_std();
+    let limits = Limits::new(
+        LimitsOptions {
+            probe_interval: lasting.probe_interval.as_std(),
+            max_parked_age: age_limit.map_or(max_parked_age, |limit| limit.min(max_parked_age)),
+            hold_out: lasting.hold_out.as_std(),
+        },
+        Arc::clone(&delivery.clock),
+        Arc::clone(&delivery.context),
+        delivery.budget.clone(),
+        Arc::clone(&delivery.stats.limits),
+    );
     let metadata = config.metadata_config.send.then(|| MetadataSchedule {
         context: delivery.context,
         interval: config.metadata_config.send_interval.as_std(),
@@ -92,7 +111,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         attempt_timeout: config.remote_timeout.as_std(),
         min_backoff: queue.min_backoff.as_std(),
         max_backoff: queue.max_backoff.as_std(),
-        sample_age_limit: config.sample_age_limit().unwrap_or_default(),
+        sample_age_limit: age_limit.unwrap_or_default(),
         explain_denial: delivery.explain_denial,
         stats: delivery.stats,
         clock: delivery.clock,
@@ -101,13 +120,26 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         size: SizeLimit::new(config.is_amp(), queue.max_samples_per_send as u64),
         pace: Pace::default(),
         searches: SearchAllowance::default(),
+        limits,
         phase: phase.clone(),
     };
+    let sender = Arc::new(sender);
+    let mut parked = ParkedLoop {
+        spool: delivery.spool.clone(),
+        id: delivery.id,
+        sender: Arc::clone(&sender),
+        max_values: queue.max_samples_per_send as u64,
+        phase: phase.clone(),
+        queue: None,
+        pause: Duration::ZERO,
+        ahead: None,
+    };
+    parked.load().await;
     let endpoint = EndpointLoop {
         arrivals: delivery.spool.arrivals(delivery.id),
         spool: delivery.spool,
         id: delivery.id,
-        sender: Arc::new(sender),
+        sender,
         budget: delivery.budget,
         batch_send_deadline: queue.batch_send_deadline.as_std(),
         shards: Shards::new(queue.min_shards, queue.max_shards),
@@ -115,5 +147,9 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         phase,
         metadata,
     };
-    endpoint.run().await;
+    tokio::select! {
+        () = endpoint.run() => {}
+        // It may end before, and never keeps delivery from ending.
+        () = async { parked.run().await; std::future::pending().await } => {}
+    }
 }

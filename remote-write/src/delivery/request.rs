@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Answer, Stopped};
 use super::backoff::Backoff;
+use super::limited::{self, Group, Kind};
 use super::negotiation::Negotiation;
 use super::notice::Notices;
 use super::outcome::Outcome;
@@ -20,6 +21,7 @@ use super::size::SizeLimit;
 use super::stats::EndpointStats;
 use super::transport::Transport;
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
+use crate::limits::{Limits, Way};
 use crate::refusal::{self, Refusal, Rest};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
@@ -57,6 +59,7 @@ pub(super) struct Sender {
     pub(super) size: SizeLimit,
     pub(super) pace: Pace,
     pub(super) searches: SearchAllowance,
+    pub(super) limits: Limits,
     pub(super) phase: watch::Receiver<Phase>,
 }
 
@@ -67,7 +70,10 @@ pub(super) struct Settlement {
     pub(super) position: Position,
     pub(super) body_bytes: usize,
     pub(super) delivered: Counts,
+    /// What is parked is among it.
     pub(super) dropped: Vec<(Reason, Counts)>,
+    /// What goes to the parked queue.
+    pub(super) parked: Vec<Fragment>,
 }
 
 /// A fragment, or what splitting left of one, and whose settlement it belongs to.
@@ -91,12 +97,24 @@ enum Decision {
         /// The answer in words.
         answer: String,
     },
+    /// A lasting limit stands in the way of some of it.
+    Limited(Box<Refusal>),
     /// It can't be read back.
     Corrupt,
     Split,
     /// Some of it may have become too old while it waited.
     LookAgain,
     Undecided,
+}
+
+/// What came of a probe of the parked queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probed {
+    Taken,
+    /// The limit is still in force.
+    Limited,
+    /// No limit stands in the way, but the sample itself is not taken.
+    Refused,
 }
 
 /// A request ready to be sent.
@@ -112,7 +130,7 @@ const DENIED_PAUSE: Duration = Duration::from_secs(10);
 impl Sender {
     /// Delivers `fragments`, in order, or finds out why not. Returns `None` when delivery was stopped before
     /// all of it was decided: then nothing is settled and a later run sends it again.
-    pub(super) async fn deliver(&self, fragments: Vec<StoredFragment>) -> Option<Vec<Settlement>> {
+    pub(super) async fn deliver(&self, way: Way, fragments: Vec<StoredFragment>) -> Option<Vec<Settlement>> {
         let mut settlements: Vec<_> = fragments
             .iter()
             .map(|stored| Settlement {
@@ -121,6 +139,7 @@ impl Sender {
                 body_bytes: stored.fragment.body.len(),
                 delivered: Counts::default(),
                 dropped: Vec::new(),
+                parked: Vec::new(),
             })
             .collect();
         let parts = fragments
@@ -128,39 +147,57 @@ impl Sender {
             .enumerate()
             .map(|(of, stored)| Part { of, fragment: stored.fragment })
             .collect();
-        let mut work = VecDeque::from([parts]);
+        let mut work = VecDeque::from([Group::new(parts)]);
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
         let mut searches = 0;
         self.searches.earn();
         while let Some(group) = work.pop_front() {
-            let (group, too_old) = self.separate_too_old(group);
+            let (parts, too_old) = self.separate_too_old(group.parts);
             for part in &too_old {
                 settlements[part.of].dropped.push((Reason::TOO_OLD, part.fragment.counts));
             }
-            if group.is_empty() {
+            if parts.is_empty() {
                 continue;
             }
-            let judged = match self.deliver_group(&group, &mut backoff).await {
-                Decision::Delivered { left_out, written } => refused::delivered(&group, &left_out, written),
+            let group = Group { parts, ..group };
+            let Some(group) = self.sort_out(way, group, &mut work, &mut settlements) else { continue };
+            let kind = group.kind;
+            let judged = match self.deliver_group(kind, &group.parts, &mut backoff).await {
+                Decision::Delivered { left_out, written } => {
+                    self.learn(way, kind, &group.parts);
+                    refused::delivered(&group.parts, &left_out, written)
+                }
                 Decision::Refused { left_out, refusal, answer } => {
+                    if refusal.class.is_some() && refusal.rest == Rest::Written {
+                        self.learn(way, Kind::Sorted { limited: false }, &group.parts);
+                    }
                     let mut may_spend = |requests| {
-                        let may = searches + requests <= MAX_OF_ONE_REQUEST && self.searches.spend(requests);
+                        let may = kind != Kind::Probe
+                            && searches + requests <= MAX_OF_ONE_REQUEST
+                            && self.searches.spend(requests);
                         searches += if may { requests } else { 0 };
                         may
                     };
-                    let judged = refused::judge(group, &left_out, &refusal, &mut may_spend);
+                    let probed =
+                        if kind == Kind::Probe { limited::fragments(&group.parts) } else { Vec::new() };
+                    let judged = refused::judge(group.parts, &left_out, &refusal, &mut may_spend);
+                    self.hold_out(kind, &probed, &judged);
                     self.say_refused(&answer, &refusal, &judged);
                     judged
                 }
-                Decision::Corrupt => refused::dropped(&group, &Reason::CORRUPT),
-                Decision::Split => match halves(group) {
+                Decision::Limited(refusal) => {
+                    self.divide_limited(way, group, &refusal, &mut work, &mut settlements);
+                    continue;
+                }
+                Decision::Corrupt => refused::dropped(&group.parts, &Reason::CORRUPT),
+                Decision::Split => match halves(group.parts) {
                     Ok((first, second)) => Judged { again: vec![first, second], ..Judged::default() },
                     Err(part) => {
                         self.say_too_large(&part.fragment);
                         refused::dropped(&[part], &too_large())
                     }
                 },
-                Decision::LookAgain => Judged { again: vec![group], ..Judged::default() },
+                Decision::LookAgain => Judged { again: vec![group.parts], ..Judged::default() },
                 Decision::Undecided => return None,
             };
             for (of, counts) in judged.delivered {
@@ -169,11 +206,30 @@ impl Sender {
             for (of, reason, counts) in judged.dropped {
                 settlements[of].dropped.push((reason, counts));
             }
-            for group in judged.again.into_iter().rev() {
-                work.push_front(group);
+            for parts in judged.again.into_iter().rev() {
+                work.push_front(Group { kind, parts });
             }
         }
         Some(settlements)
+    }
+
+    /// Sends a sample of a parked series, to see whether it is taken; `None` when delivery was stopped.
+    pub(super) async fn probe(&self, sample: Fragment) -> Option<Probed> {
+        let group = Group { kind: Kind::Test, parts: vec![Part { of: 0, fragment: sample }] };
+        let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
+        match self.deliver_group(group.kind, &group.parts, &mut backoff).await {
+            Decision::Delivered { .. } => {
+                self.learn(Way::Parked, group.kind, &group.parts);
+                Some(Probed::Taken)
+            }
+            Decision::Limited(refusal) => {
+                self.limits.limited(&refusal);
+                Some(Probed::Limited)
+            }
+            Decision::Refused { .. } | Decision::Corrupt | Decision::Split => Some(Probed::Refused),
+            Decision::LookAgain => Some(Probed::Limited),
+            Decision::Undecided => None,
+        }
     }
 
     /// Sends a 1.0 metadata request; given up after a refusal or when delivery stops.
@@ -190,7 +246,7 @@ impl Sender {
         false
     }
 
-    async fn deliver_group(&self, group: &[Part], backoff: &mut Backoff) -> Decision {
+    async fn deliver_group(&self, kind: Kind, group: &[Part], backoff: &mut Backoff) -> Decision {
         let counts = group.iter().fold(Counts::default(), |sum, part| sum + part.fragment.counts);
         let raw_bytes: usize = group.iter().map(|part| part.fragment.raw_len as usize).sum();
         let highest = group.iter().map(|part| part.fragment.max_timestamp).max().unwrap_or_default();
@@ -201,6 +257,8 @@ impl Sender {
         // What this request was refused as: nothing is tried twice.
         let mut refused = Vec::new();
         let mut instead = None;
+        // A lasting limit that is not known to be in force may be a passing one the first time.
+        let mut may_pass = matches!(kind, Kind::Sorted { .. });
         for attempt in 0.. {
             let offer = match instead.take() {
                 Some(offer) => offer,
@@ -271,9 +329,13 @@ impl Sender {
                     self.notices.recovered(&self.endpoint);
                     return Decision::Delivered { left_out, written };
                 }
+                Outcome::Limited { refusal, .. } if !may_pass || self.limits.is_limited() => {
+                    return Decision::Limited(refusal);
+                }
                 Outcome::Retry { after, .. } | Outcome::Limited { after, .. } => {
                     self.stats.count_retried(counts);
-                    if !matches!(outcome, Outcome::Retry { throttled: false, .. }) {
+                    may_pass &= !matches!(outcome, Outcome::Limited { .. });
+                    if matches!(outcome, Outcome::Retry { throttled: true, .. }) {
                         self.pace.throttled(self.clock.monotonic());
                     }
                     self.notices.warn(

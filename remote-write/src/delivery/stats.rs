@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use promferry_model::Timestamp;
 
 use super::latency::{AttemptDurations, DurationHistogram};
+use crate::limits::{LimitsSnapshot, LimitsStats};
 use crate::refusal::{UnknownRefusal, UnknownRefusals};
 use crate::{Counts, Protocol};
 
@@ -31,6 +32,7 @@ pub struct EndpointStats {
     queued_bytes: AtomicUsize,
     v1_by_fallback: AtomicBool,
     last_error: Mutex<Option<LastError>>,
+    pub(super) limits: Arc<LimitsStats>,
     refusals: Mutex<BTreeMap<&'static str, RefusalCount>>,
     unknown_refusals: UnknownRefusals,
 }
@@ -94,6 +96,8 @@ pub struct EndpointSnapshot {
     pub v1_by_fallback: bool,
     /// The latest failure.
     pub last_error: Option<LastError>,
+    /// Series that the endpoint does not take, and the limit in force.
+    pub limits: LimitsSnapshot,
     /// Refusals by the [class](crate::refusal::RefusalClass::id) of their text; `refused` for what has none.
     pub refusals: BTreeMap<&'static str, RefusalCount>,
     /// Refusals whose text is of no known class, the latest last.
@@ -126,6 +130,7 @@ impl EndpointStats {
             last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
             v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
+            limits: self.limits.snapshot(),
             refusals: lock(&self.refusals).clone(),
             unknown_refusals: self.unknown_refusals.snapshot(),
         }

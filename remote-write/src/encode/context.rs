@@ -1,13 +1,15 @@
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use promferry_model::{MemoryBudget, Metadata, MetadataView, Purpose, Reservation};
+use promferry_model::{MemoryBudget, Metadata, MetadataView, Purpose, Reservation, Timestamp};
 use smol_str::SmolStr;
 
 use super::Profile;
 use super::fingerprints::Fingerprints;
 use super::scratch::Scratch;
+use crate::Lane;
 
 /// How many series one job has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct EncodingContext {
     pub(super) metadata: MetadataPool,
     #[expect(clippy::vec_box, reason = "it moves between here and the encoders without being copied")]
     scratch: Mutex<Vec<Box<Scratch>>>,
+    /// By lane: the latest timestamp of a fragment that holds a series' first sample.
+    newest_first_samples: [AtomicI64; Lane::COUNT],
 }
 
 impl EncodingContext {
@@ -44,7 +48,19 @@ impl EncodingContext {
             seed,
             fingerprints: Mutex::default(),
             scratch: Mutex::default(),
+            newest_first_samples: [const { AtomicI64::new(i64::MIN) }; Lane::COUNT],
         })
+    }
+
+    /// A fragment of this lane whose latest timestamp is beyond this one holds no series' first sample since
+    /// its target was opened.
+    pub(crate) fn newest_first_sample(&self, lane: Lane) -> Timestamp {
+        Timestamp::from_millis(self.newest_first_samples[lane.index()].load(Ordering::Relaxed))
+    }
+
+    /// Notes that a fragment holds first samples.
+    pub(super) fn saw_first_samples(&self, lane: Lane, newest: Timestamp) {
+        self.newest_first_samples[lane.index()].fetch_max(newest.as_millis(), Ordering::Relaxed);
     }
 
     /// How many series are active now, over all targets; exact. Of several profiles that leave out or rename

@@ -19,6 +19,7 @@ mod request;
 mod rewrite;
 mod scratch;
 mod shape;
+mod sort;
 mod target;
 mod writer;
 
@@ -27,6 +28,7 @@ pub use message::FragmentError;
 pub use profile::{Profile, Profiles};
 pub use request::{Pushed, Request, RequestBuilder, RequestLimits, join, metadata_requests};
 pub use rewrite::{LeftOut, SeriesInFragment, divide, for_each_series, split, transcode, without};
+pub use sort::{FingerprintedSeries, Sorted, for_each_fingerprint, sort};
 pub use target::{DuplicateSeries, TargetEncoder};
 
 use promferry_model::Reservation;

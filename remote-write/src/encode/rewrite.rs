@@ -152,7 +152,7 @@ fn partition<'a>(
     Ok((first, second))
 }
 
-fn fragment_of(assembler: &Assembler, source: &Fragment, protocol: Protocol) -> Option<Fragment> {
+pub(super) fn fragment_of(assembler: &Assembler, source: &Fragment, protocol: Protocol) -> Option<Fragment> {
     if assembler.counts().is_zero() {
         return None;
     }

@@ -65,6 +65,8 @@ pub struct TargetEncoder {
     reservation: Option<Reservation>,
     open: Option<Box<Scratch>>,
     duplicate: Option<DuplicateSeries>,
+    /// Whether series were admitted since the last scrape that was finished.
+    first_samples: bool,
 }
 
 /// A series that is known and not sent: another one leaves under the very same labels.
@@ -106,6 +108,7 @@ impl TargetEncoder {
             index: None,
             reservation: None,
             open: None,
+            first_samples: false,
             next_profiles: None,
             profiles,
             context,
@@ -305,6 +308,13 @@ impl TargetEncoder {
             // Most targets are complete now: what their tables hold in reserve is not needed.
             self.compact();
         }
+        if let Ok(scrape) = &finished
+            && std::mem::take(&mut self.first_samples)
+        {
+            for fragment in scrape.profiles.iter().flat_map(|profile| &profile.fragments) {
+                self.context.saw_first_samples(fragment.lane, fragment.max_timestamp);
+            }
+        }
         self.end_scrape();
         finished
     }
@@ -324,6 +334,7 @@ impl TargetEncoder {
         self.reserve(expected).map_err(|_| Refused::OverBudget)?;
         let family = self.arena.set_metadata(&series.metadata, &self.context.metadata);
         let id = self.arena.insert(series.labels, family, outgoing).map_err(|_| Refused::TooMany)?;
+        self.first_samples = true;
         // A table that doubled may have taken more than expected. That is had; the next series is refused
         // when it was too much.
         let _ = self.reserve(self.memory_bytes());

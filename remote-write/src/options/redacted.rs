@@ -75,6 +75,7 @@ impl fmt::Debug for RemoteWriteConfig {
             round_robin_dns,
             queue_config,
             metadata_config,
+            lasting_limits,
             active_series_limit,
             samples_per_second_limit,
         } = self;
@@ -92,6 +93,7 @@ impl fmt::Debug for RemoteWriteConfig {
             .field("round_robin_dns", round_robin_dns)
             .field("queue_config", queue_config)
             .field("metadata_config", metadata_config)
+            .field("lasting_limits", lasting_limits)
             .field("active_series_limit", active_series_limit)
             .field("samples_per_second_limit", samples_per_second_limit)
             .finish()

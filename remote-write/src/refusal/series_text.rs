@@ -65,6 +65,11 @@ impl SeriesText {
         self.extent == Extent::Whole
     }
 
+    /// The metric name, if the text shows it as a whole.
+    pub fn metric(&self) -> Option<&str> {
+        self.labels.iter().find(|(name, _)| name == METRIC_NAME).map(|(_, value)| value.as_str())
+    }
+
     /// Whether this may be the series with these labels, sorted by name.
     ///
     /// A whole text is equal, but for labels that receivers take off or add before they judge

@@ -24,6 +24,7 @@ impl<S: Storage> SpoolCore<S> {
         self.endpoints[at].attached = true;
         self.end_attachment(at);
         self.retire(at);
+        self.attach_parked(at);
         Ok(EndpointId(at))
     }
 
@@ -41,24 +42,41 @@ impl<S: Storage> SpoolCore<S> {
         if self.endpoints[at].attached {
             return Err(SpoolError::InUse { key: key.to_owned() });
         }
-        self.forget_endpoint(at)
+        self.forget_with_parked(at)
     }
 
     /// An endpoint that has left the configuration long ago and waits for nothing any more leaves nothing behind.
     pub(super) fn forget_if_abandoned(&mut self, endpoint: usize) {
         let known = &self.endpoints[endpoint];
-        let waits = known.attachments.iter().any(|attachment| attachment.pending().records > 0);
+        let parked = known.parked.map_or(0, |parked| self.endpoints[parked].pending().records);
+        let waits = known.pending().records + parked > 0;
         let limit = i64::try_from(millis(self.options.abandoned_after)).unwrap_or(i64::MAX);
-        if known.attached || known.forgotten || waits || self.time.steady() < limit || !self.disk_is_due() {
+        // A parked queue stays as long as its endpoint: they have one ledger.
+        let owned = self.endpoints.iter().any(|owner| owner.parked == Some(endpoint));
+        if known.attached
+            || known.forgotten
+            || waits
+            || owned
+            || self.time.steady() < limit
+            || !self.disk_is_due()
+        {
             return;
         }
         tracing::info!(
             "{}: has left the configuration and waits for nothing: its cursor is removed",
             known.key
         );
-        if let Err(error) = self.forget_endpoint(endpoint) {
+        if let Err(error) = self.forget_with_parked(endpoint) {
             self.note_failure(&error);
         }
+    }
+
+    fn forget_with_parked(&mut self, endpoint: usize) -> Result<Counts, SpoolError> {
+        let mut given_up = Counts::default();
+        if let Some(parked) = self.endpoints[endpoint].parked.take() {
+            given_up += self.forget_endpoint(parked)?;
+        }
+        Ok(given_up + self.forget_endpoint(endpoint)?)
     }
 
     fn forget_endpoint(&mut self, endpoint: usize) -> Result<Counts, SpoolError> {

@@ -53,7 +53,7 @@ impl<S: Storage> SpoolCore<S> {
 
     /// Writes as many of the groups as go into one write; returns how many.
     fn write_groups(&mut self, log: usize, groups: &[(usize, &[Fragment])]) -> Result<usize, SpoolError> {
-        let segment_bytes = self.segment_bytes();
+        let segment_bytes = self.segment_bytes(log);
         let fsync = self.options.fsync;
         let known = &mut self.logs[log];
         if !known.growing || known.segments.back().is_none_or(|segment| segment.bytes >= segment_bytes) {

@@ -163,6 +163,7 @@ impl<S: Storage> SpoolCore<S> {
             self.write_cursor(at, &head);
             self.retire(at);
         }
+        self.attach_parked(at);
         Ok(EndpointId(at))
     }
 
@@ -403,7 +404,7 @@ impl<S: Storage> SpoolCore<S> {
     /// [`SpoolError::Unknown`] for an endpoint of another spool.
     pub fn ledger(&self, endpoint: EndpointId) -> Result<LedgerSnapshot, SpoolError> {
         let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
-        Ok(known.ledger(|log| self.logs[log].accepted))
+        Ok(self.whole_ledger(known))
     }
 
     /// What is due by time: the age limit, the disk's next try, durability. To be called about once a second.

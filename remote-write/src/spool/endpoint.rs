@@ -31,6 +31,10 @@ pub(super) struct Endpoint<F> {
     /// Whether the file misses something and has to be written anew.
     pub(super) rewrite: bool,
     pub(super) unsynced: bool,
+    /// Its parked queue.
+    pub(super) parked: Option<usize>,
+    /// Whether its file was found damaged: what it says may not be the last word.
+    pub(super) damaged: bool,
 }
 
 /// The totals of attachments of which everything is decided.
@@ -217,6 +221,8 @@ impl<F> Endpoint<F> {
             file_len: 0,
             rewrite: true,
             unsynced: false,
+            parked: None,
+            damaged: false,
         }
     }
 
@@ -227,6 +233,14 @@ impl<F> Endpoint<F> {
 
     pub(super) fn attachment(&self, id: u32) -> Option<usize> {
         self.attachments.iter().position(|a| a.id == id)
+    }
+
+    pub(super) fn pending(&self) -> Amount {
+        let mut pending = Amount::default();
+        for attachment in &self.attachments {
+            pending.add(attachment.pending());
+        }
+        pending
     }
 
     pub(super) fn refuse(&mut self, reason: &Reason, counts: Counts) {

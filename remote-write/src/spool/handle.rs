@@ -190,6 +190,27 @@ impl Spool {
         self.ask(|answer| Command::Settle { endpoint, lanes, answer }).await?
     }
 
+    /// See [`SpoolCore::parked`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn parked(&self, endpoint: EndpointId) -> Result<Option<EndpointId>, SpoolError> {
+        self.ask(|answer| Command::Parked { endpoint, answer }).await
+    }
+
+    /// See [`SpoolCore::park`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn park(
+        &self,
+        from: EndpointId,
+        parked: Vec<(Lane, Vec<Fragment>)>,
+        settled: Vec<Settled>,
+    ) -> Result<EndpointId, SpoolError> {
+        self.ask(|answer| Command::Park(Park { from, parked, settled, answer })).await?
+    }
+
     /// See [`SpoolCore::rewind`].
     ///
     /// # Errors
@@ -336,12 +357,21 @@ enum Command {
     Refuse { counts: Vec<(LogId, Counts)>, reason: Reason },
     Fetch { endpoint: EndpointId, lanes: LaneSet, max_bytes: usize, answer: Answer<Vec<StoredFragment>> },
     Settle { endpoint: EndpointId, lanes: Vec<Settled>, answer: Answer<()> },
+    Parked { endpoint: EndpointId, answer: oneshot::Sender<Option<EndpointId>> },
+    Park(Park),
     Rewind { endpoint: EndpointId, lane: Lane, answer: Answer<()> },
     ProtocolChoice { endpoint: EndpointId, answer: oneshot::Sender<Option<ProtocolChoice>> },
     ChooseProtocol { endpoint: EndpointId, choice: ProtocolChoice },
     Ledger { endpoint: EndpointId, answer: Answer<LedgerSnapshot> },
     Stats { answer: oneshot::Sender<SpoolStats> },
     Close { answer: oneshot::Sender<SpoolStats> },
+}
+
+struct Park {
+    from: EndpointId,
+    parked: Vec<(Lane, Vec<Fragment>)>,
+    settled: Vec<Settled>,
+    answer: Answer<EndpointId>,
 }
 
 struct Worker<S: Storage> {
@@ -459,6 +489,14 @@ impl<S: Storage> Worker<S> {
                     self.core.settle(endpoint, lane, position, delivered, &dropped)
                 });
                 drop(answer.send(settled));
+            }
+            Command::Parked { endpoint, answer } => {
+                let _ = answer.send(self.core.parked(endpoint));
+            }
+            Command::Park(Park { from, parked, settled, answer }) => {
+                let queue = self.core.park(self.clock.now(), from, &parked, &settled);
+                // Nobody may be waiting any more; what is parked is parked.
+                let _ = answer.send(queue);
             }
             Command::Rewind { endpoint, lane, answer } => {
                 drop(answer.send(self.core.rewind(endpoint, lane)));

@@ -29,6 +29,9 @@ impl Reason {
     pub const NATIVE_HISTOGRAMS_OFF: Self = Self(SmolStr::new_static("native_histograms_off"));
     /// Of an endpoint that left the configuration and was given up, by time or by hand.
     pub const ABANDONED: Self = Self(SmolStr::new_static("abandoned"));
+    /// Not dropped but moved to the endpoint's parked queue, with which the ledger goes on
+    /// ([`SpoolCore::park`](super::SpoolCore::park)); no snapshot shows it.
+    pub const PARKED: Self = Self(SmolStr::new_static("parked"));
     /// Settled without a word on what became of them: a fault of the caller, never of the endpoint.
     pub const UNACCOUNTED: Self = Self(SmolStr::new_static("unaccounted"));
 
@@ -67,6 +70,8 @@ pub struct LedgerSnapshot {
     pub dropped: Vec<(Reason, Counts)>,
     /// What is stored or in flight.
     pub pending: Counts,
+    /// What of it is parked: the endpoint does not take it for now.
+    pub parked: Counts,
 }
 
 impl LedgerSnapshot {
@@ -78,6 +83,24 @@ impl LedgerSnapshot {
     /// What was dropped for this reason.
     pub fn dropped_for(&self, reason: &Reason) -> Counts {
         self.dropped.iter().find(|(r, _)| r == reason).map_or_else(Counts::default, |(_, counts)| *counts)
+    }
+
+    /// The ledger of an endpoint together with that of its parked queue: what was moved there is counted once.
+    pub(super) fn with_parked(self, parked: Self) -> Self {
+        let moved = self.dropped_for(&Reason::PARKED) + parked.dropped_for(&Reason::PARKED);
+        let mut dropped = Dropped::default();
+        for (reason, counts) in self.dropped.iter().chain(&parked.dropped) {
+            if *reason != Reason::PARKED {
+                dropped.add(reason, *counts);
+            }
+        }
+        Self {
+            accepted: (self.accepted + parked.accepted) - moved,
+            delivered: self.delivered + parked.delivered,
+            dropped: dropped.into_vec(),
+            pending: self.pending + parked.pending,
+            parked: parked.pending,
+        }
     }
 
     /// Whether `accepted = delivered + dropped + pending` for each kind.

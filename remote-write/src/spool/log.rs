@@ -142,7 +142,7 @@ impl<F> Log<F> {
         };
         if segment.index.is_none() {
             let sequences = segment.first_sequence..segment.end_sequence;
-            let found = scan(storage, file, segment.bytes, sequences, segment.accepted_before, false)
+            let found = scan(storage, file, segment.bytes, sequences, segment.accepted_before, false, None)
                 .map_err(storage_error("read", &path))?;
             segment.index = Some(found.records);
         }

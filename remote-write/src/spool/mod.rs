@@ -24,6 +24,7 @@ mod ledger;
 mod log;
 mod memory;
 mod options;
+mod parked;
 mod persist;
 mod read_only;
 mod record;

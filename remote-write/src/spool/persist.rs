@@ -323,7 +323,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Says that the log had to give up its oldest data.
     pub(super) fn warn_of_full_log(&mut self, log: usize, bytes: u64) {
         if self.is_time_to_warn(|warned| &mut warned.full) {
-            let quota = self.quota();
+            let quota = self.quota(log);
             tracing::error!(
                 "the spool is full: the oldest {bytes} bytes of log {:?} are dropped undelivered, for it may take \
                  {quota} bytes; samples are lost until its endpoints take them faster than they are scraped",

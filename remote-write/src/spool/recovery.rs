@@ -85,6 +85,7 @@ impl<S: Storage> SpoolCore<S> {
         }
         let mut report = RecoveryReport::default();
         core.read_cursors(&mut report)?;
+        core.link_parked();
         core.read_logs(&mut report)?;
         core.max_bytes = match core.options.max_bytes {
             Some(bytes) => bytes,
@@ -95,6 +96,7 @@ impl<S: Storage> SpoolCore<S> {
             }
         };
         core.balance(&mut report);
+        core.account_for_lost_parked();
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);
         }
@@ -102,8 +104,8 @@ impl<S: Storage> SpoolCore<S> {
             core.drop_decided_segments(log);
         }
         core.write_cursors();
-        for endpoint in &core.endpoints {
-            let ledger = endpoint.ledger(|log| core.logs[log].accepted);
+        for endpoint in core.endpoints.iter().filter(|endpoint| !endpoint.is_parked()) {
+            let ledger = core.whole_ledger(endpoint);
             report.endpoints.push((endpoint.key.clone(), ledger.pending));
         }
         Ok((core, report))
@@ -135,6 +137,7 @@ impl<S: Storage> SpoolCore<S> {
             for record in found.records {
                 apply(&mut endpoint, record);
             }
+            endpoint.damaged = !intact || found.damaged > 0;
             endpoint.file = Some(file);
             // What follows the last good record is written over; where more than that is wrong, everything.
             endpoint.file_len = (CURSOR_HEADER_LEN + found.end) as u64;
@@ -181,10 +184,20 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         let files = self.read_segment_headers(&mut log, report)?;
+        let limit = self.parked_limit(hash);
         let mut files = files.into_iter().peekable();
         while let Some(found) = files.next() {
             let end = files.peek().map(|next| next.first_sequence);
-            self.read_segment(number, &mut log, found, end, report)?;
+            if self.read_segment(number, &mut log, found, (end, limit), report)? {
+                // What a crash left half parked goes on behind the limit.
+                for SegmentFile { path, length, first_sequence, .. } in files.by_ref() {
+                    report.torn_bytes += length;
+                    if let Err(error) = self.storage.remove(&path) {
+                        log.next_sequence = log.next_sequence.max(first_sequence + 1);
+                        self.note_failure(&storage_error("remove", &path)(error));
+                    }
+                }
+            }
         }
         self.logs.push(log);
         Ok(())
@@ -238,19 +251,22 @@ impl<S: Storage> SpoolCore<S> {
         Ok(files)
     }
 
+    /// Reads the segment that ends before the sequence `end` where another follows it. Says whether the log
+    /// ends with it although others follow: it holds more than `limit`.
     fn read_segment(
         &mut self,
         number: usize,
         log: &mut Log<S::File>,
         found: SegmentFile<S::File>,
-        end: Option<u64>,
+        (end, limit): (Option<u64>, Option<Counts>),
         report: &mut RecoveryReport,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<bool, SpoolError> {
         let SegmentFile { path, file, length, first_sequence, header } = found;
         let accepted = header.map_or(log.accepted, |header| header.accepted_before);
         let sequences = first_sequence..end.unwrap_or(u64::MAX);
-        let scanned = scan(&mut self.storage, &file, length, sequences, accepted, end.is_none())
+        let scanned = scan(&mut self.storage, &file, length, sequences, accepted, end.is_none(), limit)
             .map_err(storage_error("read", &path))?;
+        let end = end.filter(|_| !scanned.beyond_limit);
         report.damaged += scanned.damaged;
         report.records += scanned.records.len() as u64;
         if header.is_none() && scanned.records.is_empty() {
@@ -260,7 +276,7 @@ impl<S: Storage> SpoolCore<S> {
                 // A segment of this name replaces it.
                 self.note_failure(&storage_error("remove", &path)(error));
             }
-            return Ok(());
+            return Ok(scanned.beyond_limit);
         }
         let mut grows = end.is_none() && header.is_some();
         if end.is_none() && length > scanned.end {
@@ -296,7 +312,7 @@ impl<S: Storage> SpoolCore<S> {
             log.growing = grows;
         }
         log.segments.push_back(segment);
-        Ok(())
+        Ok(scanned.beyond_limit)
     }
 
     /// Brings logs and cursors together: where a cursor knows of more than the log holds, the log goes on

@@ -1,6 +1,7 @@
 use super::core::SpoolCore;
 use super::endpoint::{Amount, Attachment, Entry};
 use super::ledger::Reason;
+use super::log::Log;
 use super::options::FsyncPolicy;
 use super::segment::{Body, Segment};
 use super::storage::Storage;
@@ -10,19 +11,23 @@ use crate::{Lane, LaneSet};
 const SEGMENTS_IN_QUOTA: u64 = 8;
 
 impl<S: Storage> SpoolCore<S> {
-    /// Bytes each log may take.
-    pub(super) fn quota(&self) -> u64 {
-        self.max_bytes / self.logs.len().max(1) as u64
+    /// Bytes this log may take: an even part of what is not parked, or a parked queue's own.
+    pub(super) fn quota(&self, log: usize) -> u64 {
+        self.parked_quota(log).unwrap_or_else(|| {
+            let parked: u64 = self.logs.iter().filter(|log| log.is_parked()).map(Log::bytes).sum();
+            let logs = self.logs.iter().filter(|log| !log.is_parked()).count();
+            self.max_bytes.saturating_sub(parked) / logs.max(1) as u64
+        })
     }
 
     /// Bytes after which a segment is closed.
-    pub(super) fn segment_bytes(&self) -> u64 {
-        self.options.segment_bytes.min(self.quota() / SEGMENTS_IN_QUOTA)
+    pub(super) fn segment_bytes(&self, log: usize) -> u64 {
+        self.options.segment_bytes.min(self.quota(log) / SEGMENTS_IN_QUOTA)
     }
 
     /// Drops the log's oldest segments while it takes more than its quota.
     pub(super) fn enforce_quota(&mut self, log: usize) {
-        let quota = self.quota();
+        let quota = self.quota(log);
         while self.logs[log].segments.len() > 1 && self.logs[log].allocated_bytes() > quota {
             let bytes = self.logs[log].segments.front().map_or(0, |oldest| oldest.bytes);
             self.warn_of_full_log(log, bytes);

@@ -221,11 +221,14 @@ pub(super) struct Scan {
     pub(super) damaged: u64,
     pub(super) min_timestamp: i64,
     pub(super) max_timestamp: i64,
+    /// Whether it holds more than it should.
+    pub(super) beyond_limit: bool,
 }
 
 /// Reads the headers of the records in `sequences`; damage costs the damaged records only.
 ///
-/// `tail` says that nothing comes after this segment: what lacks its commit flag there is given up.
+/// `tail` says that nothing comes after this segment: what lacks its commit flag there is given up. So is what
+/// would make the log have accepted more than `limit`, and everything after it.
 pub(super) fn scan<S: Storage>(
     storage: &mut S,
     file: &S::File,
@@ -233,6 +236,7 @@ pub(super) fn scan<S: Storage>(
     sequences: Range<u64>,
     accepted: Counts,
     tail: bool,
+    limit: Option<Counts>,
 ) -> io::Result<Scan> {
     let mut window = Window { length, ..Window::default() };
     let start = SEGMENT_HEADER_LEN as u64;
@@ -262,7 +266,12 @@ pub(super) fn scan<S: Storage>(
         }
         next = header.sequence + 1;
         let gap = gap(state.accepted, header.before);
-        state.accepted = state.accepted + gap + header.counts();
+        let after = state.accepted + gap + header.counts();
+        if limit.is_some_and(|limit| !(after - limit).is_zero()) {
+            state.beyond_limit = true;
+            break;
+        }
+        state.accepted = after;
         state.min_timestamp = state.min_timestamp.min(header.min_timestamp);
         state.max_timestamp = state.max_timestamp.max(header.max_timestamp);
         state.records.push(RecordMeta::new(&header, at as u32));
@@ -271,7 +280,7 @@ pub(super) fn scan<S: Storage>(
             committed = Some((state.records.len(), state.end, state.accepted, state.damaged));
         }
     }
-    if tail {
+    if tail || state.beyond_limit {
         let (records, end, accepted, damaged) = committed.unwrap_or((0, start, accepted, 0));
         state.records.truncate(records);
         state.end = end;

@@ -1,8 +1,9 @@
 use promferry_model::Timestamp;
 
 use super::core::SpoolCore;
-use super::endpoint::{Amount, Attachment, Endpoint};
+use super::endpoint::{Attachment, Endpoint};
 use super::ledger::LedgerSnapshot;
+use super::parked::readable_key;
 use super::storage::Storage;
 use crate::Counts;
 
@@ -52,6 +53,12 @@ pub struct EndpointStats {
     pub pending_bytes: u64,
     /// The timestamp of the oldest pending sample, or an earlier one in the same segment.
     pub oldest_pending: Option<Timestamp>,
+    /// Fragments in its parked queue, which the numbers above leave out.
+    pub parked_fragments: u64,
+    /// Bytes of their bodies.
+    pub parked_bytes: u64,
+    /// The timestamp of the oldest parked sample, or an earlier one in the same segment.
+    pub oldest_parked: Option<Timestamp>,
     /// What became of everything.
     pub ledger: LedgerSnapshot,
 }
@@ -94,27 +101,29 @@ pub struct RecoveryReport {
 impl<S: Storage> SpoolCore<S> {
     /// What there is, for metrics and pages.
     pub fn stats(&self) -> SpoolStats {
-        let quota = self.quota();
-        let logs = self.logs.iter().map(|log| LogStats {
-            key: log.key.clone(),
+        let logs = self.logs.iter().enumerate().map(|(at, log)| LogStats {
+            key: readable_key(&log.key),
             segments: log.segments.len(),
             bytes: log.bytes(),
             memory_bytes: log.memory_bytes(),
-            max_bytes: quota,
+            max_bytes: self.quota(at),
             accepted: log.accepted,
         });
-        let endpoints = self.endpoints.iter().filter(|endpoint| !endpoint.forgotten).map(|endpoint| {
-            let mut pending = Amount::default();
-            for attachment in &endpoint.attachments {
-                pending.add(attachment.pending());
-            }
+        let known = self.endpoints.iter().filter(|endpoint| !endpoint.forgotten && !endpoint.is_parked());
+        let endpoints = known.map(|endpoint| {
+            let pending = endpoint.pending();
+            let parked = endpoint.parked.map(|at| &self.endpoints[at]);
+            let parked_amount = parked.map(Endpoint::pending).unwrap_or_default();
             EndpointStats {
                 key: endpoint.key.clone(),
                 attached: endpoint.attached,
                 pending_fragments: pending.records,
                 pending_bytes: pending.bytes,
                 oldest_pending: self.oldest_pending(endpoint),
-                ledger: endpoint.ledger(|log| self.logs[log].accepted),
+                parked_fragments: parked_amount.records,
+                parked_bytes: parked_amount.bytes,
+                oldest_parked: parked.and_then(|parked| self.oldest_pending(parked)),
+                ledger: self.whole_ledger(endpoint),
             }
         });
         SpoolStats {

@@ -152,7 +152,7 @@ fn verify_segment<S: Storage>(
         HeaderFound::Valid(_) | HeaderFound::Unknown => return found.unknown.push(path.to_owned()),
     };
     let sequences = first_sequence..end.unwrap_or(u64::MAX);
-    let scanned = match scan(storage, &file, length, sequences, accepted, end.is_none()) {
+    let scanned = match scan(storage, &file, length, sequences, accepted, end.is_none(), None) {
         Ok(scanned) => scanned,
         Err(error) => return found.add(path, 0, &format!("it can't be read: {error}"), Counts::default()),
     };

@@ -1,0 +1,546 @@
+//! What one endpoint takes and what it does not: lasting limits, and series that are refused whatever they hold.
+//!
+//! A limit of active series concerns new series only, but the endpoint answers with it to whole requests. So
+//! from the second such answer on requests are sorted by series, by what [`Limits`] knows:
+//!
+//! - *accepted before*: they go on at full rate;
+//! - *unknown*: they are tested in requests of their own, as long as tests succeed now and then;
+//! - *parked*: their samples go to the endpoint's parked queue on disk, and later ones join them there, until a
+//!   probe shows that the endpoint takes them;
+//! - *held out*: refused for what they are, and dropped unsent for ten minutes.
+//!
+//! While nothing of that happens the cost is a set of fingerprints, to which a series is added when its first
+//! fragment is delivered: fragments without a first sample are not looked into.
+
+mod held;
+mod parked;
+mod series_set;
+mod stats;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use promferry_model::{Clock, MemoryBudget, Purpose, Reservation};
+
+use crate::encode::{EncodingContext, FragmentError, for_each_fingerprint, sort};
+use crate::refusal::{LimitScope, Meaning, Refusal};
+use crate::spool::Reason;
+use crate::{Counts, Fragment, Lane};
+pub(crate) use held::ProbeTurn;
+use held::{HeldOut, Hold};
+use parked::ParkedSeries;
+pub(crate) use parked::SLOTS;
+use series_set::SeriesSet;
+pub use stats::LimitsSnapshot;
+pub(crate) use stats::LimitsStats;
+
+/// How long things take; what tests make shorter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitsOptions {
+    /// From one probe of parked series to the next.
+    pub(crate) probe_interval: Duration,
+    /// What is parked for longer is dropped.
+    pub(crate) max_parked_age: Duration,
+    /// How long a refused series is held out.
+    pub(crate) hold_out: Duration,
+}
+
+/// Where samples come from that are sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the endpoint's own queue.
+    Queue,
+    /// From its parked queue.
+    Parked,
+}
+
+/// A fragment by what is to be done with its series.
+#[derive(Debug, Default)]
+pub(crate) struct Sorting {
+    /// To be sent.
+    pub(crate) go: Option<Fragment>,
+    /// To be sent in a request of its own: the endpoint may not take it.
+    pub(crate) test: Option<Fragment>,
+    /// To be sent once, in a request of its own: series whose time of being held out is over.
+    pub(crate) probe: Option<Fragment>,
+    /// For the parked queue; their lanes are that queue's.
+    pub(crate) parked: Vec<Fragment>,
+    /// Held out.
+    pub(crate) dropped: Vec<(Reason, Counts)>,
+}
+
+/// See the [module](self).
+pub(crate) struct Limits {
+    options: LimitsOptions,
+    clock: Arc<dyn Clock>,
+    context: Arc<EncodingContext>,
+    budget: MemoryBudget,
+    stats: Arc<LimitsStats>,
+    /// Whether requests have to be sorted.
+    sorting: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    accepted: SeriesSet,
+    /// What was accepted before the set was begun anew, and until when it counts.
+    accepted_earlier: Option<(SeriesSet, Duration)>,
+    memory: Option<Reservation>,
+    held: HeldOut,
+    parked: ParkedSeries,
+    limit: Option<Limit>,
+    /// Tests that may fail before unknown series are parked untested.
+    credit: u32,
+    /// Series in the next test.
+    test_size: usize,
+    /// Series that this pass over the parked queue found refused.
+    refused_in_pass: HashSet<u64>,
+}
+
+/// A lasting limit in force.
+struct Limit {
+    reason: Reason,
+    /// When it was last answered with.
+    seen: Duration,
+    /// The metrics that it is about; empty when it is about all.
+    metrics: HashSet<String>,
+    /// Whether there may be series that it is not about.
+    partial: bool,
+    credit_at: Duration,
+}
+
+/// Failing tests in a row after which unknown series are parked untested.
+const CREDIT: u32 = 64;
+/// A test that succeeds is worth this many that fail.
+const CREDIT_EARNED: u32 = 8;
+/// The most metrics that a limit is narrowed down to.
+const MAX_METRICS: usize = 256;
+/// Series that the set of accepted ones may hold beyond twice the active ones before it is begun anew.
+const FORGET_SLACK: usize = 20_000;
+/// How long a new set is filled beside the old one; longer than nearly every scrape interval.
+const RELEARN: Duration = Duration::from_secs(600);
+/// Memory is reserved in steps, so that not every series goes to the shared budget.
+const RESERVE_STEP: usize = 64 * 1024;
+
+/// Classes of [`sort`]; a held-out series has one for each reason, from [`DROPPED`] on.
+const GO: usize = 0;
+const TEST: usize = 1;
+const PROBE: usize = 2;
+const PARKED: usize = 3;
+const DROPPED: usize = PARKED + SLOTS;
+
+impl Limits {
+    pub(crate) fn new(
+        options: LimitsOptions,
+        clock: Arc<dyn Clock>,
+        context: Arc<EncodingContext>,
+        budget: MemoryBudget,
+        stats: Arc<LimitsStats>,
+    ) -> Self {
+        let state = State { test_size: usize::MAX, credit: CREDIT, ..State::default() };
+        Self { options, clock, context, budget, stats, sorting: false.into(), state: Mutex::new(state) }
+    }
+
+    pub(crate) const fn options(&self) -> &LimitsOptions {
+        &self.options
+    }
+
+    /// Whether requests have to be sorted before they are sent.
+    pub(crate) fn is_sorting(&self) -> bool {
+        self.sorting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a lasting limit is known to be in force.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.is_sorting() && self.lock().limit.is_some()
+    }
+
+    /// Under what parked samples are dropped.
+    pub(crate) fn reason(&self) -> Reason {
+        let state = self.lock();
+        state
+            .limit
+            .as_ref()
+            .map_or_else(|| Reason::new("per_user_series_limit"), |limit| limit.reason.clone())
+    }
+
+    /// A request was answered with a lasting limit.
+    pub(crate) fn limited(&self, refusal: &Refusal) {
+        let now = self.clock.monotonic();
+        let mut state = self.lock();
+        let scope = match refusal.meaning() {
+            Some(Meaning::LastingLimit(scope)) => Some(scope),
+            _ => None,
+        };
+        let new = state.limit.is_none();
+        if new {
+            (state.credit, state.test_size) = (CREDIT, usize::MAX);
+        }
+        let limit = state.limit.get_or_insert_with(|| Limit {
+            reason: refusal.reason.clone(),
+            seen: now,
+            metrics: HashSet::new(),
+            partial: false,
+            credit_at: now,
+        });
+        limit.reason = refusal.reason.clone();
+        limit.seen = now;
+        limit.partial |= scope != Some(LimitScope::Workspace);
+        let metrics: Vec<String> = match scope {
+            Some(LimitScope::Metric) => refusal
+                .offenders
+                .iter()
+                .filter_map(|named| named.series.metric().map(str::to_owned))
+                .collect(),
+            _ => Vec::new(),
+        };
+        // One answer that names no metric: it may be about any.
+        if metrics.is_empty() || limit.metrics.len() + metrics.len() > MAX_METRICS {
+            limit.metrics.clear();
+        } else if new || !limit.metrics.is_empty() {
+            limit.metrics.extend(metrics);
+        }
+        self.show(&state);
+        self.sorting.store(true, Ordering::Relaxed);
+    }
+
+    /// A request is about to be sorted.
+    pub(crate) fn begin_request(&self) -> ProbeTurn {
+        self.lock().held.begin_request()
+    }
+
+    /// What is to be done with each series of a fragment of a request.
+    pub(crate) fn sort(
+        &self,
+        way: Way,
+        fragment: &Fragment,
+        turn: &mut ProbeTurn,
+    ) -> Result<Sorting, FragmentError> {
+        let now = self.clock.monotonic();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.refill(now, self.options.probe_interval);
+        let slot = fragment.lane.index() % SLOTS;
+        let mut reasons: Vec<Reason> = Vec::new();
+        let mut dropped: Vec<(Reason, Counts)> = Vec::new();
+        let sorted = sort(fragment, |series| {
+            let fingerprint = series.fingerprint;
+            if way == Way::Parked {
+                return if state.parked.is_promoted(fingerprint) {
+                    GO
+                } else if state.credit == 0 || state.refused_in_pass.contains(&fingerprint) {
+                    PARKED + slot
+                } else {
+                    TEST
+                };
+            }
+            if let Some(slot) = state.parked.add(fingerprint) {
+                return PARKED + slot;
+            }
+            match state.held.judge(now, fingerprint, turn) {
+                Hold::Not => {}
+                Hold::Probe => return PROBE,
+                Hold::Drop(reason) => {
+                    let at = reasons.iter().position(|known| *known == reason).unwrap_or_else(|| {
+                        reasons.push(reason);
+                        reasons.len() - 1
+                    });
+                    return DROPPED + at;
+                }
+            }
+            let Some(limit) = &state.limit else { return GO };
+            if state.accepted(fingerprint) || !limit.is_about(series.labels) {
+                GO
+            } else if state.credit > 0 {
+                TEST
+            } else {
+                PARKED + state.parked.begin(fingerprint, slot, series.labels)
+            }
+        })?;
+        let mut sorting = Sorting::default();
+        for (class, part) in sorted.into_parts() {
+            match class {
+                GO => sorting.go = Some(part),
+                TEST => sorting.test = Some(part),
+                PROBE => sorting.probe = Some(part),
+                parked if parked < DROPPED => sorting.parked.push(in_slot(part, parked - PARKED)),
+                held => {
+                    dropped.extend(reasons.get(held - DROPPED).map(|reason| (reason.clone(), part.counts)))
+                }
+            }
+        }
+        sorting.dropped = dropped;
+        self.stats.count_held_out(&sorting.dropped);
+        self.show(&guard);
+        Ok(sorting)
+    }
+
+    /// How many series the next test should have.
+    pub(crate) fn test_size(&self) -> usize {
+        self.lock().test_size
+    }
+
+    /// A test of `series` series was taken, or not.
+    pub(crate) fn tested(&self, series: usize, taken: bool) {
+        self.stats.count_test(taken);
+        let mut state = self.lock();
+        if taken {
+            state.credit = (state.credit + CREDIT_EARNED).min(CREDIT);
+            state.test_size = state.test_size.max(series).saturating_mul(2);
+        } else {
+            state.credit = state.credit.saturating_sub(1);
+            state.test_size = (series / 2).max(1);
+        }
+    }
+
+    /// Whether another test is worth a request.
+    pub(crate) fn may_test(&self) -> bool {
+        self.lock().credit > 0
+    }
+
+    /// What is believed of one of these series at least does not hold: the endpoint does not take it.
+    pub(crate) fn doubt(&self, way: Way, fragment: &Fragment) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let mut series = 0;
+        let _ = for_each_fingerprint(fragment, |one| {
+            series += 1;
+            match way {
+                Way::Queue => state.forget(one.fingerprint),
+                Way::Parked => state.parked.demote(one.fingerprint),
+            }
+        });
+        // Most of them are taken: it is worth finding out which are not.
+        state.credit = CREDIT;
+        state.test_size = state.test_size.max(series / 2).max(1);
+    }
+
+    /// The endpoint does not take these series now: what is left of them for the parked queue.
+    pub(crate) fn park(&self, way: Way, fragment: &Fragment) -> Result<Vec<Fragment>, FragmentError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let slot = fragment.lane.index() % SLOTS;
+        let sorted = sort(fragment, |series| {
+            let fingerprint = series.fingerprint;
+            if way == Way::Parked {
+                state.refused_in_pass.insert(fingerprint);
+                return slot;
+            }
+            state.forget(fingerprint);
+            match state.parked.add(fingerprint) {
+                Some(slot) => slot,
+                None => state.parked.begin(fingerprint, slot, series.labels),
+            }
+        })?;
+        self.sorting.store(true, Ordering::Relaxed);
+        self.show(&guard);
+        Ok(sorted.into_parts().into_iter().map(|(slot, part)| in_slot(part, slot)).collect())
+    }
+
+    /// The endpoint took this fragment: its series are known to it.
+    pub(crate) fn delivered(&self, way: Way, fragment: &Fragment) {
+        let sorting = self.is_sorting();
+        let first = fragment.max_timestamp <= self.context.newest_first_sample(fragment.lane);
+        if way == Way::Queue && !sorting && !first {
+            return;
+        }
+        let now = self.clock.monotonic();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // It was sent, so it can be read.
+        let _ = for_each_fingerprint(fragment, |series| {
+            if way == Way::Parked {
+                state.parked.promote(series.fingerprint);
+            } else if state.accepted_earlier.is_some() || !state.accepted(series.fingerprint) {
+                state.accepted.insert(series.fingerprint);
+            }
+        });
+        self.forget_departed(state, now);
+        self.reserve(state);
+        self.show(&guard);
+    }
+
+    /// A series was refused for what it is.
+    pub(crate) fn hold_out(&self, fingerprint: u64, reason: &Reason) {
+        let now = self.clock.monotonic();
+        let mut state = self.lock();
+        state.held.hold(now, self.options.hold_out, fingerprint, reason);
+        self.show(&state);
+        self.sorting.store(true, Ordering::Relaxed);
+    }
+
+    /// A probe of held-out series was taken, or refused without a name.
+    pub(crate) fn probed_held(&self, fragments: &[Fragment], taken: bool) {
+        let mut state = self.lock();
+        let mut series = 0;
+        for fragment in fragments {
+            let _ = for_each_fingerprint(fragment, |probed| {
+                series += 1;
+                if taken {
+                    state.held.release(probed.fingerprint);
+                }
+            });
+        }
+        if taken {
+            state.held.probe_accepted();
+        } else {
+            state.held.probe_refused(series);
+        }
+        self.settle_down(&mut state);
+    }
+
+    /// What an earlier run parked.
+    pub(crate) fn found_parked(&self, fragment: &Fragment) -> Result<(), FragmentError> {
+        let mut state = self.lock();
+        let slot = fragment.lane.index() % SLOTS;
+        for_each_fingerprint(fragment, |series| {
+            if state.parked.add(series.fingerprint).is_none() {
+                state.parked.begin(series.fingerprint, slot, series.labels);
+            }
+        })?;
+        self.sorting.store(true, Ordering::Relaxed);
+        self.show(&state);
+        Ok(())
+    }
+
+    /// Begins a pass over the parked queue: each series is tested anew.
+    pub(crate) fn begin_pass(&self) {
+        let mut state = self.lock();
+        state.refused_in_pass.clear();
+        (state.credit, state.test_size) = (CREDIT, 2);
+    }
+
+    /// What was fetched from the parked queue is decided, and `rest` of it is parked again. Series of which
+    /// nothing is parked any more go their ordinary way.
+    pub(crate) fn unparked(&self, fetched: &[Fragment], rest: &[Fragment]) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for fragment in rest {
+            let _ = for_each_fingerprint(fragment, |series| {
+                let _ = state.parked.add(series.fingerprint);
+            });
+        }
+        for fragment in fetched {
+            let _ = for_each_fingerprint(fragment, |series| {
+                if state.parked.remove(series.fingerprint) {
+                    state.accepted.insert(series.fingerprint);
+                }
+            });
+        }
+        self.settle_down(state);
+    }
+
+    /// Nothing is parked any more, whatever the account says.
+    pub(crate) fn nothing_parked(&self) {
+        let mut state = self.lock();
+        state.parked.clear();
+        self.settle_down(&mut state);
+    }
+
+    /// How many series are parked.
+    pub(crate) fn parked_series(&self) -> usize {
+        self.lock().parked.len()
+    }
+
+    /// Counts a probe of the parked queue.
+    pub(crate) fn count_probe(&self, taken: bool) {
+        self.stats.count_probe(taken);
+    }
+
+    /// The jobs and metrics with the most parked series.
+    pub(crate) fn most_parked(&self) -> Vec<(String, u64)> {
+        self.lock().parked.most(3)
+    }
+
+    /// Ends what is over.
+    pub(crate) fn tick(&self) {
+        let mut state = self.lock();
+        self.settle_down(&mut state);
+    }
+
+    fn settle_down(&self, state: &mut State) {
+        let now = self.clock.monotonic();
+        let quiet = 2 * self.options.probe_interval;
+        if state.parked.is_empty() && state.limit.as_ref().is_some_and(|limit| now >= limit.seen + quiet) {
+            state.limit = None;
+            state.refused_in_pass = HashSet::new();
+        }
+        let sorting = state.limit.is_some() || !state.held.is_empty() || !state.parked.is_empty();
+        self.sorting.store(sorting, Ordering::Relaxed);
+        self.show(state);
+    }
+
+    /// Series come and go; once most of those in the set have gone it is begun anew, and for a while both
+    /// count.
+    fn forget_departed(&self, state: &mut State, now: Duration) {
+        state.accepted_earlier.take_if(|(_, until)| now >= *until);
+        let active = self.context.active_series();
+        if state.accepted_earlier.is_none() && state.accepted.len() > 2 * active + FORGET_SLACK {
+            state.accepted_earlier = Some((std::mem::take(&mut state.accepted), now + RELEARN));
+        }
+    }
+
+    fn reserve(&self, state: &mut State) {
+        let earlier = state.accepted_earlier.as_ref().map_or(0, |(set, _)| set.memory_bytes());
+        let bytes = state.accepted.memory_bytes() + earlier + state.parked.memory_bytes();
+        let bytes = bytes.next_multiple_of(RESERVE_STEP);
+        // What can't be reserved is had all the same: it is small beside the series themselves.
+        match &mut state.memory {
+            Some(memory) if memory.bytes() == bytes => {}
+            Some(memory) => drop(memory.resize(bytes)),
+            None => state.memory = self.budget.try_reserve(Purpose::Series, bytes).ok(),
+        }
+    }
+
+    fn show(&self, state: &State) {
+        self.stats.show(
+            state.limit.as_ref().map(|limit| limit.reason.clone()),
+            [state.accepted.len(), state.parked.len(), state.held.len()],
+        );
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn accepted(&self, fingerprint: u64) -> bool {
+        self.accepted.contains(fingerprint)
+            || self.accepted_earlier.as_ref().is_some_and(|(set, _)| set.contains(fingerprint))
+    }
+
+    fn forget(&mut self, fingerprint: u64) {
+        self.accepted.remove(fingerprint);
+        if let Some((earlier, _)) = &mut self.accepted_earlier {
+            earlier.remove(fingerprint);
+        }
+    }
+
+    /// A limit of some series leaves others free, which only tests can find out: one now and then stays
+    /// possible.
+    fn refill(&mut self, now: Duration, probe_interval: Duration) {
+        if let Some(limit) = self.limit.as_mut().filter(|limit| limit.partial)
+            && now >= limit.credit_at + probe_interval / 6
+        {
+            limit.credit_at = now;
+            self.credit = self.credit.max(1);
+        }
+    }
+}
+
+impl Limit {
+    fn is_about(&self, labels: &[(&str, &str)]) -> bool {
+        self.metrics.is_empty()
+            || labels.iter().any(|(name, value)| *name == "__name__" && self.metrics.contains(*value))
+    }
+}
+
+/// The fragment as it stands in the parked queue.
+fn in_slot(fragment: Fragment, slot: usize) -> Fragment {
+    let lane = Lane::new(slot as u8).unwrap_or(fragment.lane);
+    Fragment { lane, ..fragment }
+}

@@ -1,0 +1,85 @@
+//! One series in a hundred is refused for ever: what that costs in requests.
+
+use std::time::Duration;
+
+use crate::backend::{Backend, Bad};
+use crate::receiver::Receiver;
+use crate::world::{MINUTE, Target, config, scrape_all, start, until};
+
+const SERIES: usize = 2000;
+const BAD: usize = SERIES / 100;
+const INTERVAL: Duration = Duration::from_millis(MINUTE.as_millis() as u64 / 4);
+/// Ten minutes and more: one probe of each held-out series is part of it.
+const STEADY: usize = 48;
+
+struct Run {
+    requests: usize,
+    good: usize,
+}
+
+/// Scrapes until the bad series are known, and then counts.
+async fn run(bad: Option<Bad>) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut backend = Backend::new(usize::MAX, 429, "");
+    backend.bad = bad;
+    let is_bad = backend.bad.is_some();
+    let backend = backend.serve(&receiver);
+    let remote = start(dir.path(), vec![config(receiver.url())]).await;
+    let mut targets: Vec<_> = (0..10).map(|n| Target::open(&remote, &format!("host-{n}:80"))).collect();
+    for target in &mut targets {
+        target.add("good", (SERIES - BAD) / 10);
+        target.add("bad", BAD / 10);
+    }
+    let mut scrapes = 0;
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        scrape_all(&mut targets).await;
+        scrapes += 1;
+        let status = until(&remote, "a scrape is decided", |s| s.ledger.pending.is_zero()).await;
+        if !is_bad || status.delivery.limits.held_series == BAD {
+            break;
+        }
+        assert!(scrapes < 40, "{:?}", status.delivery.limits);
+    }
+    let before = backend.lock().unwrap().requests;
+    for _ in 0..STEADY {
+        ticks.tick().await;
+        scrape_all(&mut targets).await;
+        // Each scrape is sent by itself, so that requests can be compared.
+        until(&remote, "a scrape is decided", |s| s.ledger.pending.is_zero()).await;
+    }
+    let status = until(&remote, "all is decided", |s| s.ledger.pending.is_zero()).await;
+    remote.shutdown(Duration::from_secs(20)).await;
+    let backend = backend.lock().unwrap();
+    let requests = backend.requests - before;
+    assert_eq!(backend.out_of_order, Vec::<String>::new());
+    let good: Vec<_> = backend.written.iter().filter(|(series, _)| series.contains("kind=good")).collect();
+    assert_eq!(good.len(), SERIES - BAD);
+    assert!(
+        good.iter().all(|(_, samples)| samples.len() == scrapes + STEADY),
+        "a good series lost something"
+    );
+    println!("{requests} requests in {STEADY} scrapes, {scrapes} before; {:?}", status.delivery.limits);
+    if is_bad {
+        assert_eq!(backend.written.len(), SERIES - BAD);
+        assert!(status.delivery.limits.held_out > 0);
+    }
+    Run { requests, good: good.len() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn series_that_are_never_taken_cost_hardly_a_request_more() {
+    let (clean, named, unnamed) = tokio::join!(
+        run(None),
+        run(Some(Bad { text: "kind=bad".to_owned(), named: true })),
+        run(Some(Bad { text: "kind=bad".to_owned(), named: false })),
+    );
+    assert_eq!((clean.good, named.good, unnamed.good), (SERIES - BAD, SERIES - BAD, SERIES - BAD));
+    for (what, run) in [("named", &named), ("unnamed", &unnamed)] {
+        let ratio = run.requests as f64 / clean.requests as f64;
+        println!("{what}: {ratio:.3}");
+        assert!(ratio <= 1.05, "{what}: {} requests for {}", run.requests, clean.requests);
+    }
+}

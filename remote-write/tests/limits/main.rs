@@ -1,0 +1,11 @@
+//! Limits that last and series that are refused for ever: what the endpoint takes goes on, the rest waits or is
+//! counted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::print_stdout, reason = "what is measured is shown with --nocapture")]
+
+mod backend;
+mod capped;
+mod held;
+#[path = "../receiver/mod.rs"]
+mod receiver;
+mod world;

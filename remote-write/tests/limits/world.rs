@@ -1,0 +1,130 @@
+//! A sender whose minutes are seconds, and targets that feed it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+use promferry_model::{
+    Labels, LabelsBuilder, MemoryBudget, MetadataView, PromDuration, Sample, SeriesId, SeriesView, Sink,
+    SystemClock, TargetInfo, TargetSink, Timestamp,
+};
+use promferry_remote_write::delivery::transport;
+use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions};
+use promferry_remote_write::{
+    Endpoint, EndpointStatus, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
+};
+
+/// A minute of the time.
+pub(crate) const MINUTE: Duration = Duration::from_millis(1500);
+
+pub(crate) fn config(url: String) -> RemoteWriteConfig {
+    let mut config = RemoteWriteConfig { url, ..RemoteWriteConfig::default() };
+    config.queue_config.batch_send_deadline = PromDuration::from_millis(20);
+    config.queue_config.max_backoff = PromDuration::from_millis(100);
+    config.queue_config.max_samples_per_send = 500;
+    config.metadata_config.send = false;
+    config.lasting_limits.probe_interval = PromDuration::from_millis(MINUTE.as_millis() as u64);
+    config.lasting_limits.hold_out = PromDuration::from_millis(10 * MINUTE.as_millis() as u64);
+    config
+}
+
+pub(crate) async fn start(dir: &Path, configs: Vec<RemoteWriteConfig>) -> RemoteWrite {
+    let (clock, budget) = (Arc::new(SystemClock::new()), MemoryBudget::new(256 << 20));
+    let storage = DiskStorage::new(dir.join("spool")).unwrap();
+    let (spool, _) = Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+    let external_labels = Labels::default();
+    let shared =
+        Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".into() };
+    let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
+    let endpoints = configs.into_iter().map(|config| Endpoint {
+        config,
+        transport: transport(Client::new(http.clone())),
+        explain_denial: None,
+    });
+    RemoteWrite::start(shared, endpoints.collect()).await.unwrap()
+}
+
+pub(crate) struct Target {
+    sink: RemoteWriteTarget,
+    labels: Labels,
+    series: Vec<SeriesId>,
+}
+
+impl Target {
+    pub(crate) fn open(remote: &RemoteWrite, instance: &str) -> Self {
+        let labels = Labels::from_pairs([("instance", instance), ("job", "shop")]);
+        let sink = remote.open(&TargetInfo {
+            job: "shop".into(),
+            labels: labels.clone(),
+            url: format!("http://{instance}/metrics"),
+            scrape_interval: Duration::from_secs(1),
+        });
+        Self { sink, labels, series: Vec::new() }
+    }
+
+    /// More series from the next scrape on, of this kind.
+    pub(crate) fn add(&mut self, kind: &str, count: usize) {
+        for number in 0..count {
+            let mut builder = LabelsBuilder::from(&self.labels);
+            builder.set("__name__", format!("requests_{}", number % 7));
+            builder.set("kind", kind);
+            builder.set("number", number.to_string());
+            let view = SeriesView { labels: builder.as_slice(), metadata: MetadataView::default() };
+            // Not one after the other: what is new stands between what is known.
+            let at = (number * 7919) % (self.series.len() + 1);
+            self.series.insert(at, self.sink.admit(&view).unwrap());
+        }
+    }
+
+    /// A scrape now.
+    pub(crate) async fn scrape(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        let at = Timestamp::from_millis(now);
+        self.sink.begin(at);
+        for &id in &self.series {
+            self.sink.sample(id, Sample::new(at, 1.0));
+        }
+        self.sink.commit().await.unwrap();
+    }
+}
+
+pub(crate) async fn scrape_all(targets: &mut [Target]) {
+    for target in targets {
+        target.scrape().await;
+    }
+}
+
+/// The first endpoint's status; every ledger balances.
+pub(crate) async fn status(remote: &RemoteWrite) -> EndpointStatus {
+    let mut status = remote.status().await.unwrap();
+    for endpoint in &status {
+        assert!(endpoint.ledger.balances(), "{endpoint:?}");
+    }
+    status.remove(0)
+}
+
+/// Waits until `met` says yes of the first endpoint; 60 s at most.
+pub(crate) async fn until(
+    remote: &RemoteWrite,
+    what: &str,
+    met: impl Fn(&EndpointStatus) -> bool,
+) -> EndpointStatus {
+    for _ in 0..3000 {
+        let status = status(remote).await;
+        if met(&status) {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never happened: {what}; {:?}", status(remote).await);
+}
+
+/// The receiver's text of a series as Go prints it.
+pub(crate) fn as_go_prints(series: &str) -> String {
+    let pairs = series.split(',').filter_map(|pair| pair.split_once('='));
+    let name = pairs.clone().find(|(name, _)| *name == "__name__").map_or("", |(_, value)| value);
+    let others =
+        pairs.filter(|(name, _)| *name != "__name__").map(|(name, value)| format!("{name}={value:?}"));
+    format!("{name}{{{}}}", others.collect::<Vec<_>>().join(", "))
+}
