@@ -24,6 +24,7 @@ pub mod promise;
 pub mod run;
 pub mod self_metrics;
 pub mod spool;
+mod status_page;
 pub mod storage_location;
 pub mod targets;
 pub mod web;

@@ -25,7 +25,7 @@ pub trait Pages: Send + Sync + 'static {
     /// `/api/v1/targets` as Prometheus answers it; `query` is the URL's query string.
     fn targets(&self, query: &str) -> impl Future<Output = Vec<u8>> + Send;
 
-    /// A short page for people.
+    /// A page for people.
     fn status(&self) -> impl Future<Output = String> + Send;
 }
 
@@ -106,7 +106,7 @@ async fn answer<P: Pages>(
     }
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     Ok(match request.uri().path() {
-        "/" => page(StatusCode::OK, "text/html; charset=utf-8", pages.status().await),
+        "/" | "/status" => page(StatusCode::OK, "text/html; charset=utf-8", pages.status().await),
         "/metrics" => {
             let (content_type, metrics) = pages.metrics(accept).await;
             page(StatusCode::OK, &content_type, metrics)

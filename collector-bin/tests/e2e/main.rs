@@ -9,3 +9,5 @@ mod collector;
 mod comparison;
 mod delivery;
 mod demo;
+mod duplicates;
+mod visible;

@@ -44,6 +44,23 @@ impl Reason {
         Self(SmolStr::new(&name[..end]))
     }
 
+    /// Whether the endpoint refused them; otherwise they were given up before they were sent, or instead.
+    pub fn is_refusal(&self) -> bool {
+        const OURS: [Reason; 10] = [
+            Reason::TOO_OLD,
+            Reason::SPOOL_FULL,
+            Reason::CORRUPT,
+            Reason::DUPLICATE_SERIES,
+            Reason::OVER_BUDGET,
+            Reason::STORAGE,
+            Reason::NHCB_IN_RW1,
+            Reason::NATIVE_HISTOGRAMS_OFF,
+            Reason::ABANDONED,
+            Reason::UNACCOUNTED,
+        ];
+        !OURS.contains(self)
+    }
+
     /// The reason's name.
     pub fn as_str(&self) -> &str {
         &self.0
