@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use promferry_exposition::{
-    Encoder, Event, Exemplars, Format, LabelBuffer, ParseError, ParseOptions, Parser, SeriesKey, go_float,
+    Encoder, Event, Exemplars, Format, LabelBuffer, LeFormat, ParseError, ParseOptions, Parser, SeriesKey,
+    go_float,
 };
 use promferry_model::{HistogramError, MetadataView, MetricType};
 
@@ -74,8 +75,10 @@ fn page(format: Format, page: &[u8]) {
     everything.native_histograms = true;
     everything.always_classic_histograms = true;
     everything.parse_start_timestamps = true;
+    everything.le_format = LeFormat::Verbatim;
     let mut native = ParseOptions::default();
     native.native_histograms = true;
+    native.le_format = LeFormat::Otel;
     for options in [ParseOptions::default(), native, everything] {
         if let Err(error) = walk(format, page, options) {
             assert!(error.offset() <= page.len(), "{error:?} is outside of the page");
