@@ -91,7 +91,7 @@ pub enum ProtobufMessage {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// Samples read ahead from the spool for each shard (10,000).
+    /// Samples that are read ahead from the spool for each shard, about (10,000).
     #[serde(deserialize_with = "null_default")]
     pub capacity: usize,
     /// The most requests in flight at once (50; more than the 64 lanes are of no use).

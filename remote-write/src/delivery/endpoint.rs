@@ -25,6 +25,8 @@ pub(super) struct EndpointLoop {
     pub(super) sender: Arc<Sender>,
     pub(super) budget: MemoryBudget,
     pub(super) batch_send_deadline: Duration,
+    /// Samples and histograms that may wait in memory for each shard.
+    pub(super) capacity: u64,
     pub(super) shards: Shards,
     pub(super) started: Instant,
     pub(super) phase: watch::Receiver<Phase>,
@@ -204,6 +206,12 @@ impl EndpointLoop {
         let room = allowed.saturating_sub(state.queue.bytes());
         let lanes = state.queue.lanes_with_room(MAX_LANE_BYTES);
         if room < MIN_READ_BYTES || lanes.is_empty() {
+            return;
+        }
+        // Enough waits, and among it a full request: what only waits for its lanes would keep other lanes idle.
+        if state.queue.waiting_values() >= self.capacity.saturating_mul(self.shards.current() as u64)
+            && state.queue.due(self.limits(), self.batch_send_deadline) == Some(Due::Now)
+        {
             return;
         }
         let (spool, id) = (self.spool.clone(), self.id);

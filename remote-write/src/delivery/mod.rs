@@ -142,6 +142,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         sender,
         budget: delivery.budget,
         batch_send_deadline: queue.batch_send_deadline.as_std(),
+        capacity: queue.capacity.max(queue.max_samples_per_send) as u64,
         shards: Shards::new(queue.min_shards, queue.max_shards),
         started: tokio::time::Instant::now(),
         phase,

@@ -14,6 +14,7 @@ pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     busy: LaneSet,
     waiting_bytes: usize,
+    waiting_values: u64,
     busy_bytes: usize,
     lane_bytes: LaneBytes,
 }
@@ -47,6 +48,7 @@ impl Queue {
     pub(super) fn push(&mut self, stored: StoredFragment, since: Instant) {
         let bytes = stored.fragment.body.len();
         self.waiting_bytes += bytes;
+        self.waiting_values += stored.fragment.counts.values();
         self.lane_bytes.0[stored.fragment.lane.index()] += bytes;
         self.waiting.push_back(Waiting { stored, since });
     }
@@ -54,6 +56,11 @@ impl Queue {
     /// Bytes held: waiting and in flight.
     pub(super) fn bytes(&self) -> usize {
         self.waiting_bytes + self.busy_bytes
+    }
+
+    /// Samples and histograms that are read and not in flight.
+    pub(super) const fn waiting_values(&self) -> u64 {
+        self.waiting_values
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -113,6 +120,7 @@ impl Queue {
             if let Some(waiting) = self.waiting.remove(at) {
                 let bytes = waiting.stored.fragment.body.len();
                 self.waiting_bytes -= bytes;
+                self.waiting_values -= waiting.stored.fragment.counts.values();
                 self.busy_bytes += bytes;
                 taken.push(waiting.stored);
             }
@@ -184,6 +192,7 @@ mod tests {
         let mut queue = queue(&[(1, 600), (2, 300), (1, 500), (3, 100), (1, 10)], Instant::now());
         assert_eq!(take(&mut queue), [(1, 0), (2, 1), (3, 3)]);
         assert_eq!(take(&mut queue), [], "lane 1 is in flight");
+        assert_eq!(queue.waiting_values(), 510);
         queue.settled([(Lane::new(1).unwrap(), 600)]);
         assert_eq!(take(&mut queue), [(1, 2), (1, 4)]);
         assert_eq!(queue.bytes(), 300 + 100 + 510);

@@ -115,8 +115,8 @@ impl Assembler {
         Ok(())
     }
 
-    /// Adds all of a message of the same protocol, 2.0, whose counts are known. After an error no time series
-    /// of it is there.
+    /// Adds all of a message of the same protocol, 2.0, whose counts are known. After an error nothing of it
+    /// is there.
     pub(super) fn add_message(
         &mut self,
         message: &[u8],
@@ -125,8 +125,10 @@ impl Assembler {
         (min, max): (Timestamp, Timestamp),
     ) -> Result<(), FragmentError> {
         let before = self.series.len();
+        let symbols_before = (self.symbols.encoded.len(), self.symbols.count);
         if self.write_message(message, map).is_err() {
             self.series.truncate(before);
+            self.symbols.truncate(symbols_before);
             return Err(FragmentError::Malformed { protocol: self.protocol });
         }
         self.counts += counts;
@@ -407,6 +409,13 @@ fn take_reference(refs: &mut &[u8]) -> Result<usize, Malformed> {
 }
 
 impl Symbols {
+    /// Forgets what came after there were so many bytes and symbols.
+    fn truncate(&mut self, (length, count): (usize, u32)) {
+        self.encoded.truncate(length);
+        self.count = count;
+        self.index.retain(|(reference, ..)| *reference < count);
+    }
+
     fn clear(&mut self) {
         self.encoded.clear();
         self.index.clear();

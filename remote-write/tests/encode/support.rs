@@ -106,6 +106,15 @@ fn receive_v2(request: &Request) -> Vec<Received> {
     assert_eq!(message.symbols[0], "");
     let distinct: HashSet<_> = message.symbols.iter().collect();
     assert_eq!(distinct.len(), message.symbols.len(), "symbols are deduplicated: {:?}", message.symbols);
+    let mut used: Vec<bool> = message.symbols.iter().map(String::is_empty).collect();
+    for series in &message.timeseries {
+        let exemplars = series.exemplars.iter().flat_map(|exemplar| &exemplar.labels_refs);
+        let metadata = series.metadata.iter().flat_map(|known| [&known.help_ref, &known.unit_ref]);
+        for reference in series.labels_refs.iter().chain(exemplars).chain(metadata) {
+            used[*reference as usize] = true;
+        }
+    }
+    assert!(used.iter().all(|used| *used), "no symbol without a use: {:?} {used:?}", message.symbols);
     let labels = |refs: &[u32]| -> Vec<(String, String)> {
         let pairs = message.labels(refs).expect("references in range and even");
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
