@@ -20,7 +20,7 @@ use crate::{Counts, Fragment, Lane, LaneSet, Protocol};
 pub struct LogId(pub(super) usize);
 
 /// An endpoint of a [`SpoolCore`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub(super) usize);
 
 /// Where a fragment stands among those of its endpoint: ordered as they are to be sent, the same after a

@@ -112,6 +112,9 @@ impl Storage for DiskStorage {
     type File = File;
 
     fn lock(&mut self, path: &str) -> io::Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
         let path = self.path(path);
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = match opened {

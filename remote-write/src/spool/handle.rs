@@ -15,12 +15,8 @@ use super::ledger::{LedgerSnapshot, Reason};
 use super::options::{EndpointOptions, SpoolOptions};
 use super::stats::{RecoveryReport, SpoolStats};
 use super::storage::Storage;
+use super::worker::{self, Desk};
 use crate::{Counts, Fragment, Lane, LaneSet};
-
-/// How often what is due by time is looked at.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Scrapes that are taken together into one write at most.
-const MAX_BATCH: usize = 256;
 
 /// A [`SpoolCore`] on a thread of its own, which does all reading and writing.
 ///
@@ -32,11 +28,11 @@ pub struct Spool {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     budget: MemoryBudget,
     clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    arrivals: Mutex<Vec<(EndpointId, watch::Sender<u64>)>>,
+    pub(super) arrivals: Mutex<Vec<(EndpointId, watch::Sender<u64>)>>,
     /// What there was when it was closed.
     closed: Mutex<Option<SpoolStats>>,
 }
@@ -61,10 +57,10 @@ impl Spool {
             arrivals: Mutex::default(),
             closed: Mutex::default(),
         });
-        let worker = Worker { core, clock, queue, arrivals: Arc::downgrade(&shared), logs: Vec::new() };
+        let desk = Desk::new(clock, queue, Arc::downgrade(&shared));
         let thread = thread::Builder::new()
             .name("spool".to_owned())
-            .spawn(move || worker.run())
+            .spawn(move || worker::run(core, desk))
             .map_err(super::error::storage_error("start a thread for", "."))?;
         *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok((Self { commands, shared }, report))
@@ -337,17 +333,17 @@ impl Future for Ticket {
     }
 }
 
-struct Append {
-    scrape: Vec<(LogId, Vec<Fragment>)>,
+pub(super) struct Append {
+    pub(super) scrape: Vec<(LogId, Vec<Fragment>)>,
     /// When it was handed over.
-    at: Duration,
-    answer: oneshot::Sender<Result<Receipt, SinkError>>,
-    reservation: Reservation,
+    pub(super) at: Duration,
+    pub(super) answer: oneshot::Sender<Result<Receipt, SinkError>>,
+    pub(super) reservation: Reservation,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
-enum Command {
+pub(super) enum Command {
     OpenLog { key: String, answer: Answer<LogId> },
     Attach { key: String, log: LogId, options: EndpointOptions, answer: Answer<EndpointId> },
     Adopt { key: String, options: EndpointOptions, answer: Answer<EndpointId> },
@@ -367,148 +363,9 @@ enum Command {
     Close { answer: oneshot::Sender<SpoolStats> },
 }
 
-struct Park {
-    from: EndpointId,
-    parked: Vec<(Lane, Vec<Fragment>)>,
-    settled: Vec<Settled>,
-    answer: Answer<EndpointId>,
-}
-
-struct Worker<S: Storage> {
-    core: SpoolCore<S>,
-    clock: Arc<dyn Clock>,
-    queue: mpsc::Receiver<Command>,
-    arrivals: std::sync::Weak<Shared>,
-    /// Which log each endpoint gets.
-    logs: Vec<(EndpointId, LogId)>,
-}
-
-impl<S: Storage> Worker<S> {
-    fn run(mut self) {
-        let mut maintained = self.clock.monotonic();
-        // What came after the last append of a batch.
-        let mut next = None;
-        loop {
-            let command = match next.take() {
-                Some(command) => Some(command),
-                None => match self.queue.recv_timeout(MAINTENANCE_INTERVAL) {
-                    Ok(command) => Some(command),
-                    Err(mpsc::RecvTimeoutError::Timeout) => None,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return self.core.close(self.clock.now()),
-                },
-            };
-            let monotonic = self.clock.monotonic();
-            if command.is_none() || monotonic.saturating_sub(maintained) >= MAINTENANCE_INTERVAL {
-                maintained = monotonic;
-                self.core.maintain(self.clock.now());
-                if self.core.reads_are_retried() {
-                    self.announce(|_| true);
-                }
-            }
-            match command {
-                None => {}
-                Some(Command::Append(first)) => next = self.append(first),
-                Some(Command::Close { answer }) => {
-                    self.core.close(self.clock.now());
-                    let stats = self.core.stats();
-                    // The lock has to be free when the caller goes on.
-                    drop(self);
-                    let _ = answer.send(stats);
-                    return;
-                }
-                Some(command) => self.answer(command),
-            }
-        }
-    }
-
-    /// Stores all scrapes that are queued; returns the first command that is something else.
-    fn append(&mut self, first: Append) -> Option<Command> {
-        let mut batch = vec![first];
-        let mut next = None;
-        while batch.len() < MAX_BATCH && next.is_none() {
-            match self.queue.try_recv() {
-                Ok(Command::Append(append)) => batch.push(append),
-                Ok(other) => next = Some(other),
-                Err(_) => break,
-            }
-        }
-        let scrapes: Vec<_> = batch.iter().map(|append| append.scrape.as_slice()).collect();
-        let answers = self.core.append_batch(self.clock.now(), &scrapes);
-        self.announce(|log| scrapes.iter().any(|scrape| scrape.iter().any(|(id, _)| *id == log)));
-        let now = self.clock.monotonic();
-        for (Append { scrape, at, answer: resolve, reservation }, answer) in batch.into_iter().zip(answers) {
-            let answer =
-                answer.map(|receipt| Receipt::new(receipt.samples, receipt.bytes, now.saturating_sub(at)));
-            drop((scrape, reservation));
-            // Nobody has to wait for it.
-            let _ = resolve.send(answer);
-        }
-        next
-    }
-
-    fn announce(&self, stored: impl Fn(LogId) -> bool) {
-        let Some(shared) = self.arrivals.upgrade() else { return };
-        let arrivals = shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        for (endpoint, sender) in arrivals.iter() {
-            if self.logs.iter().any(|(id, log)| id == endpoint && stored(*log)) {
-                sender.send_modify(|count| *count += 1);
-            }
-        }
-    }
-
-    /// Does what is asked; that nobody waits for the answer any more is fine.
-    fn answer(&mut self, command: Command) {
-        match command {
-            Command::OpenLog { key, answer } => drop(answer.send(self.core.open_log(&key))),
-            Command::Attach { key, log, options, answer } => {
-                let attached = self.core.attach(&key, log, options);
-                if let Ok(endpoint) = attached {
-                    self.logs.retain(|(id, _)| *id != endpoint);
-                    self.logs.push((endpoint, log));
-                }
-                drop(answer.send(attached));
-            }
-            Command::Adopt { key, options, answer } => drop(answer.send(self.core.adopt(&key, options))),
-            Command::Forget { key, answer } => drop(answer.send(self.core.forget(&key))),
-            Command::Detach { endpoint, answer } => {
-                self.logs.retain(|(id, _)| *id != endpoint);
-                self.core.detach(endpoint);
-                let _ = answer.send(());
-            }
-            Command::Refuse { counts, reason } => {
-                for (log, counts) in counts {
-                    self.core.refuse(log, counts, &reason);
-                }
-            }
-            Command::Fetch { endpoint, lanes, max_bytes, answer } => {
-                drop(answer.send(self.core.fetch(self.clock.now(), endpoint, lanes, max_bytes)));
-            }
-            Command::Settle { endpoint, lanes, answer } => {
-                let mut lanes = lanes.into_iter();
-                let settled = lanes.try_for_each(|Settled { lane, position, delivered, dropped }| {
-                    self.core.settle(endpoint, lane, position, delivered, &dropped)
-                });
-                drop(answer.send(settled));
-            }
-            Command::Parked { endpoint, answer } => {
-                let _ = answer.send(self.core.parked(endpoint));
-            }
-            Command::Park(Park { from, parked, settled, answer }) => {
-                let queue = self.core.park(self.clock.now(), from, &parked, &settled);
-                // Nobody may be waiting any more; what is parked is parked.
-                let _ = answer.send(queue);
-            }
-            Command::Rewind { endpoint, lane, answer } => {
-                drop(answer.send(self.core.rewind(endpoint, lane)));
-            }
-            Command::ProtocolChoice { endpoint, answer } => {
-                let _ = answer.send(self.core.protocol_choice(endpoint));
-            }
-            Command::ChooseProtocol { endpoint, choice } => self.core.choose_protocol(endpoint, choice),
-            Command::Ledger { endpoint, answer } => drop(answer.send(self.core.ledger(endpoint))),
-            Command::Stats { answer } => drop(answer.send(self.core.stats())),
-            // The loop has these.
-            Command::Append(_) | Command::Close { .. } => {}
-        }
-    }
+pub(super) struct Park {
+    pub(super) from: EndpointId,
+    pub(super) parked: Vec<(Lane, Vec<Fragment>)>,
+    pub(super) settled: Vec<Settled>,
+    pub(super) answer: Answer<EndpointId>,
 }

@@ -29,6 +29,7 @@ mod persist;
 mod read_only;
 mod record;
 mod recovery;
+mod reopen;
 mod retention;
 mod segment;
 pub mod sim;
@@ -36,6 +37,7 @@ mod stats;
 mod storage;
 mod time;
 mod verify;
+mod worker;
 
 pub use self::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 pub use self::disk::DiskStorage;

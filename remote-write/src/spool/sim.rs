@@ -54,6 +54,7 @@ struct Disk {
     no_allocation: bool,
     /// How long the next call that writes takes.
     stall: Option<Duration>,
+    panics: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +149,13 @@ impl SimDisk {
         self.disk().no_allocation = true;
     }
 
+    /// The call after the next `calls` panics: a fault of the program and not of the disk.
+    pub fn panic_at(&self, calls: u64) {
+        let mut disk = self.disk();
+        let call = disk.calls + calls + 1;
+        disk.panics.insert(call);
+    }
+
     /// The next call that writes takes so long, as on a disk that stalls.
     pub fn stall(&self, time: Duration) {
         self.disk().stall = Some(time);
@@ -159,6 +167,7 @@ impl SimDisk {
         disk.crash_after = None;
         disk.crashed = false;
         disk.failures.clear();
+        disk.panics.clear();
         disk.locks.clear();
     }
 
@@ -240,6 +249,7 @@ impl Disk {
     /// Counts a call and says whether it may go on.
     fn call(&mut self, writes: bool) -> io::Result<Allowed> {
         self.calls += 1;
+        assert!(!self.panics.remove(&self.calls), "a panic that was asked for");
         if let Some(time) = self.stall.take_if(|_| writes) {
             std::thread::sleep(time);
         }
@@ -288,6 +298,9 @@ impl Storage for SimStorage {
     fn lock(&mut self, path: &str) -> io::Result<()> {
         let mut disk = self.disk.disk();
         disk.whole_call(false)?;
+        if self.locks.iter().any(|held| held == path) {
+            return Ok(());
+        }
         if !disk.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -9,7 +9,8 @@ pub trait Storage: Send + 'static {
     /// An open file.
     type File: Send;
 
-    /// Takes the exclusive lock that this path stands for and keeps it until the storage is dropped.
+    /// Takes the exclusive lock that this path stands for and keeps it until the storage is dropped; having it
+    /// already is fine.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when another process holds it.

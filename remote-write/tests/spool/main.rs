@@ -7,6 +7,7 @@ mod corruption;
 mod crash;
 mod disk_failure;
 mod model;
+mod panics;
 mod parked;
 mod reading;
 mod releases;
