@@ -19,6 +19,7 @@ pub(crate) async fn page(pipeline: &Pipeline) -> String {
     if let (Ok(endpoints), Ok(spool)) = (pipeline.endpoints().await, pipeline.spool().await) {
         page.delivery(&endpoints, &spool, now);
         page.quotas(&endpoints);
+        page.lasting_limits(&endpoints);
         page.dropped(&endpoints);
         page.refusals(&endpoints, now);
         page.spool(&spool);
@@ -157,6 +158,37 @@ impl Html {
         });
         let heads = ["endpoint", "job", "active series", "duplicates not sent", "samples a second"];
         self.table("What jobs write", &heads, rows);
+    }
+
+    fn lasting_limits(&mut self, endpoints: &[EndpointStatus]) {
+        let concerned = endpoints.iter().filter(|endpoint| {
+            let limits = &endpoint.delivery.limits;
+            limits.limit.is_some() || limits.parked_series > 0 || limits.held_series > 0
+        });
+        let rows = concerned.map(|endpoint| {
+            let limits = &endpoint.delivery.limits;
+            vec![
+                endpoint.key.clone(),
+                limits.limit.as_ref().map(text).unwrap_or_default(),
+                text(limits.accepted_series),
+                text(limits.parked_series),
+                counts(endpoint.ledger.parked),
+                text(limits.held_series),
+                text(limits.held_out),
+                format!("{} of {}", limits.probes_taken, limits.probes),
+            ]
+        });
+        let heads = [
+            "endpoint",
+            "limit in force",
+            "series accepted",
+            "series parked",
+            "samples parked",
+            "series held out",
+            "samples of them dropped",
+            "probes taken",
+        ];
+        self.table("Limits that last", &heads, rows);
     }
 
     fn dropped(&mut self, endpoints: &[EndpointStatus]) {

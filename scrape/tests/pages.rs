@@ -132,6 +132,11 @@ fn timestamps_on_the_page() {
     let mut several = Pages::new(json!({}));
     let (outcome, samples) = several.read("a 1 1000\na 2 2000\na 3 2000\n", "text/plain");
     assert_eq!((lines(&samples), outcome.stats.samples_out_of_order), (vec!["a 1".into(), "a 2".into()], 1));
+    // Without a timestamp it is that of the scrape.
+    let mut mixed = Pages::new(json!({}));
+    let page = format!("a 1\na 2 {START_MS}\na 3 {}\na 4 {}\n", START_MS - 5, START_MS + 1);
+    let (outcome, samples) = mixed.read(&page, "text/plain");
+    assert_eq!((lines(&samples), outcome.stats.samples_out_of_order), (vec!["a 1".into(), "a 4".into()], 2));
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) fn write(
                 pending_bytes: stored.map_or(0, |stored| stored.pending_bytes),
                 pending_fragments: stored.map_or(0, |stored| stored.pending_fragments),
                 oldest_pending: stored.and_then(|stored| stored.oldest_pending),
+                parked_bytes: stored.map_or(0, |stored| stored.parked_bytes),
+                oldest_parked: stored.and_then(|stored| stored.oldest_parked),
                 status,
                 now,
             }
@@ -58,6 +60,8 @@ struct Delivery {
     pending_bytes: u64,
     pending_fragments: u64,
     oldest_pending: Option<Timestamp>,
+    parked_bytes: u64,
+    oldest_parked: Option<Timestamp>,
     now: Timestamp,
 }
 
@@ -117,6 +121,12 @@ const KIND_FAMILIES: &[KindFamily] = &[
         metric_type: MetricType::Gauge,
         help: "Stored or in flight.",
         points: |status, of, points| points.value(of(status.ledger.pending) as f64),
+    },
+    KindFamily {
+        name: ("promferry_remote_", "_parked"),
+        metric_type: MetricType::Gauge,
+        help: "Of those that wait, what the endpoint does not take for now.",
+        points: |status, of, points| points.value(of(status.ledger.parked) as f64),
     },
 ];
 
@@ -232,6 +242,53 @@ const ENDPOINTS: &[Family<Delivery>] = &[
             points.value(d.status.delivery.last_error.as_ref().map_or(0.0, |error| seconds(error.at)));
         },
     ),
+    gauge("promferry_remote_lasting_limit_info", "1 while a limit that lasts is in force.", |d, points| {
+        if let Some(reason) = &d.status.delivery.limits.limit {
+            points.value_of(&[("reason", reason.as_str())], 1.0);
+        }
+    }),
+    gauge(
+        "promferry_remote_accepted_series",
+        "Series that the endpoint is known to have accepted.",
+        |d, points| {
+            points.value(d.status.delivery.limits.accepted_series as f64);
+        },
+    ),
+    gauge(
+        "promferry_remote_parked_series",
+        "Series of which samples are parked: the endpoint does not take them for now.",
+        |d, points| points.value(d.status.delivery.limits.parked_series as f64),
+    ),
+    gauge(
+        "promferry_remote_held_series",
+        "Series that are held out after they were refused for what they are.",
+        |d, points| points.value(d.status.delivery.limits.held_series as f64),
+    ),
+    counter(
+        "promferry_remote_held_out_total",
+        "Samples and histograms dropped because their series is held out.",
+        |d, points| points.value(d.status.delivery.limits.held_out as f64),
+    ),
+    counter("promferry_remote_limit_probes_total", "Probes of what is parked.", |d, points| {
+        let limits = &d.status.delivery.limits;
+        by_outcome(limits.probes, limits.probes_taken, points);
+    }),
+    counter(
+        "promferry_remote_limit_tests_total",
+        "Requests made to find out which series the endpoint takes.",
+        |d, points| {
+            let limits = &d.status.delivery.limits;
+            by_outcome(limits.tests, limits.tests_taken, points);
+        },
+    ),
+    gauge("promferry_remote_parked_bytes", "Bytes that are parked.", |d, points| {
+        points.value(d.parked_bytes as f64);
+    }),
+    gauge(
+        "promferry_remote_oldest_parked_age_seconds",
+        "How old the oldest is that is parked; 0 while nothing is.",
+        |d, points| points.value(d.oldest_parked.map_or(0.0, |at| d.now.since(at).as_secs_f64())),
+    ),
     gauge(
         "promferry_remote_protocol_info",
         "The version of remote write that is sent, and why.",
@@ -325,6 +382,11 @@ const CREDENTIALS: &[Family<CacheStatus>] = &[gauge(
         }
     },
 )];
+
+fn by_outcome(all: u64, taken: u64, points: &mut Points<'_, '_>) {
+    points.value_of(&[("outcome", "taken")], taken as f64);
+    points.value_of(&[("outcome", "refused")], all.saturating_sub(taken) as f64);
+}
 
 /// The version of remote write that an endpoint is sent, and why.
 pub(crate) fn protocol_in_use(status: &EndpointStatus) -> (&'static str, &'static str) {

@@ -186,7 +186,7 @@ impl<T: TargetSink> TargetState<T> {
         }
         // Few pages have timestamps: without any there is nothing to look up.
         if (explicit.is_some() || !self.timestamps.is_empty())
-            && !self.advance(scratch, id, timestamp, explicit)
+            && !self.advance(scratch, id, timestamp, explicit, reading.at)
         {
             counts.out_of_order += 1;
             return None;
@@ -206,12 +206,16 @@ impl<T: TargetSink> TargetState<T> {
         id: SeriesId,
         timestamp: Timestamp,
         explicit: Option<Timestamp>,
+        at: Timestamp,
     ) -> bool {
         let noted = self.timestamps.get(&id).copied();
         if noted.is_none() && explicit.is_none() {
             return true;
         }
-        let last = noted.or_else(|| self.live.contains(id).then_some(self.last_at));
+        // The page may have had the series without a timestamp a few lines before.
+        let last = noted
+            .or_else(|| scratch.tracked.contains(id).then_some(at))
+            .or_else(|| self.live.contains(id).then_some(self.last_at));
         if last.is_some_and(|last| timestamp <= last) {
             return false;
         }
