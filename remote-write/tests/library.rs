@@ -218,25 +218,27 @@ async fn what_no_receiver_would_take_is_refused_at_once() {
 async fn memory_is_bounded_and_what_goes_is_the_oldest_and_counted() {
     let server = Server::start().await;
     *server.refuse.lock().unwrap() = Some(503);
-    let options = SpoolOptions { max_bytes: Some(100_000), ..SpoolOptions::default() };
+    let options = SpoolOptions { max_bytes: Some(400_000), ..SpoolOptions::default() };
     let writer = Writer::builder(server.url()).spool_options(options).start().await.unwrap();
-    for number in 0..60_000 {
-        writer.append(&orders(), at(number), number as f64).unwrap();
-        if number % 2000 == 0 {
+    // More than what is read ahead and the quota together, and not to be compressed.
+    let value = |number: i64| f64::from_bits((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+    for number in 0..300_000 {
+        writer.append(&orders(), at(number), value(number)).unwrap();
+        if number % 1000 == 0 {
             writer.commit().await.unwrap();
         }
     }
     writer.commit().await.unwrap();
     let ledger = writer.status().await.unwrap().ledger;
-    assert!(ledger.balances() && ledger.dropped_for(&Reason::SPOOL_FULL).samples > 0, "{ledger:?}");
+    assert!(ledger.balances() && ledger.dropped_for(&Reason::SPOOL_FULL).samples > 10_000, "{ledger:?}");
     *server.refuse.lock().unwrap() = None;
     let ledger = writer.close(Duration::from_secs(30)).await;
-    assert_eq!((ledger.accepted.samples, ledger.pending.samples), (60_000, 0));
+    assert_eq!((ledger.accepted.samples, ledger.pending.samples), (300_000, 0));
     let requests = server.taken();
     let times = requests.iter().flat_map(|request| &request.series).map(|series| series.samples[0].timestamp);
     let times: Vec<_> = times.collect();
     assert_eq!(times.len() as u64, ledger.delivered.samples);
-    assert!(times.is_sorted_by(|a, b| a < b) && times.last() == Some(&at(59_999)));
+    assert!(times.is_sorted_by(|a, b| a < b) && times.last() == Some(&at(299_999)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
