@@ -9,7 +9,7 @@
 //! let now = Timestamp::from_millis(0);
 //! let open = || SpoolCore::open(disk.storage(), SpoolOptions::default(), MemoryBudget::unlimited(), now);
 //! let (mut spool, _) = open().unwrap();
-//! disk.crash_after(1);
+//! disk.crash_after(0);
 //! spool.open_log("v1").unwrap();
 //! drop(spool);
 //! disk.restart();
