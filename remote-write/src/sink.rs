@@ -138,6 +138,9 @@ struct Running {
 /// How often a flush looks whether anything waits.
 const FLUSH_LOOK: Duration = Duration::from_millis(10);
 
+/// What a profile's write relabelling is made of.
+type Stages = Vec<Arc<dyn Stage>>;
+
 impl RemoteWrite {
     /// Starts delivery to `endpoints`, beginning with what earlier runs left in the spool. Has to be called
     /// within a tokio runtime.
@@ -162,7 +165,7 @@ impl RemoteWrite {
         let context = EncodingContext::new(shared.budget.clone(), shared.seed);
         let (phase, phases) = watch::channel(Phase::Running);
         let mut profiles: Vec<(u64, Arc<Profile>)> = Vec::new();
-        let mut stages: Vec<(Vec<RelabelConfig>, Vec<Arc<dyn Stage>>)> = Vec::new();
+        let mut stages: Vec<(Vec<RelabelConfig>, Stages)> = Vec::new();
         let mut logs = Vec::new();
         let mut running: Vec<Running> = Vec::new();
         let mut deliveries = Vec::new();

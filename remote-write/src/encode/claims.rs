@@ -143,11 +143,16 @@ impl Claims {
                 None => {
                     let first = profiles.first().copied().unwrap_or_default();
                     self.ways.push(Way { owner: set.register(&self.job, &self.url), profiles });
-                    for id in arena.ids().collect::<Vec<_>>() {
-                        let Some(fingerprint) = arena.outgoing_hash(first, id, self.seed) else { continue };
-                        if self.ways[number].owner.claim(fingerprint, self.at) != Claim::New {
-                            self.add_duplicate(number, id, fingerprint, arena);
-                        }
+                    let owner = &self.ways[number].owner;
+                    let duplicates: Vec<_> = arena
+                        .ids()
+                        .filter_map(|id| {
+                            let fingerprint = arena.outgoing_hash(first, id, self.seed)?;
+                            (owner.claim(fingerprint, self.at) != Claim::New).then_some((id, fingerprint))
+                        })
+                        .collect();
+                    for (id, fingerprint) in duplicates {
+                        self.add_duplicate(number, id, fingerprint, arena);
                     }
                 }
             }

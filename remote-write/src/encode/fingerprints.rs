@@ -176,7 +176,7 @@ impl Fingerprints {
         let mut handovers = lock(&self.handovers);
         let last = handover.last;
         handovers.insert(fingerprint, handover);
-        if handovers.len() % HANDOVERS_SWEPT_EVERY == 0 {
+        if handovers.len().is_multiple_of(HANDOVERS_SWEPT_EVERY) {
             handovers.retain(|_, old| old.last > last.saturating_sub(HANDOVER_IS_OVER));
         }
     }
