@@ -163,6 +163,8 @@ impl RemoteWrite {
 
     async fn begin(shared: Shared, endpoints: Vec<Endpoint>, sends: Sends) -> Result<Self, StartError> {
         let context = EncodingContext::new(shared.budget.clone(), shared.seed);
+        let (spread, backlog) = shared.spool.spread_targets().await?;
+        context.expect_backlog(spread, backlog);
         let (phase, phases) = watch::channel(Phase::Running);
         let mut profiles: Vec<(u64, Arc<Profile>)> = Vec::new();
         let mut stages: Vec<(Vec<RelabelConfig>, Stages)> = Vec::new();
@@ -461,6 +463,9 @@ impl TargetSink for RemoteWriteTarget {
             self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
             return Commit(Ticket::failed(SinkError::OverBudget));
         };
+        if let Some(target) = self.encoder.take_newly_spread() {
+            self.inner.spool.note_spread(target);
+        }
         let mut groups = Vec::with_capacity(scrape.profiles.len());
         let now = self.inner.clock.monotonic();
         for ((intake, meter), profile) in self.inner.intakes.iter().zip(&self.meters).zip(&scrape.profiles) {

@@ -285,3 +285,35 @@ async fn metadata_of_live_targets_is_sent_by_itself() {
     drop(target);
     remote.shutdown(Duration::from_secs(20)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_of_another_size_after_a_restart_does_not_overtake_what_it_left() {
+    // More than this many series are spread over several lanes.
+    const HUGE: usize = 20_000;
+    for (before, scrapes, after) in [(200, 100, HUGE + 100), (HUGE + 100, 3, 200)] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start().await;
+        receiver.answer(503, "down");
+        let mut config = config(&receiver);
+        // Lanes are sent side by side: what is in another lane may overtake.
+        config.queue_config.min_shards = 8;
+        let remote = start(dir.path(), vec![config.clone()]).await;
+        let mut target = Target::open(&remote, "host:80", before);
+        for scrape in 0..scrapes {
+            target.scrape(scrape).await;
+        }
+        drop(target);
+        remote.shutdown(Duration::ZERO).await;
+        drop(remote);
+        let remote = start(dir.path(), vec![config]).await;
+        let mut target = Target::open(&remote, "host:80", after);
+        for scrape in scrapes..scrapes + 2 {
+            target.scrape(scrape).await;
+        }
+        receiver.answer(200, "");
+        let all = scrapes as usize * before + 2 * after;
+        receiver.until("everything arrived", |r| r.count() == all).await;
+        receiver.assert_once_in_order();
+        remote.shutdown(Duration::from_secs(20)).await;
+    }
+}

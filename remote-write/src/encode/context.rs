@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,7 @@ use smol_str::SmolStr;
 use super::Profile;
 use super::fingerprints::Fingerprints;
 use super::scratch::Scratch;
-use crate::Lane;
+use crate::{Lane, LaneSet};
 
 /// How many series one job has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct EncodingContext {
     pub(super) metadata: MetadataPool,
     #[expect(clippy::vec_box, reason = "it moves between here and the encoders without being copied")]
     scratch: Mutex<Vec<Box<Scratch>>>,
+    /// Targets whose series are spread over lanes, by the hash of their labels, and where older samples wait.
+    spread: Mutex<(BTreeSet<u64>, LaneSet)>,
     /// By lane: the latest timestamp of a fragment that holds a series' first sample.
     newest_first_samples: [AtomicI64; Lane::COUNT],
 }
@@ -48,6 +51,7 @@ impl EncodingContext {
             seed,
             fingerprints: Mutex::default(),
             scratch: Mutex::default(),
+            spread: Mutex::default(),
             newest_first_samples: [const { AtomicI64::new(i64::MIN) }; Lane::COUNT],
         })
     }
@@ -61,6 +65,27 @@ impl EncodingContext {
     /// Notes that a fragment holds first samples.
     pub(super) fn saw_first_samples(&self, lane: Lane, newest: Timestamp) {
         self.newest_first_samples[lane.index()].fetch_max(newest.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Says what an earlier run left: which targets' series were spread over several lanes, by the hash of their
+    /// labels, and in which lanes samples still wait. A target that is another size now keeps to its lanes.
+    pub fn expect_backlog(&self, spread: impl IntoIterator<Item = u64>, lanes: LaneSet) {
+        *self.spread.lock().unwrap_or_else(PoisonError::into_inner) = (spread.into_iter().collect(), lanes);
+    }
+
+    /// Decides whether a target's series are spread, given that its size asks for it or not: as they were before
+    /// where anything of it may wait. Also says whether that is new.
+    pub(super) fn decide_spread(&self, target: u64, huge: bool) -> (bool, bool) {
+        let mut guard = self.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, backlog) = &mut *guard;
+        if known.contains(&target) {
+            return (true, false);
+        }
+        let spread = huge && !backlog.contains(Lane::of_hash(target));
+        if spread {
+            known.insert(target);
+        }
+        (spread, spread)
     }
 
     /// How many series are active now, over all targets; exact. Of several profiles that leave out or rename

@@ -58,6 +58,7 @@ pub struct TargetEncoder {
     /// Decides the target's first lane.
     hash: u64,
     spread: Spread,
+    newly_spread: Option<u64>,
     /// By series: which of [`SUB_LANES`] it takes; empty for a target that has one lane.
     sub_lanes: Vec<u8>,
     /// Series by fingerprint; there while series are admitted that are known already.
@@ -104,6 +105,7 @@ impl TargetEncoder {
             duplicate: None,
             hash: target.labels.stable_hash(),
             spread: Spread::Undecided,
+            newly_spread: None,
             sub_lanes: Vec::new(),
             index: None,
             reservation: None,
@@ -319,6 +321,12 @@ impl TargetEncoder {
         finished
     }
 
+    /// The target's hash when the page just finished is the first one that is spread over lanes: to be remembered
+    /// before its fragments are stored ([`EncodingContext::expect_backlog`]).
+    pub fn take_newly_spread(&mut self) -> Option<u64> {
+        self.newly_spread.take()
+    }
+
     /// How many series are admitted and not released.
     pub fn series(&self) -> usize {
         self.arena.len()
@@ -388,7 +396,9 @@ impl TargetEncoder {
     /// The first page is known. A target of ordinary size keeps to one lane: since each series was written to
     /// one place only, its fragments need no more than that lane's number.
     fn decide_spread(&mut self, finished: &mut Result<EncodedScrape, OverBudget>) {
-        if self.arena.len() > HUGE {
+        let (spread, new) = self.context.decide_spread(self.hash, self.arena.len() > HUGE);
+        self.newly_spread = new.then_some(self.hash);
+        if spread {
             self.spread = Spread::SubLanes;
             return;
         }

@@ -10,6 +10,7 @@ use super::ledger::{LedgerSnapshot, Reason};
 use super::log::Log;
 use super::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
 use super::persist::{Syncing, Warned};
+use super::spread::Spread;
 use super::stats::StorageState;
 use super::storage::Storage;
 use super::time::{Time, millis};
@@ -76,6 +77,10 @@ pub struct SpoolCore<S: Storage> {
     /// Files that should have been set aside and could not: they must not be written over.
     pub(super) keep: Vec<String>,
     pub(super) warned: Warned,
+    /// Targets whose series are spread over several lanes.
+    pub(super) spread: Spread,
+    /// Lanes in which something waited when the spool was opened.
+    pub(super) backlog: LaneSet,
     pub(super) settle_mismatches: u64,
     pub(super) buffer: Vec<u8>,
 }

@@ -207,6 +207,19 @@ impl Spool {
         self.ask(|answer| Command::Park(Park { from, parked, settled, answer })).await?
     }
 
+    /// See [`SpoolCore::spread_targets`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn spread_targets(&self) -> Result<(Vec<u64>, LaneSet), SpoolError> {
+        self.ask(|answer| Command::SpreadTargets { answer }).await
+    }
+
+    /// See [`SpoolCore::note_spread`]. Nothing waits for it: it takes effect before what is appended afterwards.
+    pub fn note_spread(&self, target: u64) {
+        let _ = self.commands.send(Command::NoteSpread { target });
+    }
+
     /// See [`SpoolCore::rewind`].
     ///
     /// # Errors
@@ -355,6 +368,8 @@ pub(super) enum Command {
     Settle { endpoint: EndpointId, lanes: Vec<Settled>, answer: Answer<()> },
     Parked { endpoint: EndpointId, answer: oneshot::Sender<Option<EndpointId>> },
     Park(Park),
+    SpreadTargets { answer: oneshot::Sender<(Vec<u64>, LaneSet)> },
+    NoteSpread { target: u64 },
     Rewind { endpoint: EndpointId, lane: Lane, answer: Answer<()> },
     ProtocolChoice { endpoint: EndpointId, answer: oneshot::Sender<Option<ProtocolChoice>> },
     ChooseProtocol { endpoint: EndpointId, choice: ProtocolChoice },

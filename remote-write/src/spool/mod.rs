@@ -33,6 +33,7 @@ mod reopen;
 mod retention;
 mod segment;
 pub mod sim;
+mod spread;
 mod stats;
 mod storage;
 mod time;

@@ -11,10 +11,11 @@ use super::log::Log;
 use super::options::SpoolOptions;
 use super::persist::{LOG_KEY_FILE, Warned, set_aside_path};
 use super::segment::{Body, HeaderFound, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
+use super::spread::Spread;
 use super::stats::{RecoveryReport, StorageState};
 use super::storage::Storage;
 use super::time::Time;
-use crate::Counts;
+use crate::{Counts, LaneSet};
 
 /// What is taken of a disk that is as good as full: it may empty.
 const MIN_MAX_BYTES: u64 = 1 << 20;
@@ -77,6 +78,8 @@ impl<S: Storage> SpoolCore<S> {
             syncing: Vec::new(),
             keep: Vec::new(),
             warned: Warned::default(),
+            spread: Spread::new(),
+            backlog: LaneSet::EMPTY,
             settle_mismatches: 0,
             buffer: Vec::new(),
         };
@@ -97,6 +100,7 @@ impl<S: Storage> SpoolCore<S> {
         };
         core.balance(&mut report);
         core.account_for_lost_parked();
+        core.read_spread();
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);
         }
@@ -385,7 +389,7 @@ impl<S: Storage> SpoolCore<S> {
         }
     }
 
-    fn read_whole(&mut self, path: &str) -> Result<(S::File, Vec<u8>), SpoolError> {
+    pub(super) fn read_whole(&mut self, path: &str) -> Result<(S::File, Vec<u8>), SpoolError> {
         let file = self.storage.open(path).map_err(storage_error("open", path))?;
         let length = self.storage.len(&file).map_err(storage_error("read", path))?;
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];

@@ -55,6 +55,7 @@ struct Disk {
     /// How long the next call that writes takes.
     stall: Option<Duration>,
     panics: BTreeSet<u64>,
+    released: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +103,11 @@ impl SimDisk {
     /// Files that were renamed so far.
     pub fn renames(&self) -> u64 {
         self.disk().renames
+    }
+
+    /// Files whose page cache was given back since this was last asked for.
+    pub fn take_released(&self) -> Vec<String> {
+        std::mem::take(&mut self.disk().released)
     }
 
     /// Whether the crash that was asked for has happened.
@@ -464,7 +470,11 @@ impl Storage for SimStorage {
         Ok(disk.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(disk.used())))
     }
 
-    fn release_cache(&mut self, _: &SimFile) {}
+    fn release_cache(&mut self, file: &SimFile) {
+        let mut disk = self.disk.disk();
+        let path = disk.files[file.0].path.clone();
+        disk.released.push(path);
+    }
 }
 
 impl Content {

@@ -289,6 +289,8 @@ impl<S: Storage> Worker<S> {
                 // Nobody may be waiting any more; what is parked is parked.
                 let _ = answer.send(queue);
             }
+            Command::SpreadTargets { answer } => drop(answer.send(self.core.spread_targets())),
+            Command::NoteSpread { target } => self.core.note_spread(target),
             Command::Rewind { endpoint, lane, answer } => {
                 self.desk.handed.remove(&(endpoint, lane));
                 drop(answer.send(self.core.rewind(endpoint, lane)));

@@ -2,100 +2,75 @@
 
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use promferry_model::{MemoryBudget, Timestamp};
-use promferry_remote_write::spool::{DiskStorage, EndpointOptions, SpoolCore, SpoolOptions};
-use promferry_remote_write::{Fragment, LaneSet};
+use promferry_remote_write::LaneSet;
+use promferry_remote_write::spool::sim::SimDisk;
+use promferry_remote_write::spool::{DiskStorage, EndpointOptions, SpoolCore, SpoolOptions, Storage as _};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::world::fragment;
 
 const PAGE: u64 = 4096;
-const SEGMENT: u64 = 1 << 20;
 
-/// How many of the file's pages are in memory; nothing where the file system does not tell.
-fn cached_pages(path: &Path) -> Option<(u64, u64)> {
-    let file = File::open(path).unwrap();
-    let pages = file.metadata().unwrap().len().div_ceil(PAGE);
-    let mut cached = 0;
-    for page in 0..pages {
-        let mut byte = [0];
-        match preadv2(&file, &mut [IoSliceMut::new(&mut byte)], page * PAGE, ReadWriteFlags::NOWAIT) {
-            Ok(_) => cached += 1,
-            Err(Errno::AGAIN) => {}
-            Err(Errno::OPNOTSUPP) => return None,
-            Err(error) => panic!("{error}"),
-        }
+/// Whether a page of the file is in memory; nothing where the file system does not tell. Asking may bring it there,
+/// and those behind it: it can be asked once.
+fn is_cached(file: &File, page: u64) -> Option<bool> {
+    let mut byte = [0];
+    match preadv2(file, &mut [IoSliceMut::new(&mut byte)], page * PAGE, ReadWriteFlags::NOWAIT) {
+        Ok(_) => Some(true),
+        Err(Errno::AGAIN) => Some(false),
+        Err(Errno::OPNOTSUPP) => None,
+        Err(error) => panic!("{error}"),
     }
-    Some((cached, pages))
-}
-
-fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(segments(&path));
-        } else if path.extension().is_some_and(|extension| extension == "segment") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]
-fn sealed_segments_leave_the_page_cache_and_so_do_those_that_were_read() {
+fn what_is_released_leaves_memory_although_it_was_only_just_written() {
+    const PAGES: u64 = 1024;
     let directory = tempfile::tempdir().unwrap();
-    let storage = DiskStorage::new(directory.path()).unwrap();
-    let options =
-        SpoolOptions { segment_bytes: SEGMENT, max_bytes: Some(1 << 30), ..SpoolOptions::default() };
-    let mut now = Timestamp::from_millis(1_000_000);
-    let (mut core, _) = SpoolCore::open(storage, options, MemoryBudget::unlimited(), now).unwrap();
-    let log = core.open_log("x").unwrap();
-    let endpoint = core.attach("amp", log, EndpointOptions::default()).unwrap();
-    for id in 0..200 {
-        let body = Bytes::from(vec![id as u8; 40 << 10]);
-        let scrape = Fragment { raw_len: body.len() as u32, body, ..fragment(id, 1) };
-        core.append_all(now, &[(log, vec![scrape])]).unwrap();
-    }
-    let files = segments(directory.path());
-    assert!(files.len() >= 7, "{files:?}");
-    let Some((before, pages)) = cached_pages(&files[0]) else {
+    let mut storage = DiskStorage::new(directory.path()).unwrap();
+    let file = storage.create("segment").unwrap();
+    storage.write_at(&file, 0, &vec![7; (PAGES * PAGE) as usize]).unwrap();
+    let Some(before) = is_cached(&file, PAGES - 1) else {
         eprintln!("SKIPPED: this file system does not tell what it has in memory");
         return;
     };
-    assert!(before * 2 > pages, "what was just written is in memory: {before} of {pages} pages");
-    let (last, sealed) = files.split_last().unwrap();
-    let mut until_released = |core: &mut SpoolCore<DiskStorage>, what: &str| {
-        // Not at once: what is delivered soon need not be written back at all.
-        for _ in 0..12 {
-            now = now.saturating_add(Duration::from_secs(1));
-            core.maintain(now);
-        }
-        let limit = Instant::now() + Duration::from_secs(30);
-        loop {
-            let (cached, all) = sealed
-                .iter()
-                .filter_map(|path| cached_pages(path))
-                .fold((0, 0), |(cached, all), (c, a)| (cached + c, all + a));
-            if cached * 20 < all {
-                eprintln!("{what}: {cached} of {all} pages of sealed segments are in memory");
-                return now;
-            }
-            assert!(Instant::now() < limit, "{what}: {cached} of {all} pages are still in memory");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-    let now = until_released(&mut core, "written");
-    let (cached, pages) = cached_pages(last).unwrap();
-    assert!(cached * 2 > pages, "the growing one stays: {cached} of {pages}");
-    let fetched = core.fetch(now, endpoint, LaneSet::ALL, usize::MAX).unwrap();
-    assert_eq!(fetched.len(), 200);
-    let (cached, pages) = cached_pages(&sealed[0]).unwrap();
-    assert!(cached * 2 > pages, "what was just read is in memory: {cached} of {pages}");
-    until_released(&mut core, "read");
+    assert!(before, "what was just written is in memory");
+    storage.release_cache(&file);
+    // What the background does is done in order.
+    let barrier = storage.create("barrier").unwrap();
+    storage.sync_in_background(&barrier).unwrap().recv().unwrap().unwrap();
+    assert_eq!((is_cached(&file, 0), is_cached(&file, PAGES / 2)), (Some(false), Some(false)));
+    let mut back = vec![0; (PAGES * PAGE) as usize];
+    assert_eq!(storage.read_at(&file, 0, &mut back).unwrap(), back.len());
+    assert!(back.iter().all(|byte| *byte == 7));
+}
+
+#[test]
+fn segments_are_released_a_while_after_they_are_sealed_and_after_they_are_read() {
+    let disk = SimDisk::new();
+    let options = SpoolOptions { segment_bytes: 1_500, ..SpoolOptions::default() };
+    let now = |seconds| Timestamp::from_millis(1_000_000).saturating_add(Duration::from_secs(seconds));
+    let (mut core, _) = SpoolCore::open(disk.storage(), options, MemoryBudget::unlimited(), now(0)).unwrap();
+    let log = core.open_log("x").unwrap();
+    let endpoint = core.attach("amp", log, EndpointOptions::default()).unwrap();
+    for id in 0..18 {
+        core.append_all(now(0), &[(log, vec![fragment(id, 1)])]).unwrap();
+    }
+    let mut segments: Vec<String> =
+        disk.files().into_keys().filter(|path| path.ends_with(".segment")).collect();
+    let _growing = segments.pop();
+    assert_eq!(segments.len(), 4);
+    core.maintain(now(5));
+    // What is soon delivered and removed need not be written back at all.
+    assert!(disk.take_released().is_empty());
+    core.maintain(now(11));
+    assert_eq!(disk.take_released(), segments, "all but the growing one");
+    core.maintain(now(30));
+    assert!(disk.take_released().is_empty(), "once is enough");
+    core.fetch(now(30), endpoint, LaneSet::ALL, 700).unwrap();
+    core.maintain(now(41));
+    assert_eq!(disk.take_released(), segments[..1], "what was read is given back again");
 }
