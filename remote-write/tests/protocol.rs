@@ -350,3 +350,27 @@ async fn histograms_that_1_0_has_no_place_for_are_counted() {
         sender.stop(0).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_metadata_go_to_whom_1_0_is_sent() {
+    for (only, told) in [(V1_ONLY, true), (V2_ONLY, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start().await;
+        speaks(&receiver, &Arc::new(Mutex::new(only)), (415, ""));
+        let mut config = config(&receiver, ProtobufMessage::Auto);
+        config.metadata_config.send = true;
+        config.metadata_config.send_interval = PromDuration::from_millis(30);
+        let mut sender = Sender::start(dir.path(), config, 0).await;
+        sender.scrape().await;
+        sender.arrives(&receiver).await;
+        let families = || receiver.state.lock().unwrap().metadata.clone();
+        if told {
+            receiver.until("metadata", |_| families().iter().any(|family| family == "m")).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert!(families().is_empty(), "2.0 has it on every series");
+            assert_eq!(requests(&receiver, "0.1"), 0);
+        }
+        sender.stop(0).await;
+    }
+}
