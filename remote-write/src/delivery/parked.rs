@@ -39,7 +39,8 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// Of the bytes that the parked queue may take, the oldest goes before this many quarters are full: what the
 /// spool itself would drop has no limit's name.
 const FULL_QUARTERS: u64 = 3;
-/// Parts of the probe interval: after the first refused probe, for looking after age, for what was left.
+/// Parts of the probe interval: after the first refused probe and for what a drained queue got meanwhile, for
+/// looking after age, and for looking at all.
 const FIRST_PAUSE: u32 = 12;
 const AGE_CHECK: u32 = 6;
 const SETTLE: u32 = 60;
@@ -67,6 +68,7 @@ impl ParkedLoop {
         let interval = self.sender.limits.options().probe_interval;
         let mut phase = self.phase.clone();
         let mut next_probe = Instant::now();
+        let mut next_drain = next_probe;
         let mut next_age_check = Instant::now() + interval / AGE_CHECK;
         let mut was_parked = self.queue.is_some();
         loop {
@@ -97,13 +99,17 @@ impl ParkedLoop {
                 if now >= next_probe {
                     let taken = self.probe(queue).await?;
                     if taken {
-                        self.drain(queue).await?;
+                        self.drain(queue, true).await?;
                         self.pause = interval / FIRST_PAUSE;
                     } else {
                         self.say();
                         self.pause = (2 * self.pause).min(interval);
                     }
                     next_probe = Instant::now() + self.pause;
+                } else if now >= next_drain && self.sender.limits.has_promoted() {
+                    // What was on its way to the queue while that was drained.
+                    self.drain(queue, false).await?;
+                    next_drain = Instant::now() + interval / FIRST_PAUSE;
                 }
                 Ok::<(), Stopped>(())
             };
@@ -177,17 +183,25 @@ impl ParkedLoop {
     }
 
     /// Passes over all slots as long as that brings anything.
-    async fn drain(&mut self, queue: EndpointId) -> Result<(), Stopped> {
-        loop {
-            self.sender.limits.begin_pass();
-            let mut delivered = Counts::default();
-            for slot in 0..SLOTS {
-                delivered += self.pass(queue, slot).await?;
-            }
-            if delivered.is_zero() || self.sender.limits.parked_series() == 0 {
-                return Ok(());
-            }
+    async fn drain(&mut self, queue: EndpointId, tests: bool) -> Result<(), Stopped> {
+        let mut next = Some(tests);
+        while let Some(tests) = next {
+            next = self.pass_over_all(queue, tests).await?;
         }
+        Ok(())
+    }
+
+    /// Passes once over all slots. When that brought something, says whether a test was among it.
+    async fn pass_over_all(&mut self, queue: EndpointId, tests: bool) -> Result<Option<bool>, Stopped> {
+        let limits = &self.sender.limits;
+        let taken = limits.tests_taken();
+        limits.begin_pass(tests);
+        let mut delivered = Counts::default();
+        for slot in 0..SLOTS {
+            delivered += self.pass(queue, slot).await?;
+        }
+        let brought_something = !delivered.is_zero() && self.sender.limits.parked_series() > 0;
+        Ok(brought_something.then(|| self.sender.limits.tests_taken() > taken))
     }
 
     /// Reads a slot in order, delivers what is taken and parks the rest again. Returns what was delivered.

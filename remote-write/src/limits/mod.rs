@@ -80,6 +80,8 @@ pub(crate) struct Limits {
     stats: Arc<LimitsStats>,
     /// Whether requests have to be sorted.
     sorting: AtomicBool,
+    /// Whether the set of accepted series is being filled anew.
+    relearning: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -114,6 +116,8 @@ struct Limit {
 
 /// Failing tests in a row after which unknown series are parked untested.
 const CREDIT: u32 = 64;
+/// The same, when a pass over the parked queue begins.
+const PASS_CREDIT: u32 = 16;
 /// A test that succeeds is worth this many that fail.
 const CREDIT_EARNED: u32 = 8;
 /// The most metrics that a limit is narrowed down to.
@@ -141,7 +145,16 @@ impl Limits {
         stats: Arc<LimitsStats>,
     ) -> Self {
         let state = State { test_size: usize::MAX, credit: CREDIT, ..State::default() };
-        Self { options, clock, context, budget, stats, sorting: false.into(), state: Mutex::new(state) }
+        Self {
+            options,
+            clock,
+            context,
+            budget,
+            stats,
+            sorting: false.into(),
+            relearning: false.into(),
+            state: Mutex::new(state),
+        }
     }
 
     pub(crate) const fn options(&self) -> &LimitsOptions {
@@ -229,13 +242,15 @@ impl Limits {
         let sorted = sort(fragment, |series| {
             let fingerprint = series.fingerprint;
             if way == Way::Parked {
-                return if state.parked.is_promoted(fingerprint) {
-                    GO
-                } else if state.credit == 0 || state.refused_in_pass.contains(&fingerprint) {
-                    PARKED + slot
-                } else {
-                    TEST
-                };
+                if state.parked.is_promoted(fingerprint) {
+                    return GO;
+                }
+                if state.credit > 0 && !state.refused_in_pass.contains(&fingerprint) {
+                    return TEST;
+                }
+                // Its later samples must not get ahead of this one.
+                state.refused_in_pass.insert(fingerprint);
+                return PARKED + slot;
             }
             if let Some(slot) = state.parked.add(fingerprint) {
                 return PARKED + slot;
@@ -342,9 +357,9 @@ impl Limits {
 
     /// The endpoint took this fragment: its series are known to it.
     pub(crate) fn delivered(&self, way: Way, fragment: &Fragment) {
-        let sorting = self.is_sorting();
+        let looks = self.is_sorting() || self.relearning.load(Ordering::Relaxed);
         let first = fragment.max_timestamp <= self.context.newest_first_sample(fragment.lane);
-        if way == Way::Queue && !sorting && !first {
+        if way == Way::Queue && !looks && !first {
             return;
         }
         let now = self.clock.monotonic();
@@ -406,11 +421,22 @@ impl Limits {
         Ok(())
     }
 
-    /// Begins a pass over the parked queue: each series is tested anew.
-    pub(crate) fn begin_pass(&self) {
+    /// Begins a pass over the parked queue: each series is tested anew, or, where `tests` is false, only what
+    /// is taken by now is taken out.
+    pub(crate) fn begin_pass(&self, tests: bool) {
         let mut state = self.lock();
         state.refused_in_pass.clear();
-        (state.credit, state.test_size) = (CREDIT, 2);
+        (state.credit, state.test_size) = (if tests { PASS_CREDIT } else { 0 }, 2);
+    }
+
+    /// Whether there are parked series that the endpoint takes by now.
+    pub(crate) fn has_promoted(&self) -> bool {
+        self.lock().parked.has_promoted()
+    }
+
+    /// How many tests were taken so far.
+    pub(crate) fn tests_taken(&self) -> u64 {
+        self.stats.snapshot().tests_taken
     }
 
     /// What was fetched from the parked queue is decided, and `rest` of it is parked again. Series of which
@@ -481,6 +507,7 @@ impl Limits {
         if state.accepted_earlier.is_none() && state.accepted.len() > 2 * active + FORGET_SLACK {
             state.accepted_earlier = Some((std::mem::take(&mut state.accepted), now + RELEARN));
         }
+        self.relearning.store(state.accepted_earlier.is_some(), Ordering::Relaxed);
     }
 
     fn reserve(&self, state: &mut State) {

@@ -13,6 +13,7 @@ pub(super) struct ParkedSeries {
     series: HashMap<u64, Parked>,
     /// Series parked, by job and metric.
     names: BTreeMap<String, u64>,
+    promoted: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,7 @@ impl ParkedSeries {
     /// The endpoint takes the series now.
     pub(super) fn promote(&mut self, fingerprint: u64) {
         if let Some(parked) = self.series.get_mut(&fingerprint) {
+            self.promoted += usize::from(!parked.promoted);
             parked.promoted = true;
         }
     }
@@ -54,8 +56,14 @@ impl ParkedSeries {
     /// It does not after all.
     pub(super) fn demote(&mut self, fingerprint: u64) {
         if let Some(parked) = self.series.get_mut(&fingerprint) {
+            self.promoted -= usize::from(parked.promoted);
             parked.promoted = false;
         }
+    }
+
+    /// Whether there are series that the endpoint takes now.
+    pub(super) const fn has_promoted(&self) -> bool {
+        self.promoted > 0
     }
 
     pub(super) fn is_promoted(&self, fingerprint: u64) -> bool {
@@ -70,6 +78,7 @@ impl ParkedSeries {
             return false;
         }
         let promoted = parked.promoted;
+        self.promoted -= usize::from(promoted);
         self.series.remove(&fingerprint);
         if self.series.is_empty() {
             self.clear();
@@ -122,7 +131,9 @@ mod tests {
         parked.begin(3, 5, &labels("b"));
         assert_eq!(parked.add(1), Some(3));
         parked.promote(1);
+        assert!(parked.has_promoted());
         assert!(!parked.remove(1) && parked.remove(1), "two entries");
+        assert!(!parked.has_promoted());
         assert_eq!(parked.add(1), None);
         assert!(!parked.remove(2), "gone without having been taken");
         assert_eq!(parked.len(), 1);

@@ -72,7 +72,7 @@ fn assert_complete(backend: &Shared, series: usize, old: usize, new: usize) {
     assert_eq!(backend.written.len(), series);
     for (series, samples) in &backend.written {
         let expected = if series.contains("kind=old") { old } else { new };
-        assert_eq!(samples.len(), expected, "{series}");
+        assert_eq!(samples.len(), expected, "{series}: {samples:?}; {} duplicates", backend.duplicates);
         assert!(samples.is_sorted());
     }
 }
@@ -258,5 +258,85 @@ async fn two_other_endpoints_notice_nothing() {
         assert_eq!(backend.duplicates, 0);
     }
     assert_eq!(capped.lock().unwrap().out_of_order, Vec::<String>::new());
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+/// Slots that become free one by one are taken, and nobody is overtaken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_rises_little_by_little_lets_in_as_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let backend = Backend::new(CAP, AMP_429.0, AMP_429.1).serve(&receiver);
+    let remote = start(dir.path(), vec![config(receiver.url())]).await;
+    let mut targets = established(&remote).await;
+    add_new(&remote, &mut targets);
+    scrape_for(&mut targets, 8).await;
+    for _ in 0..4 {
+        backend.lock().unwrap().cap += 15;
+        scrape_for(&mut targets, 8).await;
+    }
+    let parked = OLD + NEW - CAP - 60;
+    until(&remote, "what fits is taken", |s| {
+        s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == parked
+    })
+    .await;
+    assert_eq!(backend.lock().unwrap().out_of_order, Vec::<String>::new());
+    backend.lock().unwrap().cap = 10 * CAP;
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    assert_eq!(done.ledger.dropped, []);
+    assert_complete(&backend, OLD + NEW, 1 + 40, 40);
+    println!("little by little: {:?}", done.delivery.limits);
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+/// 45,000 existing series and 10,000 new ones, a limit of 50,000, for twenty minutes of two seconds each.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes three minutes"]
+async fn at_full_size() {
+    const SCRAPES: usize = 80;
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let backend = Backend::new(50_000, AMP_429.0, AMP_429.1).serve(&receiver);
+    let mut config = config(receiver.url());
+    config.queue_config.max_samples_per_send = 2000;
+    config.lasting_limits.probe_interval = promferry_model::PromDuration::from_secs(8);
+    let remote = start(dir.path(), vec![config]).await;
+    let mut targets: Vec<_> = (0..45).map(|n| Target::open(&remote, &format!("host-{n}:80"))).collect();
+    for target in &mut targets {
+        target.add("old", 1000);
+    }
+    scrape_all(&mut targets).await;
+    until(&remote, "the existing series are known", |s| s.ledger.pending.is_zero()).await;
+    for target in &mut targets[..20] {
+        target.add("new", 250);
+    }
+    let mut target = Target::open(&remote, "host-new:80");
+    target.add("new", 5000);
+    targets.push(target);
+    let before = backend.lock().unwrap().requests;
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    for _ in 0..SCRAPES {
+        ticks.tick().await;
+        scrape_all(&mut targets).await;
+    }
+    let limited = until(&remote, "only what is parked waits", |s| {
+        s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == 5000
+    })
+    .await;
+    let (made, lag) = counted(&backend);
+    println!(
+        "{} requests, {} refused, existing at most {lag:?} behind, parked {:?}, {:?}",
+        made - before,
+        backend.lock().unwrap().refused,
+        limited.ledger.parked,
+        limited.delivery.limits
+    );
+    backend.lock().unwrap().cap = 60_000;
+    let raised = std::time::Instant::now();
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    println!("{} parked samples arrived within {:?}", limited.ledger.parked.samples, raised.elapsed());
+    assert_eq!(done.ledger.dropped, []);
+    assert!(lag < Duration::from_secs(15), "{lag:?}");
+    assert_complete(&backend, 55_000, 1 + SCRAPES, SCRAPES);
     remote.shutdown(Duration::from_secs(20)).await;
 }

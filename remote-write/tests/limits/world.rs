@@ -49,6 +49,7 @@ pub(crate) struct Target {
     sink: RemoteWriteTarget,
     labels: Labels,
     series: Vec<SeriesId>,
+    scraped_at: i64,
 }
 
 impl Target {
@@ -60,7 +61,7 @@ impl Target {
             url: format!("http://{instance}/metrics"),
             scrape_interval: Duration::from_secs(1),
         });
-        Self { sink, labels, series: Vec::new() }
+        Self { sink, labels, series: Vec::new(), scraped_at: 0 }
     }
 
     /// More series from the next scrape on, of this kind.
@@ -80,7 +81,8 @@ impl Target {
     /// A scrape now.
     pub(crate) async fn scrape(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        let at = Timestamp::from_millis(now);
+        self.scraped_at = now.max(self.scraped_at + 1);
+        let at = Timestamp::from_millis(self.scraped_at);
         self.sink.begin(at);
         for &id in &self.series {
             self.sink.sample(id, Sample::new(at, 1.0));
