@@ -128,36 +128,30 @@ impl Client {
 
 impl From<v1::WriteRequest> for Request {
     fn from(message: v1::WriteRequest) -> Self {
-        let of = |len: fn(&v1::TimeSeries) -> usize| {
-            message.timeseries.iter().map(|series| len(series) as u64).sum::<u64>()
-        };
-        Self {
-            protocol: Protocol::V1,
-            counts: Counts {
-                samples: of(|series| series.samples.len()),
-                histograms: of(|series| series.histograms.len()),
-                exemplars: of(|series| series.exemplars.len()),
-            },
-            raw_len: message.encoded_len(),
-            body: wire::encode(&message).into(),
-        }
+        let counts = message.timeseries.iter().fold(Counts::default(), |sum, series| {
+            sum + counts(&series.samples, &series.histograms, &series.exemplars)
+        });
+        whole(Protocol::V1, counts, &message)
     }
 }
 
 impl From<v2::Request> for Request {
     fn from(message: v2::Request) -> Self {
-        let of = |len: fn(&v2::TimeSeries) -> usize| {
-            message.timeseries.iter().map(|series| len(series) as u64).sum::<u64>()
-        };
-        Self {
-            protocol: Protocol::V2,
-            counts: Counts {
-                samples: of(|series| series.samples.len()),
-                histograms: of(|series| series.histograms.len()),
-                exemplars: of(|series| series.exemplars.len()),
-            },
-            raw_len: message.encoded_len(),
-            body: wire::encode(&message).into(),
-        }
+        let counts = message.timeseries.iter().fold(Counts::default(), |sum, series| {
+            sum + counts(&series.samples, &series.histograms, &series.exemplars)
+        });
+        whole(Protocol::V2, counts, &message)
     }
+}
+
+fn counts<S, H, E>(samples: &[S], histograms: &[H], exemplars: &[E]) -> Counts {
+    Counts {
+        samples: samples.len() as u64,
+        histograms: histograms.len() as u64,
+        exemplars: exemplars.len() as u64,
+    }
+}
+
+fn whole(protocol: Protocol, counts: Counts, message: &impl Message) -> Request {
+    Request { protocol, counts, raw_len: message.encoded_len(), body: wire::encode(message).into() }
 }
