@@ -1,23 +1,18 @@
 //! A wall clock that jumps while the receiver is down: delivery goes by intervals, and by the wall clock only where
 //! samples have an age.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-#![allow(dead_code, reason = "the receiver is shared with other tests")]
 
 mod receiver;
+mod sender;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
-use promferry_model::{
-    Clock, Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType, PromDuration, Sample, SeriesId,
-    SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
-};
-use promferry_remote_write::delivery::transport;
-use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
-use promferry_remote_write::{Endpoint, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared};
+use promferry_model::{Clock, Labels, PromDuration, Sample, SystemClock, TargetSink, Timestamp};
+use promferry_remote_write::spool::Reason;
+use promferry_remote_write::{RemoteWrite, RemoteWriteConfig};
 use receiver::Receiver;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -61,22 +56,8 @@ impl Stand {
         config.queue_config.sample_age_limit = sample_age_limit;
         config.metadata_config.send = false;
         let clock = Arc::new(WrongClock { machine: SystemClock::new(), ahead_ms: AtomicI64::new(0) });
-        let budget = MemoryBudget::new(256 << 20);
-        let storage = DiskStorage::new(dir.join("spool")).unwrap();
-        let (spool, _) =
-            Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
-        let shared = Shared {
-            external_labels: Labels::default(),
-            spool,
-            budget,
-            clock: clock.clone(),
-            seed: 7,
-            user_agent: "promferry-test".to_owned(),
-        };
-        let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
-        let transport = transport(Client::new(http));
-        let endpoint = Endpoint { config, transport, explain_denial: None };
-        let remote = RemoteWrite::start(shared, vec![endpoint]).await.unwrap();
+        let endpoints = vec![sender::endpoint(config)];
+        let remote = sender::start(&dir.join("spool"), clock.clone(), Labels::default(), endpoints).await;
         Self { receiver, clock, remote, targets: 0 }
     }
 
@@ -84,23 +65,8 @@ impl Stand {
     async fn scrape_new_target(&mut self) {
         self.targets += 1;
         let instance = format!("host-{}:80", self.targets);
-        let labels = Labels::from_pairs([("instance", instance.as_str()), ("job", "test")]);
-        let mut sink: RemoteWriteTarget = self.remote.open(&TargetInfo {
-            job: "test".into(),
-            labels: labels.clone(),
-            url: format!("http://{instance}/metrics"),
-            scrape_interval: Duration::from_secs(1),
-        });
-        let metadata =
-            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
-        let series: Vec<SeriesId> = (0..SERIES)
-            .map(|number| {
-                let mut builder = LabelsBuilder::from(&labels);
-                builder.set("__name__", "m");
-                builder.set("number", number.to_string());
-                sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
-            })
-            .collect();
+        let numbers = (0..SERIES).map(|number| number.to_string());
+        let (mut sink, series) = sender::gauges(&self.remote, &instance, numbers);
         let at = self.clock.now();
         sink.begin(at);
         for id in series {

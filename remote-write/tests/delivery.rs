@@ -2,22 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod receiver;
+mod sender;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
-use promferry_model::{
-    Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType, PromDuration, Sample, SeriesId,
-    SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
-};
+use promferry_model::{Labels, PromDuration, Sample, SeriesId, SystemClock, TargetSink, Timestamp};
 use promferry_relabel::RelabelConfig;
-use promferry_remote_write::delivery::transport;
-use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
-use promferry_remote_write::{
-    Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
-};
+use promferry_remote_write::spool::Reason;
+use promferry_remote_write::{ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
 use receiver::Receiver;
 
 const START: i64 = 1_700_000_000_000;
@@ -31,20 +25,9 @@ fn config(receiver: &Receiver) -> RemoteWriteConfig {
 }
 
 async fn start(dir: &Path, configs: Vec<RemoteWriteConfig>) -> RemoteWrite {
-    let clock = Arc::new(SystemClock::new());
-    let budget = MemoryBudget::new(256 << 20);
-    let storage = DiskStorage::new(dir.join("spool")).unwrap();
-    let (spool, _) = Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+    let endpoints = configs.into_iter().map(sender::endpoint).collect();
     let external_labels = Labels::from_pairs([("cluster", "test")]);
-    let shared =
-        Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".to_owned() };
-    let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
-    let endpoints = configs.into_iter().map(|config| Endpoint {
-        config,
-        transport: transport(Client::new(http.clone())),
-        explain_denial: None,
-    });
-    RemoteWrite::start(shared, endpoints.collect()).await.unwrap()
+    sender::start(&dir.join("spool"), Arc::new(SystemClock::new()), external_labels, endpoints).await
 }
 
 struct Target {
@@ -54,23 +37,9 @@ struct Target {
 
 impl Target {
     fn open(remote: &RemoteWrite, instance: &str, series: usize) -> Self {
-        let labels = Labels::from_pairs([("instance", instance), ("job", "test")]);
-        let mut sink = remote.open(&TargetInfo {
-            job: "test".into(),
-            labels: labels.clone(),
-            url: format!("http://{instance}/metrics"),
-            scrape_interval: Duration::from_secs(1),
-        });
-        let metadata =
-            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
-        sink.metadata(&metadata);
-        let series = (0..series).map(|number| {
-            let mut builder = LabelsBuilder::from(&labels);
-            builder.set("__name__", "m");
-            builder.set("number", number.to_string());
-            sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
-        });
-        let series = series.collect();
+        let numbers = (0..series).map(|number| number.to_string());
+        let (mut sink, series) = sender::gauges(remote, instance, numbers);
+        sink.metadata(&sender::GAUGE);
         Self { sink, series }
     }
 

@@ -3,22 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod receiver;
+mod sender;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 use promferry_model::{
-    BucketCounts, Clock, Histogram, Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType,
-    PromDuration, Sample, SeriesId, SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
+    BucketCounts, Clock, Histogram, Labels, PromDuration, Sample, SeriesId, SystemClock, TargetSink,
+    Timestamp,
 };
-use promferry_remote_write::delivery::transport;
-use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
-use promferry_remote_write::{
-    Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
-};
+use promferry_remote_write::spool::Reason;
+use promferry_remote_write::{ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
 use receiver::Receiver;
 
 /// Goes on as the machine's does, and further when it is told to.
@@ -60,37 +57,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60 + 1);
 impl Sender {
     async fn start(dir: &Path, config: RemoteWriteConfig, scraped: i64) -> Self {
         let clock = Arc::new(AheadClock { system: SystemClock::new(), ahead_ms: AtomicI64::new(0) });
-        let budget = MemoryBudget::new(64 << 20);
-        let storage = DiskStorage::new(dir).unwrap();
-        let (spool, _) =
-            Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
-        let shared = Shared {
-            external_labels: Labels::from_pairs([("cluster", "test")]),
-            spool,
-            budget,
-            clock: clock.clone(),
-            seed: 7,
-            user_agent: "promferry-test".to_owned(),
-        };
-        let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
-        let endpoint = Endpoint { config, transport: transport(Client::new(http)), explain_denial: None };
-        let remote = RemoteWrite::start(shared, vec![endpoint]).await.unwrap();
-        let labels = Labels::from_pairs([("instance", "a:1"), ("job", "test")]);
-        let mut target = remote.open(&TargetInfo {
-            job: "test".into(),
-            labels: labels.clone(),
-            url: "http://a:1/metrics".into(),
-            scrape_interval: Duration::from_secs(1),
-        });
-        let metadata =
-            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
-        let series = (0..SERIES).map(|number| {
-            let mut builder = LabelsBuilder::from(&labels);
-            builder.set("__name__", "m");
-            builder.set("number", number.to_string());
-            target.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
-        });
-        let series = series.collect();
+        let external_labels = Labels::from_pairs([("cluster", "test")]);
+        let remote = sender::start(dir, clock.clone(), external_labels, vec![sender::endpoint(config)]).await;
+        let numbers = (0..SERIES).map(|number| number.to_string());
+        let (target, series) = sender::gauges(&remote, "a:1", numbers);
         Self { remote, clock, target, series, scraped }
     }
 

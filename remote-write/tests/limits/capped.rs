@@ -27,7 +27,7 @@ const MIMIR: (u16, &str) = (
 const CAP: usize = 1000;
 const OLD: usize = 900;
 const NEW: usize = 200;
-/// A scrape interval: 15 s of the time are a quarter of a minute.
+/// A scrape interval of 15 s: a quarter of a minute.
 const INTERVAL: Duration = Duration::from_millis(MINUTE.as_millis() as u64 / 4);
 
 /// Nine targets with the existing series, which the backend knows.

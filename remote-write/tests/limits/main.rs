@@ -8,4 +8,6 @@ mod capped;
 mod held;
 #[path = "../receiver/mod.rs"]
 mod receiver;
+#[path = "../sender/mod.rs"]
+mod sender;
 mod world;

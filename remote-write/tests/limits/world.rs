@@ -4,18 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 use promferry_model::{
-    Labels, LabelsBuilder, MemoryBudget, MetadataView, PromDuration, Sample, SeriesId, SeriesView, Sink,
-    SystemClock, TargetInfo, TargetSink, Timestamp,
+    Labels, LabelsBuilder, MetadataView, PromDuration, Sample, SeriesId, SeriesView, SystemClock, TargetSink,
+    Timestamp,
 };
-use promferry_remote_write::delivery::transport;
-use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions};
-use promferry_remote_write::{
-    Endpoint, EndpointStatus, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
-};
+use promferry_remote_write::{EndpointStatus, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
 
-/// A minute of the time.
+use crate::sender;
+
+/// A minute, as the tests here count time.
 pub(crate) const MINUTE: Duration = Duration::from_millis(1500);
 
 pub(crate) fn config(url: String) -> RemoteWriteConfig {
@@ -30,19 +27,8 @@ pub(crate) fn config(url: String) -> RemoteWriteConfig {
 }
 
 pub(crate) async fn start(dir: &Path, configs: Vec<RemoteWriteConfig>) -> RemoteWrite {
-    let (clock, budget) = (Arc::new(SystemClock::new()), MemoryBudget::new(256 << 20));
-    let storage = DiskStorage::new(dir.join("spool")).unwrap();
-    let (spool, _) = Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
-    let external_labels = Labels::default();
-    let shared =
-        Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".into() };
-    let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
-    let endpoints = configs.into_iter().map(|config| Endpoint {
-        config,
-        transport: transport(Client::new(http.clone())),
-        explain_denial: None,
-    });
-    RemoteWrite::start(shared, endpoints.collect()).await.unwrap()
+    let endpoints = configs.into_iter().map(sender::endpoint).collect();
+    sender::start(&dir.join("spool"), Arc::new(SystemClock::new()), Labels::default(), endpoints).await
 }
 
 pub(crate) struct Target {
@@ -54,13 +40,7 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn open(remote: &RemoteWrite, instance: &str) -> Self {
-        let labels = Labels::from_pairs([("instance", instance), ("job", "shop")]);
-        let sink = remote.open(&TargetInfo {
-            job: "shop".into(),
-            labels: labels.clone(),
-            url: format!("http://{instance}/metrics"),
-            scrape_interval: Duration::from_secs(1),
-        });
+        let (sink, labels) = sender::open(remote, "shop", instance);
         Self { sink, labels, series: Vec::new(), scraped_at: 0 }
     }
 

@@ -7,6 +7,8 @@ mod prometheus;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 mod search;
+#[path = "../sender/mod.rs"]
+mod sender;
 mod size;
 mod table;
 mod world;

@@ -3,19 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
-use promferry_model::{
-    Labels, LabelsBuilder, MemoryBudget, MetadataView, MetricType, PromDuration, Sample, SeriesId,
-    SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
-};
+use promferry_model::{Labels, PromDuration, Sample, SeriesId, SystemClock, TargetSink, Timestamp};
 use promferry_remote_write::delivery::{EndpointSnapshot, transport};
-use promferry_remote_write::spool::{DiskStorage, Reason, Spool, SpoolOptions};
-use promferry_remote_write::{
-    Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared,
-};
+use promferry_remote_write::spool::Reason;
+use promferry_remote_write::{Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
 use tower::ServiceExt as _;
 
 use crate::receiver::Receiver;
+use crate::sender;
 
 pub(crate) const START: i64 = 1_700_000_000_000;
 /// The URL of a workspace; requests to it go to the receiver.
@@ -47,22 +42,15 @@ impl World {
         config.queue_config.sample_age_limit = Some(PromDuration::from_secs(100 * 365 * 24 * 3600));
         config.metadata_config.send = false;
         change(&mut config);
-        let (clock, budget) = (Arc::new(SystemClock::new()), MemoryBudget::new(256 << 20));
-        let storage = DiskStorage::new(dir.path().join("spool")).unwrap();
-        let (spool, _) =
-            Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
-        let external_labels = Labels::default();
-        let shared =
-            Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".into() };
-        let http = Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap();
         let address: http::Uri =
             if config.url == AMP { receiver.url() } else { config.url.clone() }.parse().unwrap();
-        let client = Client::new(http).map_request(move |mut request: http::Request<bytes::Bytes>| {
+        let client = sender::http().map_request(move |mut request: http::Request<bytes::Bytes>| {
             *request.uri_mut() = address.clone();
             request
         });
         let endpoint = Endpoint { config, transport: transport(client), explain_denial: None };
-        let remote = RemoteWrite::start(shared, vec![endpoint]).await.unwrap();
+        let (spool, clock) = (dir.path().join("spool"), Arc::new(SystemClock::new()));
+        let remote = sender::start(&spool, clock, Labels::default(), vec![endpoint]).await;
         Self { receiver, remote, _dir: dir }
     }
 
@@ -110,22 +98,7 @@ impl Target {
         instance: &str,
         values: impl IntoIterator<Item = String>,
     ) -> Self {
-        let labels = Labels::from_pairs([("instance", instance), ("job", "test")]);
-        let mut sink = remote.open(&TargetInfo {
-            job: "test".into(),
-            labels: labels.clone(),
-            url: format!("http://{instance}/metrics"),
-            scrape_interval: Duration::from_secs(1),
-        });
-        let metadata =
-            MetadataView { family: "m", metric_type: MetricType::Gauge, unit: "", help: "A gauge." };
-        let series = values.into_iter().map(|value| {
-            let mut builder = LabelsBuilder::from(&labels);
-            builder.set("__name__", "m");
-            builder.set("number", value);
-            sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap()
-        });
-        let series = series.collect();
+        let (sink, series) = sender::gauges(remote, instance, values);
         Self { sink, series }
     }
 
