@@ -1,4 +1,4 @@
-use promferry_model::Purpose;
+use promferry_model::{OverBudget, Purpose};
 
 use super::core::SpoolCore;
 use super::endpoint::Amount;
@@ -17,6 +17,9 @@ const WRITE_BYTES: usize = 1 << 20;
 const MEMORY_SEGMENT_BYTES: u64 = 1 << 20;
 /// Bytes of one segment at most: positions in it are 32 bits wide.
 const MAX_SEGMENT_BYTES: u64 = 1 << 31;
+
+/// Of the memory budget, what may stand in for the disk: with the rest scraping and delivery go on.
+const FALLBACK_SHARE: usize = 2;
 
 /// A record that is about to be written.
 struct Staged {
@@ -161,10 +164,11 @@ impl<S: Storage> SpoolCore<S> {
             headers.push(header);
         }
         let bytes = fragments.iter().map(|f| f.body.len() + size_of::<Fragment>() + HEADER_LEN).sum();
+        let fits = bytes <= self.budget.limit() / FALLBACK_SHARE;
         loop {
             match self.reserve_in_memory(log, bytes) {
                 Ok(()) => break,
-                Err(_) if self.make_room(log) => {}
+                Err(_) if fits && self.make_room(log) => {}
                 Err(over) => {
                     let failure = match &self.state {
                         super::StorageState::Healthy => over,
@@ -187,24 +191,35 @@ impl<S: Storage> SpoolCore<S> {
         Ok(())
     }
 
-    /// Gives up the log's oldest segment where that helps: where it is in memory itself, or where the disk is
-    /// full and would then take what is in memory. Says whether it is worth trying again.
+    /// Gives up a log's oldest segment where that helps: where it is in memory itself, or where the disk is full
+    /// and would then take what is in memory. Says whether it is worth trying again.
+    ///
+    /// It is a segment of the log that has the most in memory: an endpoint that is away costs no other.
     fn make_room(&mut self, log: usize) -> bool {
-        let known = &self.logs[log];
-        let Some(oldest) = known.segments.front().filter(|_| known.segments.len() > 1) else { return false };
-        let in_memory = oldest.is_memory();
-        if in_memory || self.disk_full {
-            self.evict_oldest(log);
-            if !in_memory {
-                self.drain_memory(log);
-            }
-            return true;
+        let oldest_is_in_memory =
+            |core: &Self, at: usize| core.logs[at].segments.front().is_some_and(Segment::is_memory);
+        let largest = (0..self.logs.len())
+            .filter(|&at| self.logs[at].segments.len() > 1)
+            .filter(|&at| self.disk_full || oldest_is_in_memory(self, at))
+            .max_by_key(|&at| (self.logs[at].memory_bytes(), at == log));
+        let Some(largest) = largest else { return false };
+        let in_memory = oldest_is_in_memory(self, largest);
+        self.evict_oldest(largest);
+        if !in_memory {
+            self.drain_memory(largest);
         }
-        false
+        true
     }
 
     /// Makes room in the log's last memory segment, or in a new one.
     fn reserve_in_memory(&mut self, log: usize, bytes: usize) -> Result<(), String> {
+        let (used, limit) = (self.budget.used_by(Purpose::Fallback), self.budget.limit() / FALLBACK_SHARE);
+        if used + bytes > limit {
+            let available = limit.saturating_sub(used);
+            return Err(
+                OverBudget { purpose: Purpose::Fallback, wanted: bytes, available, limit }.to_string()
+            );
+        }
         let known = &mut self.logs[log];
         // The disk has failed already; what is wrong with it has been said.
         let _ = known.seal(&mut self.storage, self.options.fsync, self.time.steady());

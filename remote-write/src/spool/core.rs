@@ -487,11 +487,7 @@ impl<S: Storage> SpoolCore<S> {
     pub(super) fn retire(&mut self, endpoint: usize) {
         let known = &mut self.endpoints[endpoint];
         let mut retired = None;
-        while known
-            .attachments
-            .first()
-            .is_some_and(|first| first.end.is_some() && first.pending().records == 0)
-        {
+        while known.attachments.first().is_some_and(|first| first.end.is_some() && first.is_settled()) {
             let first = known.attachments.remove(0);
             known.retired.attachment = first.id;
             known.retired.accepted += first.accepted(Counts::default());

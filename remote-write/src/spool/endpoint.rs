@@ -140,10 +140,16 @@ impl Attachment {
         self.lanes.iter().fold(Counts::default(), |sum, lane| sum + lane.delivered)
     }
 
+    /// What is decided counts at once, also behind what is in flight.
     pub(super) fn dropped(&self) -> Dropped {
         let mut dropped = self.lost.clone();
         for lane in &self.lanes {
             dropped.merge(&lane.dropped);
+            for entry in &lane.open {
+                if let Some(reason) = &entry.decided {
+                    dropped.add(reason, entry.amount.counts);
+                }
+            }
         }
         dropped
     }
@@ -152,11 +158,16 @@ impl Attachment {
         let mut pending = Amount::default();
         for lane in &self.lanes {
             pending.add(lane.unfetched);
-            for entry in &lane.open {
+            for entry in lane.open.iter().filter(|entry| entry.decided.is_none()) {
                 pending.add(entry.amount);
             }
         }
         pending
+    }
+
+    /// Whether everything is decided and settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.unfetched.records == 0 && lane.open.is_empty())
     }
 
     /// What it accepted, given what its log has accepted until now.
@@ -189,6 +200,18 @@ impl Attachment {
 }
 
 impl LaneState {
+    /// Puts what was decided without being fetched behind the rest. What went with its segment needs no entry of its
+    /// own, for no segment counts it any more: as long as the endpoint is away there is one of all of it.
+    pub(super) fn decide_next(&mut self, entry: Entry) {
+        match self.open.back_mut() {
+            Some(last) if entry.evicted && last.evicted && !last.missing && last.decided == entry.decided => {
+                last.last = entry.last;
+                last.amount.add(entry.amount);
+            }
+            _ => self.open.push_back(entry),
+        }
+    }
+
     /// Takes decided entries off the front; returns them.
     pub(super) fn take_decided(&mut self) -> Vec<Entry> {
         let mut taken = Vec::new();

@@ -183,7 +183,7 @@ impl<S: Storage> SpoolCore<S> {
             let state = &mut stretch.lanes[lane.index()];
             state.unfetched.subtract(entry.amount);
             state.next = end;
-            state.open.push_back(entry);
+            state.decide_next(entry);
             touched.insert(lane);
         }
         touched
@@ -220,5 +220,47 @@ impl<F> Segment<F> {
             }
             self.index = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use promferry_model::{MemoryBudget, Timestamp};
+
+    use super::super::sim::SimDisk;
+    use super::super::{EndpointOptions, SpoolCore, SpoolOptions};
+    use crate::{Compression, Counts, Fragment, Lane, LaneSet, Protocol};
+
+    #[test]
+    fn what_is_kept_about_dropped_segments_does_not_grow_with_an_outage() {
+        let now = Timestamp::from_millis(1_000_000);
+        let options =
+            SpoolOptions { max_bytes: Some(12_000), segment_bytes: 1_500, ..SpoolOptions::default() };
+        let storage = SimDisk::new().storage();
+        let (mut core, _) = SpoolCore::open(storage, options, MemoryBudget::unlimited(), now).unwrap();
+        let log = core.open_log("x").unwrap();
+        let endpoint = core.attach("amp", log, EndpointOptions::default()).unwrap();
+        let append = |core: &mut SpoolCore<_>| {
+            let fragment = |lane| Fragment {
+                lane: Lane::new(lane).unwrap(),
+                protocol: Protocol::V1,
+                compression: Compression::None,
+                counts: Counts { samples: 1, ..Counts::default() },
+                raw_len: 300,
+                min_timestamp: now,
+                max_timestamp: now,
+                body: vec![lane; 300].into(),
+            };
+            core.append_all(now, &[(log, vec![fragment(0), fragment(1)])]).unwrap();
+        };
+        append(&mut core);
+        core.fetch(now, endpoint, LaneSet::ALL, usize::MAX).unwrap();
+        for _ in 0..1000 {
+            append(&mut core);
+        }
+        let lanes = &core.endpoints[0].attachments[0].lanes;
+        let entries: Vec<_> = lanes.iter().map(|lane| lane.open.len()).collect();
+        assert_eq!((entries[0], entries[1]), (2, 2), "in flight, and dropped: {entries:?}");
+        assert!(core.ledger(endpoint).unwrap().balances());
     }
 }

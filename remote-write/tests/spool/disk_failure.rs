@@ -152,6 +152,50 @@ fn memory_that_runs_out_gives_up_the_oldest_and_counts_it() {
 }
 
 #[test]
+fn memory_that_stands_in_for_the_disk_leaves_room_for_scraping_and_keeps_the_newest() {
+    let budget = MemoryBudget::new(8 << 20);
+    let mut s = Spooled::new(FsyncPolicy::Never, budget.clone());
+    s.disk.fail_writes(Some(io::ErrorKind::StorageFull));
+    for _ in 0..10_000 {
+        s.append().unwrap();
+        assert!(budget.used_by(Purpose::Fallback) <= budget.limit() / 2);
+    }
+    let page = budget.try_reserve(Purpose::Bodies, budget.limit() / 2);
+    assert!(page.is_ok(), "no page can be read any more: {page:?}");
+    // What could not stand there whatever was given up costs nothing of what does.
+    let before = s.core.ledger(s.endpoint).unwrap();
+    let mut large = fragment(0, 1);
+    large.body = vec![0; 5 << 20].into();
+    assert!(s.core.append_all(s.now, &[(s.log, vec![large])]).is_err());
+    let ledger = s.core.ledger(s.endpoint).unwrap();
+    assert!(ledger.balances());
+    assert_eq!(ledger.dropped_for(&Reason::SPOOL_FULL), before.dropped_for(&Reason::SPOOL_FULL));
+    let left = s.fetch();
+    assert!(left.is_sorted() && left.len() > 4000, "{}", left.len());
+    assert_eq!(left.last(), Some(&19_999));
+}
+
+#[test]
+fn in_memory_the_log_that_holds_the_most_gives_way() {
+    let mut s = Spooled::new(FsyncPolicy::Never, MemoryBudget::new(8 << 20));
+    let other = s.core.open_log("y").unwrap();
+    let quick = s.core.attach("quick", other, EndpointOptions::default()).unwrap();
+    s.disk.fail_writes(Some(io::ErrorKind::StorageFull));
+    for id in 0..10_000 {
+        s.append().unwrap();
+        s.core.append_all(s.now, &[(other, vec![fragment(id, 1)])]).unwrap();
+        // Its endpoint takes what there is; that of the other log takes nothing.
+        let fetched = s.core.fetch(s.now, quick, LaneSet::ALL, usize::MAX).unwrap();
+        for f in &fetched {
+            s.core.settle(quick, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+        }
+        assert_eq!(fetched.len(), 1);
+    }
+    assert_eq!(s.core.ledger(quick).unwrap().dropped_total(), Counts::default());
+    assert!(!s.core.ledger(s.endpoint).unwrap().dropped_for(&Reason::SPOOL_FULL).is_zero());
+}
+
+#[test]
 fn without_any_memory_scrapes_are_refused_by_name_and_counted() {
     let mut s = Spooled::new(FsyncPolicy::Never, MemoryBudget::new(100));
     s.append().unwrap();

@@ -7,6 +7,7 @@ mod corruption;
 mod crash;
 mod disk_failure;
 mod model;
+mod outage;
 mod page_cache;
 mod panics;
 mod parked;
