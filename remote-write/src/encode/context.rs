@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,10 +35,42 @@ pub struct EncodingContext {
     pub(super) metadata: MetadataPool,
     #[expect(clippy::vec_box, reason = "it moves between here and the encoders without being copied")]
     scratch: Mutex<Vec<Box<Scratch>>>,
-    /// Targets whose series are spread over lanes, by the hash of their labels, and where older samples wait.
-    spread: Mutex<(BTreeSet<u64>, LaneSet)>,
+    spread: Mutex<TargetLanes>,
     /// By lane: the latest timestamp of a fragment that holds a series' first sample.
     newest_first_samples: [AtomicI64; Lane::COUNT],
+}
+
+/// Which targets keep to several lanes and which to one, by the hash of their labels: a target that goes and comes
+/// back in another size stays where its older samples may wait.
+#[derive(Debug, Default)]
+struct TargetLanes {
+    spread: BTreeSet<u64>,
+    /// Of this run.
+    single: HashSet<u64>,
+    /// Where samples waited when the process began, and where targets went that `single` has no room for.
+    backlog: LaneSet,
+}
+
+/// More targets of one lane are not told apart (about 1 MiB): those lanes then count as having a backlog.
+const MAX_SINGLE: usize = 1 << 16;
+
+impl TargetLanes {
+    fn decide(&mut self, target: u64, huge: bool) -> (bool, bool) {
+        if self.spread.contains(&target) {
+            return (true, false);
+        }
+        if huge && !self.single.contains(&target) && !self.backlog.contains(Lane::of_hash(target)) {
+            self.spread.insert(target);
+            return (true, true);
+        }
+        if self.single.len() >= MAX_SINGLE {
+            for single in self.single.drain() {
+                self.backlog.insert(Lane::of_hash(single));
+            }
+        }
+        self.single.insert(target);
+        (false, false)
+    }
 }
 
 impl EncodingContext {
@@ -70,22 +102,14 @@ impl EncodingContext {
     /// Says what an earlier run left: which targets' series were spread over several lanes, by the hash of their
     /// labels, and in which lanes samples still wait. A target that is another size now keeps to its lanes.
     pub fn expect_backlog(&self, spread: impl IntoIterator<Item = u64>, lanes: LaneSet) {
-        *self.spread.lock().unwrap_or_else(PoisonError::into_inner) = (spread.into_iter().collect(), lanes);
+        *self.spread.lock().unwrap_or_else(PoisonError::into_inner) =
+            TargetLanes { spread: spread.into_iter().collect(), single: HashSet::new(), backlog: lanes };
     }
 
     /// Decides whether a target's series are spread, given that its size asks for it or not: as they were before
     /// where anything of it may wait. Also says whether that is new.
     pub(super) fn decide_spread(&self, target: u64, huge: bool) -> (bool, bool) {
-        let mut guard = self.spread.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, backlog) = &mut *guard;
-        if known.contains(&target) {
-            return (true, false);
-        }
-        let spread = huge && !backlog.contains(Lane::of_hash(target));
-        if spread {
-            known.insert(target);
-        }
-        (spread, spread)
+        self.spread.lock().unwrap_or_else(PoisonError::into_inner).decide(target, huge)
     }
 
     /// How many series are active now, over all targets; exact. Of several profiles that leave out or rename
@@ -223,4 +247,36 @@ fn hash(hasher: &DefaultHashBuilder, view: &MetadataView<'_>) -> u64 {
     let mut state = hasher.build_hasher();
     view.hash(&mut state);
     std::hash::Hasher::finish(&state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_keeps_to_its_lanes_whatever_size_it_comes_back_in() {
+        let mut lanes = TargetLanes { spread: BTreeSet::from([1]), ..TargetLanes::default() };
+        lanes.backlog.insert(Lane::of_hash(2));
+        let mut decide = |target, huge| lanes.decide(target, huge);
+        assert_eq!(decide(1, false), (true, false), "it was spread by an earlier run");
+        assert_eq!(decide(2, true), (false, false), "its lane has older samples");
+        assert_eq!(decide(3, true), (true, true));
+        assert_eq!(decide(3, false), (true, false));
+        assert_eq!(decide(4, false), (false, false));
+        assert_eq!(decide(4, true), (false, false));
+    }
+
+    #[test]
+    fn targets_that_are_too_many_to_be_told_apart_keep_to_their_lanes_too() {
+        let mut lanes = TargetLanes::default();
+        // All in one lane, by the way in which lanes are made of hashes.
+        let of_lane = |number: u64| number * Lane::COUNT as u64;
+        for target in 0..=MAX_SINGLE as u64 {
+            lanes.decide(of_lane(target), false);
+        }
+        assert_eq!(lanes.single.len(), 1);
+        assert_eq!(lanes.decide(of_lane(0), true), (false, false));
+        assert_eq!(lanes.decide(of_lane(1_000_000), true), (false, false), "only slower, never wrong");
+        assert_eq!(lanes.decide(of_lane(0) + 1, true), (true, true), "another lane");
+    }
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use promferry_model::{
-    CUSTOM_BUCKETS_SCHEMA, ExemplarView, Histogram, Labels, MetadataView, OverBudget, Purpose, Refused,
-    Reservation, Sample, SeriesId, SeriesView, TargetInfo, Timestamp, hash_labels,
+    CUSTOM_BUCKETS_SCHEMA, ExemplarView, Histogram, Label, Labels, METRIC_NAME, MetadataView, OverBudget,
+    Purpose, Refused, Reservation, Sample, SeriesId, SeriesView, TargetInfo, Timestamp, hash_labels,
 };
 use smol_str::SmolStr;
 
@@ -59,8 +59,11 @@ pub struct TargetEncoder {
     hash: u64,
     spread: Spread,
     newly_spread: Option<u64>,
-    /// By series: which of [`SUB_LANES`] it takes; empty for a target that has one lane.
+    /// By series: which of [`SUB_LANES`] it takes, or [`REPORT_SERIES`]; empty for a target that has one lane.
     sub_lanes: Vec<u8>,
+    /// Whether the open scrape has a value of a series that the target itself exposes; asked only where there is more
+    /// than one lane.
+    has_own_values: bool,
     /// Series by fingerprint; there while series are admitted that are known already.
     index: Option<HashTable<SeriesId>>,
     reservation: Option<Reservation>,
@@ -83,7 +86,8 @@ pub struct DuplicateSeries {
 /// Into how many lanes the target's series go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spread {
-    /// The first page decides. It is written as if there were [`SUB_LANES`].
+    /// The first page decides: a scrape that failed says nothing about the target's size. It is written as if there
+    /// were [`SUB_LANES`].
     Undecided,
     One,
     SubLanes,
@@ -91,6 +95,9 @@ enum Spread {
 
 /// How many lanes a huge target's series are spread over.
 const SUB_LANES: usize = 8;
+/// Stands for the first of [`SUB_LANES`], which is the one lane of a target of ordinary size: what a scrape says of
+/// itself is written there before it is known what the target exposes.
+const REPORT_SERIES: u8 = u8::MAX;
 /// A target whose first page has more series than this is huge.
 const HUGE: usize = 20_000;
 /// Reservations grow in steps, so that not every series goes to the shared budget.
@@ -107,6 +114,7 @@ impl TargetEncoder {
             spread: Spread::Undecided,
             newly_spread: None,
             sub_lanes: Vec::new(),
+            has_own_values: false,
             index: None,
             reservation: None,
             open: None,
@@ -215,6 +223,7 @@ impl TargetEncoder {
         if self.claims.has_duplicates() {
             self.claims.retry(&mut self.arena);
         }
+        self.has_own_values = false;
         let (hash, lanes) = (self.hash, self.lanes());
         let mut scratch = self.context.take_scratch();
         scratch.begin(&self.profiles, lanes, |sub| Lane::of_hash(hash.wrapping_add(sub as u64)));
@@ -224,8 +233,14 @@ impl TargetEncoder {
     /// Adds a value of an admitted series. Nothing happens outside a scrape or for an id that is not in use.
     pub fn sample(&mut self, id: SeriesId, sample: Sample) {
         let Some((own, family)) = self.arena.read(id) else { return };
+        let lane = match self.sub_lanes.get(id.index()) {
+            None | Some(&REPORT_SERIES) => 0,
+            Some(&sub) => {
+                self.has_own_values = true;
+                usize::from(sub)
+            }
+        };
         let Some(scratch) = &mut self.open else { return };
-        let lane = self.sub_lanes.get(id.index()).map_or(0, |&sub| usize::from(sub));
         for profile in 0..self.profiles.len() {
             match self.arena.row(profile, id, own) {
                 Some(row) => {
@@ -251,8 +266,14 @@ impl TargetEncoder {
         histogram: &Histogram,
     ) {
         let Some((own, family)) = self.arena.read(id) else { return };
+        let lane = match self.sub_lanes.get(id.index()) {
+            None | Some(&REPORT_SERIES) => 0,
+            Some(&sub) => {
+                self.has_own_values = true;
+                usize::from(sub)
+            }
+        };
         let Some(scratch) = &mut self.open else { return };
-        let lane = self.sub_lanes.get(id.index()).map_or(0, |&sub| usize::from(sub));
         for (at, profile) in self.profiles.iter().enumerate() {
             let row: Option<Row> = self.arena.row(at, id, own).filter(|_| profile.send_native_histograms);
             match row {
@@ -305,8 +326,11 @@ impl TargetEncoder {
         let mut finished = scratch.finish(&self.context.budget);
         scratch.clear();
         self.context.give_scratch(scratch);
-        if self.spread == Spread::Undecided && self.arena.len() > 0 {
-            self.decide_spread(&mut finished);
+        if self.spread == Spread::Undecided
+            && self.has_own_values
+            && let Ok(scrape) = &mut finished
+        {
+            self.decide_spread(scrape);
             // Most targets are complete now: what their tables hold in reserve is not needed.
             self.compact();
         }
@@ -347,7 +371,10 @@ impl TargetEncoder {
         // when it was too much.
         let _ = self.reserve(self.memory_bytes());
         if self.spread != Spread::One {
-            let sub = (hash_labels(series.labels, 0) % SUB_LANES as u64) as u8;
+            let sub = match is_report(series.labels) {
+                true => REPORT_SERIES,
+                false => (hash_labels(series.labels, 0) % SUB_LANES as u64) as u8,
+            };
             if self.sub_lanes.len() <= id.index() {
                 self.sub_lanes.resize(id.index() + 1, 0);
             }
@@ -395,7 +422,7 @@ impl TargetEncoder {
 
     /// The first page is known. A target of ordinary size keeps to one lane: since each series was written to
     /// one place only, its fragments need no more than that lane's number.
-    fn decide_spread(&mut self, finished: &mut Result<EncodedScrape, OverBudget>) {
+    fn decide_spread(&mut self, scrape: &mut EncodedScrape) {
         let (spread, new) = self.context.decide_spread(self.hash, self.arena.len() > HUGE);
         self.newly_spread = new.then_some(self.hash);
         if spread {
@@ -404,11 +431,9 @@ impl TargetEncoder {
         }
         self.spread = Spread::One;
         self.sub_lanes = Vec::new();
-        if let Ok(scrape) = finished {
-            let lane = Lane::of_hash(self.hash);
-            let fragments = scrape.profiles.iter_mut().flat_map(|profile| &mut profile.fragments);
-            fragments.for_each(|fragment| fragment.lane = lane);
-        }
+        let lane = Lane::of_hash(self.hash);
+        let fragments = scrape.profiles.iter_mut().flat_map(|profile| &mut profile.fragments);
+        fragments.for_each(|fragment| fragment.lane = lane);
     }
 
     fn end_scrape(&mut self) {
@@ -440,6 +465,12 @@ impl TargetEncoder {
             let _ = reservation.resize(bytes);
         }
     }
+}
+
+/// Whether a series has a name of those that a scrape writes about itself, as Prometheus calls them.
+fn is_report(labels: &[Label]) -> bool {
+    let name = labels.iter().find(|label| label.name == METRIC_NAME).map(|label| label.value.as_str());
+    name.is_some_and(|name| name == "up" || name.starts_with("scrape_"))
 }
 
 impl Drop for TargetEncoder {

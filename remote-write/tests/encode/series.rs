@@ -348,3 +348,79 @@ fn bytes_a_series() {
         assert!(encoder + CACHE_BYTES as f64 <= 64.0, "{encoder}");
     }
 }
+
+/// The lanes of each series by name and number, as one scrape fills them; `up` is the report that goes with it.
+fn lanes_of_scrape(encoder: &mut TargetEncoder, ids: &[SeriesId]) -> BTreeMap<String, BTreeSet<Lane>> {
+    let name = |n: &str| Labels::from_pairs([("__name__", n), ("instance", "a:1"), ("job", "api")]);
+    let report: Vec<_> = ["up", "scrape_duration_seconds", "scrape_samples_scraped"]
+        .iter()
+        .map(|n| admit(encoder, &name(n)).unwrap())
+        .collect();
+    encoder.begin();
+    for &id in ids.iter().chain(&report) {
+        encoder.sample(id, Sample::new(AT, 1.0));
+    }
+    let scrape = encoder.finish().unwrap();
+    let mut lanes: BTreeMap<_, BTreeSet<Lane>> = BTreeMap::new();
+    for fragment in &scrape.profiles[0].fragments {
+        for series in receive_fragment(fragment) {
+            let name = series.labels.iter().find(|(name, _)| name == "__name__").unwrap().1.clone();
+            lanes.entry(name).or_default().insert(fragment.lane);
+        }
+    }
+    lanes
+}
+
+#[test]
+fn a_scrape_that_failed_says_nothing_about_a_targets_size() {
+    let of_target = |labels: &Labels| BTreeSet::from([Lane::of_hash(labels.stable_hash())]);
+    for series_after in [500, 20_500] {
+        let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
+        let info = target("api", "a:1");
+        let mut encoder = TargetEncoder::new(&info, profiles([v2()]), Arc::clone(&context));
+        let report = BTreeMap::from(
+            ["scrape_duration_seconds", "scrape_samples_scraped", "up"]
+                .map(|name| (name.to_owned(), of_target(&info.labels))),
+        );
+        // Nobody answers; then a page is refused in the middle, and what it brought is let go of.
+        assert_eq!(lanes_of_scrape(&mut encoder, &[]), report);
+        encoder.begin();
+        let ids: Vec<_> = (0..100).map(|n| admit(&mut encoder, &series(n)).unwrap()).collect();
+        ids.iter().for_each(|&id| encoder.sample(id, Sample::new(AT, 1.0)));
+        encoder.abort();
+        ids.into_iter().for_each(|id| encoder.release(id));
+        assert_eq!(lanes_of_scrape(&mut encoder, &[]), report);
+        assert_eq!(encoder.take_newly_spread(), None);
+
+        let ids: Vec<_> = (0..series_after).map(|n| admit(&mut encoder, &series(n)).unwrap()).collect();
+        for _ in 0..2 {
+            let mut lanes = lanes_of_scrape(&mut encoder, &ids);
+            let own = lanes.remove("m").unwrap();
+            assert_eq!(lanes, report, "the report keeps to its lane");
+            assert_eq!(own.len(), if series_after > 20_000 { 8 } else { 1 });
+            assert!(own.is_superset(&of_target(&info.labels)));
+        }
+        assert_eq!(encoder.take_newly_spread().is_some(), series_after > 20_000);
+    }
+}
+
+#[test]
+fn a_target_that_was_small_keeps_to_its_lane_when_it_comes_back_huge() {
+    let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
+    let lanes = |instance, series_count| {
+        let mut encoder =
+            TargetEncoder::new(&target("api", instance), profiles([v2()]), Arc::clone(&context));
+        let ids: Vec<_> = (0..series_count).map(|n| admit(&mut encoder, &series(n)).unwrap()).collect();
+        let mut encode = || {
+            encoder.begin();
+            ids.iter().for_each(|&id| encoder.sample(id, Sample::new(AT, 1.0)));
+            let scrape = encoder.finish().unwrap();
+            scrape.profiles[0].fragments.iter().map(|f| f.lane).collect::<BTreeSet<_>>()
+        };
+        [encode(), encode()]
+    };
+    let small = lanes("a:1", 10);
+    assert_eq!(small[0].len(), 1);
+    assert_eq!(lanes("a:1", 20_500), small, "it would overtake what it left");
+    assert_eq!(lanes("b:1", 20_500).map(|lanes| lanes.len()), [8, 8]);
+}
