@@ -1,4 +1,5 @@
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use promferry_model::{MemoryBudget, Receipt, SinkError, Timestamp};
@@ -81,6 +82,10 @@ pub struct SpoolCore<S: Storage> {
     pub(super) spread: Spread,
     /// Lanes in which something waited when the spool was opened.
     pub(super) backlog: LaneSet,
+    /// Cursor files that do not tell what their endpoints have settled, and whose endpoints have not attached yet.
+    pub(super) lost_cursors: BTreeSet<String>,
+    /// Whether anything was appended: then everybody has attached who takes part in this run.
+    pub(super) appended: bool,
     pub(super) settle_mismatches: u64,
     pub(super) buffer: Vec<u8>,
 }
@@ -125,7 +130,11 @@ impl<S: Storage> SpoolCore<S> {
     ///
     /// The key is the endpoint's name, else its URL. An endpoint that is new starts at the log's end. One that
     /// is known goes on where it stopped; if it had another log until now it first gets the rest of that one,
-    /// lane by lane.
+    /// lane by lane. One whose cursor was lost ([`RecoveryReport::lost_cursors`](super::RecoveryReport)) begins
+    /// with the oldest that is stored.
+    ///
+    /// All endpoints of a run are to attach before the first append: who has not attached by then counts as one
+    /// that left the configuration.
     ///
     /// # Errors
     /// When the log is unknown or another endpoint's key has the same file name. A cursor that can't be
@@ -138,11 +147,12 @@ impl<S: Storage> SpoolCore<S> {
     ) -> Result<EndpointId, SpoolError> {
         let Some(target) = self.logs.get(log.0) else { return Err(SpoolError::Unknown { what: "log" }) };
         let (next_sequence, accepted, log_key) = (target.next_sequence, target.accepted, target.key.clone());
+        let unclaimed = target.unclaimed;
         let path = cursor_path(key);
         let at = match self.endpoints.iter().position(|endpoint| endpoint.path == path) {
             Some(at) => at,
             None => {
-                self.endpoints.push(Endpoint::new(key.to_owned(), path));
+                self.endpoints.push(Endpoint::new(key.to_owned(), path.clone()));
                 self.endpoints.len() - 1
             }
         };
@@ -156,19 +166,39 @@ impl<S: Storage> SpoolCore<S> {
         }
         endpoint.options = options;
         endpoint.attached = true;
+        let is_new = endpoint.attachments.is_empty() && endpoint.retired.attachment == 0;
+        let lost = self.lost_cursors.contains(&path) || (is_new && unclaimed);
+        endpoint.rewrite |= lost;
         if endpoint.growing(log.0).is_none() {
             self.end_attachment(at);
-            let endpoint = &mut self.endpoints[at];
-            let mut attachment = Attachment::new(endpoint.next_attachment, log_key, next_sequence, accepted);
+            let (start, start_accepted) =
+                if lost { self.beginning(at, log.0) } else { (next_sequence, accepted) };
+            let id = self.endpoints[at].next_attachment;
+            let mut attachment = Attachment::new(id, log_key, start, start_accepted);
             attachment.log = Some(log.0);
+            if lost {
+                self.take_up(log.0, &mut attachment);
+            }
+            if lost {
+                // Before anything is written: what is in its parked queue was parked.
+                self.link_parked();
+                self.account_for_parked(at);
+            }
+            let endpoint = &mut self.endpoints[at];
             attachment.previous_end = endpoint.attachments.last().and_then(|previous| previous.end);
             endpoint.next_attachment += 1;
             let head = attachment.head();
             endpoint.attachments.push(attachment);
-            self.write_cursor(at, &head);
+            // Whole and durable, if that is possible: where an attachment begins must not be lost before what is
+            // settled of it.
+            if !(self.disk_is_due() && self.replace_cursor(at)) {
+                self.write_cursor(at, &head);
+            }
             self.retire(at);
         }
+        self.lost_cursors.remove(&path);
         self.attach_parked(at);
+        self.release_claimed();
         Ok(EndpointId(at))
     }
 
@@ -201,6 +231,9 @@ impl<S: Storage> SpoolCore<S> {
         scrapes: &[&[(LogId, Vec<Fragment>)]],
     ) -> Vec<Result<Receipt, SinkError>> {
         self.time.advance(now);
+        if !std::mem::replace(&mut self.appended, true) {
+            self.note_claims();
+        }
         let mut failures: Vec<Option<String>> = vec![None; scrapes.len()];
         for log in 0..self.logs.len() {
             let groups: Vec<(usize, &[Fragment])> = scrapes
@@ -420,6 +453,7 @@ impl<S: Storage> SpoolCore<S> {
             self.retire(endpoint);
             self.forget_if_abandoned(endpoint);
         }
+        self.give_up_unclaimed();
         if self.disk_is_due() {
             for log in 0..self.logs.len() {
                 if self.logs[log].has_memory_tail() {

@@ -105,6 +105,18 @@ impl CursorRecord {
         out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     }
 
+    /// The attachment that it says something of.
+    pub(super) fn attachment(&self) -> Option<u32> {
+        match self {
+            Self::Endpoint { .. } | Self::Refused { .. } | Self::Protocol(_) => None,
+            Self::Attach { attachment, .. }
+            | Self::End { attachment, .. }
+            | Self::Lane { attachment, .. }
+            | Self::Lost { attachment, .. }
+            | Self::Retired { attachment, .. } => Some(*attachment),
+        }
+    }
+
     /// Reads the record at the start of `bytes` and how long it is.
     pub(super) fn decode(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut head = Reader(bytes);

@@ -28,6 +28,10 @@ pub(super) struct Log<F> {
     pub(super) unsynced: bool,
     /// Whether records disappeared from under a segment, so that its count of undecided ones is too high.
     pub(super) miscounted: bool,
+    /// Whether it was found without any cursor: then all of them were lost.
+    pub(super) unclaimed: bool,
+    /// Where what is kept for lost cursors begins, and what the log had accepted before that.
+    pub(super) held_from: Option<(u64, Counts)>,
 }
 
 impl<F> Log<F> {
@@ -44,6 +48,8 @@ impl<F> Log<F> {
             opened: false,
             unsynced: false,
             miscounted: false,
+            unclaimed: false,
+            held_from: None,
         }
     }
 

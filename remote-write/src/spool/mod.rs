@@ -22,6 +22,7 @@ mod fetch;
 mod handle;
 mod ledger;
 mod log;
+mod lost;
 mod memory;
 mod options;
 mod parked;

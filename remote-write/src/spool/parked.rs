@@ -6,7 +6,7 @@
 
 use promferry_model::Timestamp;
 
-use super::core::{EndpointId, LogId, SpoolCore};
+use super::core::{EndpointId, LogId, SpoolCore, cursor_path, key_hash};
 use super::endpoint::Endpoint;
 use super::error::SpoolError;
 use super::handle::Settled;
@@ -79,8 +79,10 @@ impl<S: Storage> SpoolCore<S> {
     /// Finds each endpoint's parked queue among the endpoints.
     pub(super) fn link_parked(&mut self) {
         for at in 0..self.endpoints.len() {
-            let key = parked_key(&self.endpoints[at].key);
-            self.endpoints[at].parked = self.endpoints.iter().position(|other| other.key == key);
+            // By the file: the key in it may be damaged.
+            let path = parked_path(&self.endpoints[at].key);
+            self.endpoints[at].parked =
+                self.endpoints.iter().position(|other| other.path == path && !other.forgotten);
         }
     }
 
@@ -88,8 +90,13 @@ impl<S: Storage> SpoolCore<S> {
     pub(super) fn attach_parked(&mut self, endpoint: usize) {
         // It may be here without its endpoint, whose own file was lost.
         self.link_parked();
+        let key = &self.endpoints[endpoint].key;
+        let lost = self.lost_cursors.contains(&parked_path(key)) || {
+            let hash = key_hash(&parked_key(key));
+            self.logs.iter().any(|log| log.hash == hash && log.unclaimed && !log.segments.is_empty())
+        };
         // That its log can't be opened shows in the storage's state; what is in it waits.
-        if self.endpoints[endpoint].parked.is_some()
+        if (lost || self.endpoints[endpoint].parked.is_some())
             && let Err(error) = self.open_parked_queue(endpoint)
         {
             self.note_failure(&error);
@@ -104,15 +111,26 @@ impl<S: Storage> SpoolCore<S> {
         })
     }
 
+    /// The parked queue that has this log.
+    pub(super) fn parked_queue(&self, log_hash: u64) -> Option<&Endpoint<S::File>> {
+        self.endpoints
+            .iter()
+            .find(|endpoint| is_parked_key(&endpoint.key) && key_hash(&endpoint.key) == log_hash)
+    }
+
     /// What the parked queue's log should have accepted, by what the cursors say; more than that was being
-    /// parked when a crash came. `None` when a damaged cursor file makes that uncertain.
+    /// parked when a crash came. `None` when a damaged cursor file makes that uncertain: then it may be there twice.
     pub(super) fn parked_limit(&self, log_hash: u64) -> Option<Counts> {
-        let of_log = |endpoint: &&Endpoint<S::File>| {
-            is_parked_key(&endpoint.key) && super::core::key_hash(&endpoint.key) == log_hash
-        };
-        let queue = self.endpoints.iter().find(of_log)?;
+        let queue = self.parked_queue(log_hash)?;
         let owner = self.endpoints.iter().find(|other| parked_key(&other.key) == queue.key)?;
-        if queue.damaged || owner.damaged {
+        // What was being parked is still in the endpoint's own log. Where something of that is gone, the cursor has
+        // lost what it said of it.
+        let is_whole = owner.attachments.iter().all(|attachment| {
+            let known = attachment.delivered() + attachment.dropped().total() + attachment.pending().counts;
+            let log = attachment.log.and_then(|log| self.logs.get(log));
+            log.is_some_and(|log| (attachment.accepted(log.accepted) - known).is_zero())
+        });
+        if queue.damaged || owner.damaged || !is_whole {
             return None;
         }
         let last = queue.attachments.last()?;
@@ -128,17 +146,20 @@ impl<S: Storage> SpoolCore<S> {
         Some(last.start_accepted + (moved - queue.refused.total() - before))
     }
 
-    /// Counts what was parked and is not in the parked queues any more.
-    pub(super) fn account_for_lost_parked(&mut self) {
-        for at in 0..self.endpoints.len() {
-            let Some(parked) = self.endpoints[at].parked else { continue };
-            let ledger = |endpoint: usize| self.endpoints[endpoint].ledger(|log| self.logs[log].accepted);
-            let (owner, queue) = (ledger(at), ledger(parked));
-            let moved = owner.dropped_for(&Reason::PARKED) + queue.dropped_for(&Reason::PARKED);
-            let missing = moved - queue.accepted;
-            if !missing.is_zero() {
-                self.endpoints[parked].refuse(&Reason::CORRUPT, missing);
-            }
+    /// Brings an endpoint's ledger and its parked queue's together after one of the cursors was damaged: what was
+    /// parked and is not in the queue any more is lost, and what is in the queue was parked.
+    pub(super) fn account_for_parked(&mut self, endpoint: usize) {
+        let Some(parked) = self.endpoints[endpoint].parked else { return };
+        let ledger = |endpoint: usize| self.endpoints[endpoint].ledger(|log| self.logs[log].accepted);
+        let (owner, queue) = (ledger(endpoint), ledger(parked));
+        let moved = owner.dropped_for(&Reason::PARKED) + queue.dropped_for(&Reason::PARKED);
+        let (missing, unknown) = (moved - queue.accepted, queue.accepted - moved);
+        if !missing.is_zero() {
+            self.endpoints[parked].refuse(&Reason::CORRUPT, missing);
+        }
+        if !unknown.is_zero() {
+            // Otherwise the next start would cut so much off the queue's end as half parked.
+            self.endpoints[endpoint].refuse(&Reason::PARKED, unknown);
         }
     }
 
@@ -159,6 +180,10 @@ impl<S: Storage> SpoolCore<S> {
         let log: LogId = self.open_log(&key)?;
         let queue = self.attach(&key, log, EndpointOptions::default())?;
         self.endpoints[endpoint].parked = Some(queue.0);
+        self.account_for_parked(endpoint);
+        if self.endpoints[endpoint].refused_unwritten || self.endpoints[queue.0].refused_unwritten {
+            self.write_cursors();
+        }
         Ok(queue)
     }
 }
@@ -183,6 +208,10 @@ pub(super) fn readable_key(key: &str) -> String {
         Some(endpoint) => format!("{endpoint} (parked)"),
         None => key.to_owned(),
     }
+}
+
+fn parked_path(key: &str) -> String {
+    cursor_path(&parked_key(key))
 }
 
 fn parked_key(key: &str) -> String {

@@ -100,7 +100,7 @@ impl<S: Storage> SpoolCore<S> {
     }
 
     /// Replaces an endpoint's cursor file with what still matters; says whether that went well.
-    fn replace_cursor(&mut self, endpoint: usize) -> bool {
+    pub(super) fn replace_cursor(&mut self, endpoint: usize) -> bool {
         let path = self.endpoints[endpoint].path.clone();
         let bytes = self.endpoints[endpoint].encode();
         let allocate = 2 * self.options.cursor_file_bytes;
@@ -133,11 +133,25 @@ impl<S: Storage> SpoolCore<S> {
             self.locked = true;
         }
         if let Some(at) = self.keep.iter().position(|kept| kept == path) {
-            let renamed = self.storage.rename(path, &set_aside_path(path));
+            let aside = self.set_aside_path(path);
+            let renamed = self.storage.rename(path, &aside);
             renamed.map_err(storage_error("rename", path))?;
             self.keep.remove(at);
         }
         Ok(())
+    }
+
+    /// A path under which a file that is not understood is left alone. Nothing that was set aside before has it.
+    pub(super) fn set_aside_path(&mut self, path: &str) -> String {
+        let mut aside = format!("{path}{SET_ASIDE_SUFFIX}");
+        let mut number = 1;
+        while !matches!(self.storage.open(&aside), Err(error) if error.kind() == io::ErrorKind::NotFound)
+            && number < MAX_SET_ASIDE
+        {
+            number += 1;
+            aside = format!("{path}.{number}{SET_ASIDE_SUFFIX}");
+        }
+        aside
     }
 
     /// Creates a log's directory and writes the key into it.
@@ -362,9 +376,9 @@ pub(super) fn replace<S: Storage>(
     let file = storage.create(&new).map_err(storage_error("create", &new))?;
     storage.allocate(&file, allocate).map_err(storage_error("set space aside for", &new))?;
     storage.write_at(&file, 0, bytes).map_err(storage_error("write", &new))?;
-    if fsync != FsyncPolicy::Never {
-        storage.sync(&file).map_err(storage_error("sync", &new))?;
-    }
+    // Whatever the policy: a machine that is lost may otherwise leave the new name with nothing behind it, and with
+    // it all that was known for long.
+    storage.sync(&file).map_err(storage_error("sync", &new))?;
     storage.rename(&new, path).map_err(storage_error("rename", &new))?;
     if fsync != FsyncPolicy::Never {
         let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory);
@@ -375,8 +389,5 @@ pub(super) fn replace<S: Storage>(
 
 /// How the names of files end that are not understood and left alone.
 pub(super) const SET_ASIDE_SUFFIX: &str = ".set-aside";
-
-/// The path under which a file that is not understood is left alone.
-pub(super) fn set_aside_path(path: &str) -> String {
-    format!("{path}{SET_ASIDE_SUFFIX}")
-}
+/// Files of one name that are set aside beside each other; from then on the last one gives way.
+const MAX_SET_ASIDE: u32 = 100;

@@ -1,15 +1,16 @@
+use std::collections::BTreeSet;
 use std::io;
 
 use promferry_model::{MemoryBudget, Timestamp};
 
-use super::core::{CURSOR_DIRECTORY, SpoolCore, key_hash, log_directory};
+use super::core::{CURSOR_DIRECTORY, SpoolCore, cursor_path, key_hash, log_directory};
 use super::cursor::{self, CURSOR_HEADER, CursorRecord};
 use super::endpoint::{Amount, Attachment, Endpoint};
 use super::error::{SpoolError, is_disk_trouble, storage_error};
 use super::ledger::Reason;
 use super::log::Log;
 use super::options::SpoolOptions;
-use super::persist::{LOG_KEY_FILE, Warned, set_aside_path};
+use super::persist::{LOG_KEY_FILE, SET_ASIDE_SUFFIX, Warned};
 use super::segment::{Body, HeaderFound, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
 use super::spread::Spread;
 use super::stats::{RecoveryReport, StorageState};
@@ -80,6 +81,8 @@ impl<S: Storage> SpoolCore<S> {
             warned: Warned::default(),
             spread: Spread::new(),
             backlog: LaneSet::EMPTY,
+            lost_cursors: BTreeSet::new(),
+            appended: false,
             settle_mismatches: 0,
             buffer: Vec::new(),
         };
@@ -99,8 +102,15 @@ impl<S: Storage> SpoolCore<S> {
             }
         };
         core.balance(&mut report);
-        core.account_for_lost_parked();
+        for endpoint in 0..core.endpoints.len() {
+            // Those whose cursor is lost are brought together when they attach.
+            let parked = core.endpoints[endpoint].parked.map(|parked| &core.endpoints[parked].path);
+            if parked.is_some_and(|path| !core.lost_cursors.contains(path)) {
+                core.account_for_parked(endpoint);
+            }
+        }
         core.read_spread();
+        core.hold_unclaimed();
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);
         }
@@ -123,6 +133,7 @@ impl<S: Storage> SpoolCore<S> {
                 Ok(read) => read,
                 Err(error) => {
                     self.pass_over_unreadable(&path, error, report)?;
+                    self.note_lost_cursor(&path, report);
                     continue;
                 }
             };
@@ -134,33 +145,63 @@ impl<S: Storage> SpoolCore<S> {
             let found = cursor::scan(bytes.get(CURSOR_HEADER_LEN..).unwrap_or_default());
             if (intact && !ours) || (!intact && found.records.is_empty() && !bytes.is_empty()) {
                 self.set_aside(&path, report);
+                self.note_lost_cursor(&path, report);
                 continue;
             }
             report.damaged += found.damaged + u64::from(!intact);
-            let mut endpoint = Endpoint::new(String::new(), path);
+            if found.records.is_empty() {
+                // A name that came to last without what it stands for.
+                self.note_lost_cursor(&path, report);
+                continue;
+            }
+            let last_named =
+                found.records.iter().filter_map(CursorRecord::attachment).max().unwrap_or_default();
+            let mut endpoint = Endpoint::new(String::new(), path.clone());
             for record in found.records {
                 apply(&mut endpoint, record);
             }
+            if !endpoint.key.is_empty() && cursor_path(&endpoint.key) != path {
+                // Another endpoint's: what it says is not about this one.
+                self.set_aside(&path, report);
+                self.note_lost_cursor(&path, report);
+                continue;
+            }
+            let last_known = endpoint.attachments.last().map_or(endpoint.retired.attachment, |last| last.id);
+            if last_known < last_named.max(1) {
+                // Where its last attachment begins is damaged: what it had settled of that means nothing.
+                self.note_lost_cursor(&path, report);
+                endpoint.next_attachment = endpoint.next_attachment.max(last_named + 1);
+            }
+            let lost = self.lost_cursors.contains(&path);
             endpoint.damaged = !intact || found.damaged > 0;
             endpoint.file = Some(file);
             // What follows the last good record is written over; where more than that is wrong, everything.
             endpoint.file_len = (CURSOR_HEADER_LEN + found.end) as u64;
-            endpoint.rewrite = !intact || found.damaged > 0 || endpoint.file_len != bytes.len() as u64;
+            // A lost one stays as it is until its endpoint attaches.
+            let damaged = !intact || found.damaged > 0 || endpoint.file_len != bytes.len() as u64;
+            endpoint.rewrite = damaged && !lost;
             self.endpoints.push(endpoint);
+        }
+        // Those that an earlier start has set aside, and whose endpoints have not attached since.
+        for name in names.iter().filter(|name| name.ends_with(SET_ASIDE_SUFFIX)) {
+            let Some((name, _)) = name.split_once(CURSOR_SUFFIX) else { continue };
+            let name = format!("{name}{CURSOR_SUFFIX}");
+            if !names.contains(&name) {
+                self.note_lost_cursor(&format!("{CURSOR_DIRECTORY}/{name}"), report);
+            }
         }
         Ok(())
     }
 
     fn read_logs(&mut self, report: &mut RecoveryReport) -> Result<(), SpoolError> {
         let names = self.list(".")?;
-        for directory in names {
-            let Some(hash) = directory.strip_prefix(LOG_PREFIX).and_then(|h| u64::from_str_radix(h, 16).ok())
-            else {
-                continue;
-            };
-            if directory == log_directory(hash) {
-                self.read_log(hash, directory, report)?;
-            }
+        let hash = |name: &String| u64::from_str_radix(name.strip_prefix(LOG_PREFIX)?, 16).ok();
+        let mut hashes: Vec<u64> = names.iter().filter_map(hash).collect();
+        hashes.retain(|hash| names.contains(&log_directory(*hash)));
+        // How much of a parked queue counts is seen from what is left of its endpoint's own log.
+        hashes.sort_by_key(|hash| self.parked_queue(*hash).is_some());
+        for hash in hashes {
+            self.read_log(hash, log_directory(hash), report)?;
         }
         Ok(())
     }
@@ -438,7 +479,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Renames a file that is not understood; says whether that went well. Where it did not, the file is kept
     /// from being written over.
     fn set_aside(&mut self, path: &str, report: &mut RecoveryReport) -> bool {
-        let aside = set_aside_path(path);
+        let aside = self.set_aside_path(path);
         match self.storage.rename(path, &aside) {
             Ok(()) => {
                 report.set_aside.push(aside);

@@ -17,6 +17,7 @@ pub(super) struct Known {
     budget: MemoryBudget,
     logs: Vec<KnownLog>,
     endpoints: Vec<KnownEndpoint>,
+    appended: bool,
 }
 
 #[derive(Clone)]
@@ -60,6 +61,7 @@ impl<S: Storage> SpoolCore<S> {
         let known = Known {
             logs: logs.collect(),
             endpoints: endpoints.collect(),
+            appended: self.appended,
             options: self.options,
             budget: self.budget,
         };
@@ -105,6 +107,10 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         core.link_parked();
+        core.appended = known.appended;
+        if core.appended {
+            core.note_claims();
+        }
         for (at, log) in known.logs.iter().enumerate().filter(|(_, log)| !log.in_memory.is_zero()) {
             core.refuse(LogId(at), log.in_memory, &Reason::STORAGE);
         }

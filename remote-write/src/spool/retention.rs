@@ -72,7 +72,8 @@ impl<S: Storage> SpoolCore<S> {
             let known = &self.logs[log];
             let last = at + 1 == known.segments.len();
             let segment = &known.segments[at];
-            if (segment.undecided == 0 || segment.end_sequence <= decided) && !(last && needed) {
+            let is_decided = segment.undecided == 0 || segment.end_sequence <= decided;
+            if is_decided && !segment.held && !(last && needed) {
                 self.remove_segment(log, at);
             } else {
                 at += 1;
@@ -83,7 +84,7 @@ impl<S: Storage> SpoolCore<S> {
         }
     }
 
-    fn is_referenced(&self, log: usize) -> bool {
+    pub(super) fn is_referenced(&self, log: usize) -> bool {
         self.endpoints.iter().flat_map(|e| &e.attachments).any(|attachment| attachment.log == Some(log))
     }
 

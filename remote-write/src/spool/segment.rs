@@ -97,6 +97,8 @@ pub(super) struct Segment<F> {
     pub(super) max_timestamp: i64,
     /// Records that some endpoint has not settled, counted once for each such endpoint.
     pub(super) undecided: u64,
+    /// Whether it is kept for an endpoint whose cursor was lost, decided or not.
+    pub(super) held: bool,
     pub(super) body: Body<F>,
     /// Where the records are; absent where it has to be read first.
     pub(super) index: Option<Vec<RecordMeta>>,
@@ -132,6 +134,7 @@ impl<F> Segment<F> {
             min_timestamp: i64::MAX,
             max_timestamp: i64::MIN,
             undecided: 0,
+            held: false,
             body,
             index: Some(Vec::new()),
             read_at: 0,

@@ -52,6 +52,8 @@ struct Disk {
     /// Files whose reading fails.
     unreadable: BTreeSet<String>,
     no_allocation: bool,
+    /// Syncs are acknowledged and not done.
+    syncs_lie: bool,
     /// How long the next call that writes takes.
     stall: Option<Duration>,
     panics: BTreeSet<u64>,
@@ -148,6 +150,27 @@ impl SimDisk {
     /// Reading this file fails from now on, as on a disk with a bad spot.
     pub fn fail_reads(&self, path: &str) {
         self.disk().unreadable.insert(path.to_owned());
+    }
+
+    /// Reading this file works again.
+    pub fn heal_reads(&self, path: &str) {
+        self.disk().unreadable.remove(path);
+    }
+
+    /// Everything that was written so far is durable, as it is a while after it was written.
+    pub fn write_back(&self) {
+        let mut disk = self.disk();
+        for content in &mut disk.files {
+            content.unsynced.clear();
+            content.durable = content.now.clone();
+        }
+        disk.unsynced_entries.clear();
+        disk.durable_entries = disk.entries.clone();
+    }
+
+    /// Syncs are acknowledged from now on and not done, as on a disk that keeps what it was given in a cache.
+    pub fn lie_about_syncs(&self) {
+        self.disk().syncs_lie = true;
     }
 
     /// Space can't be set aside, as on some network file systems: then writes find a disk that is full.
@@ -426,6 +449,9 @@ impl Storage for SimStorage {
     fn sync(&mut self, file: &SimFile) -> io::Result<()> {
         let mut disk = self.disk.disk();
         disk.whole_call(true)?;
+        if disk.syncs_lie {
+            return Ok(());
+        }
         let content = &mut disk.files[file.0];
         content.unsynced.clear();
         content.durable = content.now.clone();
@@ -435,6 +461,9 @@ impl Storage for SimStorage {
     fn sync_directory(&mut self, directory: &str) -> io::Result<()> {
         let mut disk = self.disk.disk();
         disk.whole_call(true)?;
+        if disk.syncs_lie {
+            return Ok(());
+        }
         let disk = &mut *disk;
         disk.unsynced_entries.retain(|change| {
             let synced = change.directory == directory;

@@ -94,6 +94,9 @@ pub struct RecoveryReport {
     pub lost: Counts,
     /// Files of an unknown format or version, which were renamed and left alone.
     pub set_aside: Vec<String>,
+    /// Cursor files that were lost (destroyed, unreadable, of another version): their endpoints are sent again what
+    /// is stored of their logs, and their ledgers start anew.
+    pub lost_cursors: Vec<String>,
     /// Keys of endpoints that have a cursor, with what is pending for them.
     pub endpoints: Vec<(String, Counts)>,
 }

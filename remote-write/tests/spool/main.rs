@@ -5,6 +5,7 @@
 mod abandoned;
 mod corruption;
 mod crash;
+mod destroyed;
 mod disk_failure;
 mod model;
 mod outage;
