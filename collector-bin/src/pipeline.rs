@@ -11,7 +11,7 @@ use promferry_http_client::{Client, Http, HttpOptions};
 use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
 use promferry_remote_write::delivery::{ExplainDenial, Transport, transport};
 use promferry_remote_write::spool::{
-    DiskStorage, RecoveryReport, Spool, SpoolError, SpoolOptions, SpoolStats,
+    DiskStorage, PublishedStats, RecoveryReport, Spool, SpoolError, SpoolOptions, Storage,
 };
 use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
 use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
@@ -35,6 +35,19 @@ pub struct Pipeline {
     recovery: RecoveryReport,
     tasks: Vec<JoinHandle<()>>,
 }
+
+/// What pages show of delivery, all of one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeliveryStatus {
+    /// Every endpoint as it stands.
+    pub endpoints: Vec<EndpointStatus>,
+    /// What there is in the spool, of which the endpoints' ledgers are a part.
+    pub spool: PublishedStats,
+}
+
+/// How long a page waits for what the spool's thread says before it shows what that said last.
+const SPOOL_ANSWER: Duration = Duration::from_millis(250);
 
 /// Where the spool lies under the storage path.
 pub const SPOOL_DIRECTORY: &str = "spool";
@@ -114,6 +127,20 @@ impl Pipeline {
     /// # Errors
     /// [`StartError`] names what in the configuration or on this machine can't be used.
     pub async fn start(config: &Config, options: PipelineOptions) -> Result<Self, StartError> {
+        let spool = options.storage_path.join(SPOOL_DIRECTORY);
+        Self::start_on(config, options, || DiskStorage::new(spool)).await
+    }
+
+    /// The same with a spool in this storage. What earlier runs left is read on the blocking pool, for however long
+    /// that takes; the runtime goes on meanwhile.
+    ///
+    /// # Errors
+    /// As [`Pipeline::start`].
+    pub async fn start_on<S: Storage>(
+        config: &Config,
+        options: PipelineOptions,
+        storage: impl FnOnce() -> std::io::Result<S> + Send + 'static,
+    ) -> Result<Self, StartError> {
         let PipelineOptions {
             storage_path,
             spool,
@@ -139,9 +166,22 @@ impl Pipeline {
             endpoints.push(endpoint);
         }
 
-        let in_storage = |source| StartError::Storage { path: storage_path.clone(), source };
-        let storage = DiskStorage::new(storage_path.join(SPOOL_DIRECTORY)).map_err(in_storage)?;
-        let (spool, recovery) = Spool::open(storage, spool, budget.clone(), Arc::clone(&clock))?;
+        let opening = tokio::task::spawn_blocking({
+            let (storage_path, budget, clock) = (storage_path.clone(), budget.clone(), Arc::clone(&clock));
+            move || {
+                let storage =
+                    storage().map_err(|source| StartError::Storage { path: storage_path, source })?;
+                Ok::<_, StartError>(Spool::open(storage, spool, budget, clock)?)
+            }
+        });
+        let (spool, recovery) = match opening.await {
+            Ok(opened) => opened?,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => return Err(SpoolError::Closed.into()),
+            },
+        };
         let shared = Shared {
             external_labels: config.global.external_labels.clone(),
             spool,
@@ -181,8 +221,8 @@ impl Pipeline {
     }
 
     /// Stops scraping, sends what waits for at most `limit`, and closes the spool. The rest stays there for
-    /// the next start.
-    pub async fn shutdown(&self, limit: Duration) {
+    /// the next start. Every endpoint as it finally stands.
+    pub async fn shutdown(&self, limit: Duration) -> Vec<EndpointStatus> {
         let started = tokio::time::Instant::now();
         for task in &self.tasks {
             task.abort();
@@ -192,7 +232,7 @@ impl Pipeline {
         if tokio::time::timeout(half, self.scraper.shutdown()).await.is_err() {
             tracing::warn!("scrapes under way did not end within {half:?} and are given up");
         }
-        self.remote.shutdown(limit.saturating_sub(started.elapsed())).await;
+        self.remote.shutdown(limit.saturating_sub(started.elapsed())).await
     }
 
     /// The scrape side.
@@ -208,12 +248,10 @@ impl Pipeline {
         self.remote.status().await
     }
 
-    /// What there is in the spool.
-    ///
-    /// # Errors
-    /// [`SpoolError::Closed`] after [`Pipeline::shutdown`].
-    pub async fn spool(&self) -> Result<SpoolStats, SpoolError> {
-        self.remote.spool().stats().await
+    /// Every endpoint and the spool, in time for a page: while the disk does not answer, as they stood before.
+    pub async fn delivery(&self) -> DeliveryStatus {
+        let spool = self.remote.spool().stats_within(SPOOL_ANSWER).await;
+        DeliveryStatus { endpoints: self.remote.status_in(&spool.stats), spool }
     }
 
     /// The sink: for how many series are active.

@@ -1,14 +1,14 @@
 //! `promferry run` and `promferry version`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use promferry_config::Config;
 use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::Environment;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::RunArgs;
@@ -99,12 +99,14 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    log_promise(args);
+    let mut signals = Signals::listen()?;
     let web = Web::bind(&args.listen_address).await?;
     tracing::info!("listening on {}", web.local_addr()?);
     let ready = web.readiness();
+    let (stop, stopped) = watch::channel(false);
+    let pages = Arc::new(OnceLock::new());
+    let serving = tokio::spawn(web.serve(Arc::clone(&pages), stopped));
+    log_promise(args);
     let options = PipelineOptions {
         storage_path: args.storage_path.clone(),
         spool: SpoolOptions { fsync: args.fsync, max_bytes: args.max_bytes, ..SpoolOptions::default() },
@@ -114,21 +116,22 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
         discovery_debounce: Duration::from_secs(5),
         start_timestamps: args.features.iter().any(|feature| feature == START_TIMESTAMPS),
     };
-    let pipeline = Arc::new(Pipeline::start(config, options).await?);
-    log_start(config, &pipeline);
-    ready.store(true, Ordering::Release);
-    let (stop, stopped) = watch::channel(false);
-    let pages = Arc::new(CollectorPages::new(Arc::clone(&pipeline)));
-    let serving = tokio::spawn(web.serve(pages, stopped));
-
-    let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    // What earlier runs left is read first, which may take as long as it is large.
+    let pipeline = tokio::select! {
+        started = Pipeline::start(config, options) => Arc::new(started?),
+        signal = signals.next() => {
+            tracing::info!("{signal} before the start was over");
+            return Ok(());
+        }
     };
+    log_start(config, &pipeline);
+    let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
+    ready.store(true, Ordering::Release);
+
+    let signal = signals.next().await;
     tracing::info!("{signal}: scraping stops, what waits is sent for up to {} s", SHUTDOWN_LIMIT.as_secs());
     ready.store(false, Ordering::Release);
-    pipeline.shutdown(SHUTDOWN_LIMIT).await;
-    for endpoint in pipeline.endpoints().await.unwrap_or_default() {
+    for endpoint in pipeline.shutdown(SHUTDOWN_LIMIT).await {
         let ledger = endpoint.ledger;
         tracing::info!(
             "{}: stopped; {} samples accepted, {} delivered, {} dropped, {} stay in the spool",
@@ -143,6 +146,26 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     // Requests under way are answered or given up with the runtime.
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
     Ok(())
+}
+
+/// What ends the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// Says what becomes of waiting data where the spool actually lies.

@@ -8,7 +8,7 @@ mod spool;
 use promferry_exposition::{BucketPoint, Encoder, FamilyEncoder, Format, HistogramPoint};
 use promferry_model::{Clock as _, MetadataView, MetricType, SystemClock, Timestamp};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{DeliveryStatus, Pipeline};
 
 pub(crate) use delivery::protocol_in_use;
 
@@ -18,10 +18,9 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     let mut page = Page { encoder: Encoder::new(format) };
     process::write(&mut page, pipeline);
     scraping::write(&mut page, pipeline);
-    if let (Ok(endpoints), Ok(spool)) = (pipeline.endpoints().await, pipeline.spool().await) {
-        delivery::write(&mut page, pipeline, endpoints, &spool, now);
-        spool::write(&mut page, &spool);
-    }
+    let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
+    delivery::write(&mut page, pipeline, endpoints, &spool.stats, now);
+    spool::write(&mut page, &spool);
     (page.encoder.content_type().to_owned(), page.encoder.finish())
 }
 

@@ -197,8 +197,7 @@ async fn deliver(args: &DrainArgs, config: Option<&Config>, limits: Limits) -> R
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    remote.shutdown(SHUTDOWN_LIMIT).await;
-    let status = remote.status().await?;
+    let status = remote.shutdown(SHUTDOWN_LIMIT).await;
     for endpoint in &status {
         let ledger = &endpoint.ledger;
         println!("{}: {} wait; {}", endpoint.key, counts(ledger.pending), ledger_line(ledger));
@@ -229,7 +228,10 @@ fn entry(
             let url = serde_json::to_string(to.unwrap_or_default())?;
             let text = format!("remote_write:\n- url: {url}\n");
             let config = Config::from_prometheus("--to".as_ref(), &text, &NoFiles, &|_: &str| None)?;
-            config.remote_write.into_iter().next().ok_or("there is nowhere to deliver to")?
+            let mut entry = config.remote_write.into_iter().next().ok_or("there is nowhere to deliver to")?;
+            // What was stored for 2.0 may have them, and nobody has asked that they be left out.
+            entry.write.send_native_histograms = true;
+            entry
         }
     };
     if let Some(to) = to {

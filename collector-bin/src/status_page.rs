@@ -1,6 +1,7 @@
 //! The page for people: what is scraped, what is delivered, and what is in the way.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use promferry_model::{Clock as _, SystemClock, Timestamp};
 use promferry_remote_write::encode::DuplicateSeries;
@@ -8,7 +9,7 @@ use promferry_remote_write::spool::{SpoolStats, StorageState};
 use promferry_remote_write::{Counts, EndpointStatus};
 use promferry_scrape::{JobStats, PoolStatus};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{DeliveryStatus, Pipeline};
 use crate::self_metrics::protocol_in_use;
 
 /// The page as HTML. Everything on it is escaped, and no secret is on it: URLs are without users, passwords and
@@ -16,14 +17,14 @@ use crate::self_metrics::protocol_in_use;
 pub(crate) async fn page(pipeline: &Pipeline) -> String {
     let mut page = Html::new();
     let now = SystemClock::new().now();
-    if let (Ok(endpoints), Ok(spool)) = (pipeline.endpoints().await, pipeline.spool().await) {
-        page.delivery(&endpoints, &spool, now);
-        page.quotas(&endpoints);
-        page.lasting_limits(&endpoints);
-        page.dropped(&endpoints);
-        page.refusals(&endpoints, now);
-        page.spool(&spool);
-    }
+    let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
+    page.held_up(spool.age);
+    page.delivery(&endpoints, &spool.stats, now);
+    page.quotas(&endpoints);
+    page.lasting_limits(&endpoints);
+    page.dropped(&endpoints);
+    page.refusals(&endpoints, now);
+    page.spool(&spool.stats);
     page.duplicates(&pipeline.remote().duplicates());
     page.scraping(pipeline.scraper().stats().iter().map(|(job, stats)| (job.as_str(), stats)));
     page.targets(&pipeline.scraper().status());
@@ -32,6 +33,9 @@ pub(crate) async fn page(pipeline: &Pipeline) -> String {
 
 /// The most targets that the page lists of a job; `/api/v1/targets` has all.
 const SHOWN_TARGETS: usize = 200;
+
+/// The spool publishes how it stands about once a second.
+const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 
 struct Html(String);
 
@@ -72,6 +76,17 @@ impl Html {
             self.0.push_str("</tr>");
         }
         self.0.push_str("</table>");
+    }
+
+    fn held_up(&mut self, age: Duration) {
+        if age >= HELD_UP_AFTER {
+            let seconds = age.as_secs();
+            let _ = write!(
+                self.0,
+                "<p><b>The disk has not answered for {seconds} s: delivery and spool are shown as they were \
+                 then</b></p>"
+            );
+        }
     }
 
     fn delivery(&mut self, endpoints: &[EndpointStatus], spool: &SpoolStats, now: Timestamp) {

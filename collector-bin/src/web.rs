@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,8 +67,9 @@ impl Web {
         Arc::clone(&self.ready)
     }
 
-    /// Answers requests until `stop` says true.
-    pub async fn serve<P: Pages>(self, pages: Arc<P>, mut stop: watch::Receiver<bool>) {
+    /// Answers requests until `stop` says true. Until there are pages, since what earlier runs left is still being
+    /// read, only `/-/healthy` is answered with 200, and everything else with 503.
+    pub async fn serve<P: Pages>(self, pages: Arc<OnceLock<P>>, mut stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -95,15 +96,26 @@ impl Web {
     }
 }
 
+/// The path of a liveness probe.
+const HEALTHY: &str = "/-/healthy";
+
 async fn answer<P: Pages>(
     request: Request<Incoming>,
-    pages: Arc<P>,
+    pages: Arc<OnceLock<P>>,
     ready: Arc<AtomicBool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     const TEXT: &str = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n"));
     }
+    let Some(pages) = pages.get() else {
+        return Ok(match request.uri().path() {
+            HEALTHY => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+            _ => {
+                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable: the spool is being read\n")
+            }
+        });
+    };
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     Ok(match request.uri().path() {
         "/" | "/status" => page(StatusCode::OK, "text/html; charset=utf-8", pages.status().await),
@@ -111,7 +123,7 @@ async fn answer<P: Pages>(
             let (content_type, metrics) = pages.metrics(accept).await;
             page(StatusCode::OK, &content_type, metrics)
         }
-        "/-/healthy" => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+        HEALTHY => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
         "/-/ready" if ready.load(Ordering::Acquire) => page(StatusCode::OK, TEXT, "Promferry is Ready.\n"),
         "/-/ready" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable"),
         "/api/v1/targets" => {

@@ -10,18 +10,23 @@ use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 use promferry_model::{
-    Labels, LabelsBuilder, MemoryBudget, MetadataView, Sample, SeriesView, Sink as _, SystemClock,
-    TargetInfo, TargetSink as _, Timestamp,
+    BucketCounts, Histogram, Labels, LabelsBuilder, MemoryBudget, MetadataView, ResetHint, Sample,
+    SeriesView, Sink as _, Span, SystemClock, TargetInfo, TargetSink as _, Timestamp,
 };
 use promferry_remote_write::delivery::transport;
 use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions};
-use promferry_remote_write::{Endpoint, RemoteWrite, RemoteWriteConfig, Shared};
+use promferry_remote_write::{Endpoint, ProtobufMessage, RemoteWrite, RemoteWriteConfig, Shared};
 
 const SERIES: usize = 50;
 const SCRAPES: i64 = 6;
 
 /// Fills a spool for these endpoints, none of which can be reached.
 async fn left_behind(folder: &Path, names: &[&str]) -> PathBuf {
+    left_behind_as(folder, names, ProtobufMessage::V1).await
+}
+
+/// The same in this message; of 2.0 each scrape has a native histogram too.
+async fn left_behind_as(folder: &Path, names: &[&str], message: ProtobufMessage) -> PathBuf {
     let data = folder.join("data");
     let (clock, budget) = (Arc::new(SystemClock::new()), MemoryBudget::new(64 << 20));
     let storage = DiskStorage::new(data.join("spool")).unwrap();
@@ -30,6 +35,7 @@ async fn left_behind(folder: &Path, names: &[&str]) -> PathBuf {
         config: RemoteWriteConfig {
             url: "http://127.0.0.1:9/".to_owned(),
             name: (*name).to_owned(),
+            protobuf_message: message,
             ..RemoteWriteConfig::default()
         },
         transport: transport(Client::new(
@@ -64,6 +70,9 @@ async fn left_behind(folder: &Path, names: &[&str]) -> PathBuf {
         for &id in &series {
             target.sample(id, Sample::new(at, scrape as f64));
         }
+        if message == ProtobufMessage::V2 {
+            target.histogram(series[0], at, None, &histogram());
+        }
         target.commit().await.unwrap();
     }
     remote.shutdown(Duration::ZERO).await;
@@ -72,6 +81,19 @@ async fn left_behind(folder: &Path, names: &[&str]) -> PathBuf {
     assert!(status.iter().all(|endpoint| endpoint.ledger.balances()));
     assert!(status.iter().all(|endpoint| endpoint.ledger.pending.samples == SERIES as u64 * SCRAPES as u64));
     data
+}
+
+fn histogram() -> Histogram {
+    Histogram {
+        schema: 0,
+        zero_threshold: 0.001,
+        sum: 3.0,
+        counts: BucketCounts::Integer { count: 2, zero_count: 0, positive: vec![2], negative: Vec::new() },
+        positive_spans: vec![Span { offset: 1, length: 1 }],
+        negative_spans: Vec::new(),
+        custom_values: Vec::new(),
+        reset_hint: ResetHint::Unknown,
+    }
 }
 
 async fn promferry(data: &Path, arguments: &[&str]) -> (Option<i32>, String) {
@@ -130,6 +152,16 @@ async fn what_waits_is_listed_verified_and_delivered_elsewhere_in_order() {
     let (code, text) = promferry(&data, &["drain", &to]).await;
     assert!(code == Some(0) && text.contains("nothing waits"), "{code:?} {text}");
     assert_eq!(sink.stats().samples, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_without_a_configuration_delivers_native_histograms_of_2_0_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = left_behind_as(folder.path(), &["amp"], ProtobufMessage::V2).await;
+    let sink = Sink::start(Judgement::CountOnly).await.unwrap();
+    let (code, text) = promferry(&data, &["drain", &format!("--to={}", sink.url())]).await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("300 samples, 6 histograms delivered") && !text.contains("dropped"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use promferry_model::{
 };
 use promferry_relabel::{RelabelConfig, RelabelRules};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::delivery::{
@@ -19,7 +19,7 @@ use crate::delivery::{
 use crate::duplicates::DuplicateNotices;
 use crate::encode::{DuplicateSeries, EncodingContext, Profile, Profiles, TargetEncoder};
 use crate::options::{ConfigError, QueueConfig, RemoteWriteConfig};
-use crate::spool::{EndpointId, EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, Ticket};
+use crate::spool::{EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, SpoolStats, Ticket};
 use crate::usage::{ConfiguredLimits, Intake, JobUsage, LimitUsage, LimitWatch, RateMeter, TotalIntake};
 use crate::{Counts, Protocol};
 
@@ -127,13 +127,15 @@ struct Running {
     key: String,
     url: String,
     protocol: Protocol,
-    id: EndpointId,
     stats: Arc<EndpointStats>,
     /// The position of its profile; `None` if it gets no samples of this run.
     profile: Option<usize>,
     limits: ConfiguredLimits,
     queue: QueueConfig,
 }
+
+/// How long a shutdown waits for the spool when its time is up.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How often a flush looks whether anything waits.
 const FLUSH_LOOK: Duration = Duration::from_millis(10);
@@ -209,7 +211,6 @@ impl RemoteWrite {
             running.push(Running {
                 url: config.shown_url(),
                 protocol: config.protocol(),
-                id,
                 stats: Arc::clone(&stats),
                 profile,
                 limits: ConfiguredLimits::from(&config),
@@ -274,10 +275,13 @@ impl RemoteWrite {
 
     /// Sends what waits without waiting for more, for at most `limit`, then stops delivery and closes the
     /// spool. What could not be delivered stays there for the next start. It ends early when everything is
-    /// delivered or the endpoints refuse. Every endpoint as it finally stands; empty when it was shut down before.
+    /// delivered or the endpoints refuse, and two seconds after `limit` at the latest, also when the disk does not
+    /// answer. Every endpoint as it finally stands.
     pub async fn shutdown(&self, limit: Duration) -> Vec<EndpointStatus> {
+        let started = tokio::time::Instant::now();
         self.0.phase.send_replace(Phase::Flushing);
         let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let mut all = tokio::task::JoinSet::new();
         for task in tasks {
             all.spawn(task);
@@ -285,11 +289,28 @@ impl RemoteWrite {
         let flushed = tokio::time::timeout(limit, async { while all.join_next().await.is_some() {} }).await;
         if flushed.is_err() {
             self.0.phase.send_replace(Phase::Stopped);
-            while all.join_next().await.is_some() {}
+            // They wait for nothing any more but the spool.
+            let stopped = async { while all.join_next().await.is_some() {} };
+            if tokio::time::timeout(LAST_ANSWER, stopped).await.is_err() {
+                aborts.iter().for_each(AbortHandle::abort);
+            }
         }
-        let status = self.status().await.unwrap_or_default();
-        self.0.spool.close().await;
-        status
+        let closed = async {
+            let status = self.status().await.unwrap_or_default();
+            self.0.spool.close().await;
+            status
+        };
+        match tokio::time::timeout(limit.saturating_sub(started.elapsed()).max(LAST_ANSWER), closed).await {
+            Ok(status) => status,
+            Err(_) => {
+                let published = self.0.spool.published_stats();
+                tracing::error!(
+                    "the disk has not answered for {} s: the spool is left as it is",
+                    published.age.as_secs()
+                );
+                self.status_in(&published.stats)
+            }
+        }
     }
 
     /// Every endpoint as it stands now, or, after [`RemoteWrite::shutdown`], as it stood at the end.
@@ -297,32 +318,32 @@ impl RemoteWrite {
     /// # Errors
     /// [`SpoolError::Closed`] when the spool was closed by another hand.
     pub async fn status(&self) -> Result<Vec<EndpointStatus>, SpoolError> {
-        let mut status = Vec::with_capacity(self.0.endpoints.len());
-        for endpoint in &self.0.endpoints {
-            status.push(EndpointStatus {
+        let stats = match self.0.spool.stats().await {
+            Ok(stats) => stats,
+            Err(error) => self.0.spool.closing_stats().ok_or(error)?,
+        };
+        Ok(self.status_in(&stats))
+    }
+
+    /// Every endpoint with the ledger that these stats of the [spool](Self::spool) have for it: for a page that shows
+    /// both and waits for neither.
+    pub fn status_in(&self, stats: &SpoolStats) -> Vec<EndpointStatus> {
+        let status = self.0.endpoints.iter().filter_map(|endpoint| {
+            let stored = stats.endpoints.iter().find(|stored| stored.key == endpoint.key)?;
+            let jobs = self.0.usage(endpoint);
+            Some(EndpointStatus {
                 key: endpoint.key.clone(),
                 url: endpoint.url.clone(),
                 protocol: endpoint.protocol,
-                ledger: self.ledger(endpoint).await?,
+                ledger: stored.ledger.clone(),
                 delivery: endpoint.stats.snapshot(),
-                limits: LimitUsage::all(&endpoint.limits, &self.0.usage(endpoint)),
-                jobs: self.0.usage(endpoint),
+                limits: LimitUsage::all(&endpoint.limits, &jobs),
+                jobs,
                 highest_accepted: endpoint.profile.map(|at| self.0.intakes[at].highest()).unwrap_or_default(),
                 queue: endpoint.queue.clone(),
-            });
-        }
-        Ok(status)
-    }
-
-    async fn ledger(&self, endpoint: &Running) -> Result<LedgerSnapshot, SpoolError> {
-        match self.0.spool.ledger(endpoint.id).await {
-            Err(SpoolError::Closed) => {
-                let closed = self.0.spool.closing_stats().into_iter().flat_map(|stats| stats.endpoints);
-                let last = closed.into_iter().find(|last| last.key == endpoint.key);
-                last.map(|last| last.ledger).ok_or(SpoolError::Closed)
-            }
-            ledger => ledger,
-        }
+            })
+        });
+        status.collect()
     }
 
     /// What scrapes have brought in this run, before it is known which endpoint gets what of it.

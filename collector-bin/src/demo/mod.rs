@@ -17,7 +17,7 @@ use crate::cli::{DemoArgs, LogFormat, LogLevel};
 use crate::limits::{Limits, raise_open_files};
 use crate::logging;
 use crate::pages::CollectorPages;
-use crate::pipeline::{Pipeline, PipelineOptions};
+use crate::pipeline::{DeliveryStatus, Pipeline, PipelineOptions};
 use crate::run::{SHUTDOWN_LIMIT, runtime};
 use crate::web::Web;
 
@@ -85,8 +85,8 @@ async fn play(args: &DemoArgs, limits: Limits) -> Result<bool, Box<dyn std::erro
     println!("DEMO  status page: http://{}/   Ctrl-C ends it with a balance", web.local_addr()?);
     web.readiness().store(true, Ordering::Release);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let pages = std::sync::Arc::new(CollectorPages::new(std::sync::Arc::clone(&pipeline)));
-    let serving = tokio::spawn(web.serve(pages, stopped));
+    let pages = std::sync::OnceLock::from(CollectorPages::new(std::sync::Arc::clone(&pipeline)));
+    let serving = tokio::spawn(web.serve(std::sync::Arc::new(pages), stopped));
 
     let ends = async {
         if args.seconds == 0 {
@@ -130,9 +130,8 @@ async fn line(pipeline: &Pipeline, receiver: &Receiver, before: u64) -> u64 {
     let targets = pools.iter().flat_map(|pool| &pool.active);
     let up = targets.clone().filter(|target| target.health == promferry_scrape::TargetHealth::Up).count();
     let all = targets.count();
-    let Ok(endpoints) = pipeline.endpoints().await else { return before };
-    let spool_bytes: u64 =
-        pipeline.spool().await.map(|spool| spool.logs.iter().map(|log| log.bytes).sum()).unwrap_or(0);
+    let DeliveryStatus { endpoints, spool, .. } = pipeline.delivery().await;
+    let spool_bytes: u64 = spool.stats.logs.iter().map(|log| log.bytes).sum();
     let Some(endpoint) = endpoints.first() else { return before };
     let ledger = &endpoint.ledger;
     let delivered = ledger.delivered.samples;

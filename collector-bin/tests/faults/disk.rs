@@ -91,3 +91,25 @@ async fn a_disk_that_becomes_read_only_costs_nothing() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_being_read_for_long_keeps_no_probe_waiting_and_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start(Judgement::CountOnly).await.unwrap();
+    // To open a pipe for writing takes until somebody reads from it.
+    std::fs::create_dir_all(folder.path().join("data/spool")).unwrap();
+    let made = Command::new("mkfifo").arg(folder.path().join("data/spool/lock")).status().unwrap();
+    assert!(made.success());
+    let mut collector = Collector::start(folder.path(), &config(&[], &sink, "1s"));
+    until("it is healthy", async || {
+        collector.page("/-/healthy", "*/*").await.is_some_and(|page| page.0 == 200)
+    })
+    .await;
+    for path in ["/-/ready", "/metrics", "/", "/api/v1/targets"] {
+        let (status, _, body) = collector.page(path, "*/*").await.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(status == 503 && body.contains("Service Unavailable"), "{path}: {status} {body}");
+    }
+    assert_eq!(collector.terminate().await.status.unwrap().code(), Some(0));
+    assert!(collector.log().contains("SIGTERM before the start was over"), "{}", collector.log());
+}

@@ -13,4 +13,5 @@ mod outage;
 #[path = "../fixture/outcome.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod outcome;
+mod stall;
 mod tls;

@@ -35,7 +35,30 @@ pub(super) struct Shared {
     pub(super) arrivals: Mutex<Vec<(EndpointId, watch::Sender<u64>)>>,
     /// What there was when it was closed.
     closed: Mutex<Option<SpoolStats>>,
+    /// What the thread published last, and when.
+    published: Mutex<(Duration, Arc<SpoolStats>)>,
 }
+
+impl Shared {
+    /// Lets everybody see these stats without asking the thread.
+    pub(super) fn publish(&self, stats: SpoolStats) {
+        let published = (self.clock.monotonic(), Arc::new(stats));
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+    }
+}
+
+/// [`SpoolStats`] and how old they are.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PublishedStats {
+    /// What there was.
+    pub stats: Arc<SpoolStats>,
+    /// How long ago: about a second at most, unless the disk holds the spool's thread up.
+    pub age: Duration,
+}
+
+/// Stats that are older were not followed by others because the thread is held up: it would not answer either.
+const HELD_UP_AFTER: Duration = Duration::from_secs(3);
 
 impl Spool {
     /// Opens the spool in the storage and starts its thread.
@@ -56,6 +79,7 @@ impl Spool {
             thread: Mutex::default(),
             arrivals: Mutex::default(),
             closed: Mutex::default(),
+            published: Mutex::new((clock.monotonic(), Arc::new(core.stats()))),
         });
         let desk = Desk::new(clock, queue, Arc::downgrade(&shared));
         let thread = thread::Builder::new()
@@ -255,6 +279,29 @@ impl Spool {
     /// [`SpoolError::Closed`].
     pub async fn stats(&self) -> Result<SpoolStats, SpoolError> {
         self.ask(|answer| Command::Stats { answer }).await
+    }
+
+    /// The stats as the thread published them last, which it does about once a second. Waits for nothing.
+    pub fn published_stats(&self) -> PublishedStats {
+        let (at, stats) = self.shared.published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        PublishedStats { stats, age: self.shared.clock.monotonic().saturating_sub(at) }
+    }
+
+    /// The stats as they are now, or those that were [published](Self::published_stats) last where the thread does
+    /// not answer within `limit`, since the disk holds it up: for pages, which have to be there then. After
+    /// [`close`](Self::close) those at the end.
+    pub async fn stats_within(&self, limit: Duration) -> PublishedStats {
+        let published = self.published_stats();
+        if let Some(last) = self.closing_stats() {
+            return PublishedStats { stats: Arc::new(last), age: Duration::ZERO };
+        }
+        // Not asked in vain: what is asked waits in the thread's queue, also when nobody waits for it any more.
+        if published.age < HELD_UP_AFTER
+            && let Ok(Ok(stats)) = tokio::time::timeout(limit, self.stats()).await
+        {
+            return PublishedStats { stats: Arc::new(stats), age: Duration::ZERO };
+        }
+        self.published_stats()
     }
 
     /// A counter that changes whenever something was stored that the endpoint may fetch. Mark it as seen

@@ -44,7 +44,7 @@ mod worker;
 pub use self::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 pub use self::disk::DiskStorage;
 pub use self::error::SpoolError;
-pub use self::handle::{Settled, Spool, Ticket};
+pub use self::handle::{PublishedStats, Settled, Spool, Ticket};
 pub use self::ledger::{LedgerSnapshot, Reason};
 pub use self::memory::{MemoryFile, MemoryStorage};
 pub use self::options::{EndpointOptions, FsyncPolicy, SpoolOptions};

@@ -178,6 +178,7 @@ impl<S: Storage> Worker<S> {
             if command.is_none() || monotonic.saturating_sub(self.desk.maintained) >= MAINTENANCE_INTERVAL {
                 self.desk.maintained = monotonic;
                 self.core.maintain(self.desk.clock.now());
+                self.publish();
                 if self.core.reads_are_retried() {
                     self.announce(|_| true);
                 }
@@ -236,6 +237,13 @@ impl<S: Storage> Worker<S> {
         }
     }
 
+    /// Lets pages see how things stand without asking.
+    fn publish(&self) {
+        if let Some(shared) = self.desk.arrivals.upgrade() {
+            shared.publish(self.core.stats());
+        }
+    }
+
     fn announce(&self, stored: impl Fn(LogId) -> bool) {
         let Some(shared) = self.desk.arrivals.upgrade() else { return };
         let arrivals = shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,9 +264,14 @@ impl<S: Storage> Worker<S> {
                     self.desk.logs.retain(|(id, _)| *id != endpoint);
                     self.desk.logs.push((endpoint, log));
                 }
+                self.publish();
                 drop(answer.send(attached));
             }
-            Command::Adopt { key, options, answer } => drop(answer.send(self.core.adopt(&key, options))),
+            Command::Adopt { key, options, answer } => {
+                let adopted = self.core.adopt(&key, options);
+                self.publish();
+                drop(answer.send(adopted));
+            }
             Command::Forget { key, answer } => drop(answer.send(self.core.forget(&key))),
             Command::Detach { endpoint, answer } => {
                 self.desk.logs.retain(|(id, _)| *id != endpoint);
@@ -300,7 +313,10 @@ impl<S: Storage> Worker<S> {
             }
             Command::ChooseProtocol { endpoint, choice } => self.core.choose_protocol(endpoint, choice),
             Command::Ledger { endpoint, answer } => drop(answer.send(self.core.ledger(endpoint))),
-            Command::Stats { answer } => drop(answer.send(self.core.stats())),
+            Command::Stats { answer } => {
+                self.publish();
+                drop(answer.send(self.core.stats()));
+            }
             // The loop has these.
             Command::Append(_) | Command::Close { .. } => {}
         }
