@@ -17,6 +17,14 @@ pub(crate) const AT: i64 = 1_700_000_000_000;
 /// The label that the endpoint's profile adds.
 pub(crate) const EXTERNAL_LABEL: (&str, &str) = ("cluster", "eu-1");
 
+/// What the page says about all of its series.
+pub(crate) const METADATA: MetadataView<'_> = MetadataView {
+    family: "http_server_duration_seconds",
+    metric_type: MetricType::Histogram,
+    unit: "seconds",
+    help: "How long requests took until they were answered.",
+};
+
 /// A page of a Kubernetes target: [`SERIES`] series of 11 labels, and the external one.
 pub(crate) struct Page {
     pub(crate) encoder: TargetEncoder,
@@ -59,14 +67,10 @@ pub(crate) fn page(protocol: Protocol, target: u8) -> Page {
     let profiles = Arc::new(Profiles::new(1, vec![Arc::new(profile)]));
     let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
     let mut encoder = TargetEncoder::new(&info, profiles, context);
-    let metadata = MetadataView {
-        family: "http_server_duration_seconds",
-        metric_type: MetricType::Histogram,
-        unit: "seconds",
-        help: "How long requests took until they were answered.",
-    };
-    let ids: Vec<_> =
-        labels.iter().map(|labels| encoder.admit(&SeriesView { labels, metadata }).expect("room")).collect();
+    let ids: Vec<_> = labels
+        .iter()
+        .map(|labels| encoder.admit(&SeriesView { labels, metadata: METADATA }).expect("room"))
+        .collect();
     let mut page = Page { encoder, ids, labels };
     // The first page is written another way.
     page.encode();

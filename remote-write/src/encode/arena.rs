@@ -523,6 +523,7 @@ impl Rows {
 }
 
 /// A varint that this arena wrote.
+#[inline]
 pub(super) fn take_number(records: &[u8], at: &mut usize) -> u32 {
     let mut value = 0u32;
     let mut shift = 0;

@@ -4,10 +4,11 @@ use hashbrown::HashTable;
 use promferry_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::mapped_references::{MappedReferences, take_reference};
 use super::message::{Contents, FragmentError, Kind, Message, RawSeries};
 use super::proto::{
     Content, Fields, LEN, Malformed, VARINT, begin_length, end_length, key, put_bytes, put_double,
-    put_prefix, put_uint, put_varint, take_varint,
+    put_prefix, put_uint, put_varint,
 };
 use super::reference::Reference;
 use crate::{Counts, Protocol};
@@ -37,6 +38,8 @@ struct Symbols {
 #[derive(Debug, Default)]
 pub(super) struct SymbolMap {
     references: Vec<Reference>,
+    /// The last time series' labels.
+    labels: MappedReferences,
     /// The last time series' metadata, as it stands in the source and as it was written: the series of a family
     /// follow each other.
     metadata: (Vec<u8>, Vec<u8>),
@@ -51,6 +54,7 @@ impl SymbolMap {
 
     fn clear(&mut self) {
         self.references.clear();
+        self.labels.clear();
         self.metadata.0.clear();
     }
 }
@@ -139,10 +143,20 @@ impl Assembler {
 
     fn write_message(&mut self, message: &[u8], map: &mut SymbolMap) -> Result<(), Malformed> {
         map.clear();
-        for field in Fields::of(message) {
+        let mut rest = message;
+        // What nearly all of a message is: symbols, all of them before the first time series, and each is used by
+        // one; then time series; of one or two bytes' length.
+        while let Some((key, content, next)) = short_field(rest) {
+            match key {
+                SYMBOL => map.references.push(Reference::new(self.symbols.reference(content))),
+                SERIES => self.write_v2_from_v2(&[], map, content)?,
+                _ => break,
+            }
+            rest = next;
+        }
+        for field in Fields::of(rest) {
             let field = field?;
             match (field.number, field.content) {
-                // All of them come before the first time series, and each is used by one.
                 (4, Content::Len(text)) => map.references.push(Reference::new(self.symbols.reference(text))),
                 (5, Content::Len(series)) => self.write_v2_from_v2(&[], map, series)?,
                 _ => {}
@@ -184,7 +198,7 @@ impl Assembler {
         {
             // The fields that nearly every time series has, none longer than 127 bytes.
             match *key {
-                LABELS => self.put_mapped_refs(texts, map, content)?,
+                LABELS => self.put_mapped_labels(texts, map, content)?,
                 SAMPLE => put_prefix(&mut self.series, rest, content.len() + 2),
                 METADATA if content == map.metadata.0 && !content.is_empty() => {
                     self.series.extend_from_slice(&map.metadata.1);
@@ -238,12 +252,29 @@ impl Assembler {
             match (field.number, field.content) {
                 (number @ (3 | 4), Content::Varint(reference)) => {
                     let at = usize::try_from(reference).map_err(|_| Malformed)?;
-                    let mapped = self.symbols.map(texts, map, at)?;
+                    let mapped = self.symbols.map(texts, &mut map.references, at)?;
                     self.series.push(key(number as u8, VARINT));
                     mapped.put(&mut self.series);
                 }
                 _ => self.series.extend_from_slice(field.whole),
             }
+        }
+        end_length::<1>(&mut self.series, start);
+        Ok(())
+    }
+
+    /// The references of a time series' labels, no longer than 127 bytes.
+    fn put_mapped_labels(
+        &mut self,
+        texts: &[&str],
+        map: &mut SymbolMap,
+        refs: &[u8],
+    ) -> Result<(), Malformed> {
+        self.series.push(LABELS);
+        let start = begin_length::<1>(&mut self.series);
+        if !map.labels.put_like_before(&mut self.series, refs, &map.references) {
+            let (symbols, references) = (&mut self.symbols, &mut map.references);
+            map.labels.put(&mut self.series, refs, |symbol| symbols.map(texts, references, symbol))?;
         }
         end_length::<1>(&mut self.series, start);
         Ok(())
@@ -258,20 +289,8 @@ impl Assembler {
         self.series.push(LABELS);
         let start = begin_length::<1>(&mut self.series);
         while !refs.is_empty() {
-            // Room for some at once: each push would ask for it.
-            let at = self.series.len();
-            self.series.extend_from_slice(&[0; REFS_BLOCK]);
-            let mut len = 0;
-            while !refs.is_empty() && len <= REFS_BLOCK - Reference::BLOCK {
-                let symbol = take_reference(&mut refs)?;
-                let mut mapped = *map.references.get(symbol).ok_or(Malformed)?;
-                if mapped.is_unknown() {
-                    mapped = self.symbols.map(texts, map, symbol)?;
-                }
-                let room = self.series[at + len..].first_chunk_mut().ok_or(Malformed)?;
-                len += mapped.write(room);
-            }
-            self.series.truncate(at + len);
+            let symbol = take_reference(&mut refs)?;
+            self.symbols.map(texts, &mut map.references, symbol)?.put(&mut self.series);
         }
         end_length::<1>(&mut self.series, start);
         Ok(())
@@ -383,30 +402,29 @@ impl Assembler {
     }
 }
 
+/// Keys of a 2.0 `Request`.
+const SYMBOL: u8 = key(4, LEN);
+const SERIES: u8 = key(5, LEN);
+
+/// The length-delimited field at the beginning, if its key has one byte and its length one or two: key, content, and
+/// what follows.
+#[inline]
+fn short_field(message: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (key, length, rest) = match *message {
+        [key, low, ref rest @ ..] if low < 0x80 => (key, usize::from(low), rest),
+        [key, low, high, ref rest @ ..] if high < 0x80 => {
+            (key, usize::from(low & 0x7f) | usize::from(high) << 7, rest)
+        }
+        _ => return None,
+    };
+    let (content, next) = rest.split_at_checked(length)?;
+    Some((key, content, next))
+}
+
 /// Keys of a 2.0 `TimeSeries`.
 const LABELS: u8 = key(1, LEN);
 const SAMPLE: u8 = key(2, LEN);
 const METADATA: u8 = key(5, LEN);
-
-/// References are written in blocks of this many bytes.
-const REFS_BLOCK: usize = 128;
-
-/// Branches and no arithmetic: that one reference's length decides where the next begins is foretold well, as the time
-/// series of a page are alike.
-#[inline]
-fn take_reference(refs: &mut &[u8]) -> Result<usize, Malformed> {
-    match **refs {
-        [low, ref rest @ ..] if low < 0x80 => {
-            *refs = rest;
-            Ok(usize::from(low))
-        }
-        [low, high, ref rest @ ..] if high < 0x80 => {
-            *refs = rest;
-            Ok(usize::from(low & 0x7f) | usize::from(high) << 7)
-        }
-        _ => usize::try_from(take_varint(refs)?).map_err(|_| Malformed),
-    }
-}
 
 impl Symbols {
     /// Forgets what came after there were so many bytes and symbols.
@@ -423,8 +441,13 @@ impl Symbols {
     }
 
     /// The reference of the source's symbol number `at`, whose text is in `texts`.
-    fn map(&mut self, texts: &[&str], map: &mut SymbolMap, at: usize) -> Result<Reference, Malformed> {
-        let known = map.references.get_mut(at).ok_or(Malformed)?;
+    fn map(
+        &mut self,
+        texts: &[&str],
+        references: &mut [Reference],
+        at: usize,
+    ) -> Result<Reference, Malformed> {
+        let known = references.get_mut(at).ok_or(Malformed)?;
         if known.is_unknown() {
             let text = texts.get(at).ok_or(Malformed)?;
             *known = Reference::new(self.reference(text.as_bytes()));

@@ -8,6 +8,7 @@ use super::proto::{
     FIXED64, LEN, VARINT, begin_length, end_length, key, put_bytes, put_double, put_key, put_prefix,
     put_uint, put_varint, zigzag,
 };
+use super::series_references::SeriesReferences;
 use super::shape::{PartKind, put_label};
 use crate::{Counts, Lane, Protocol};
 
@@ -33,6 +34,8 @@ pub(super) struct Writer {
     longest: usize,
     timestamp_field: TimestampField,
     symbols: FragmentSymbols,
+    /// 2.0: the last time series' labels.
+    references: SeriesReferences,
 }
 
 impl Writer {
@@ -48,6 +51,7 @@ impl Writer {
             longest: 0,
             timestamp_field: TimestampField::default(),
             symbols: FragmentSymbols::default(),
+            references: SeriesReferences::default(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Writer {
         self.longest = 0;
         if self.protocol == Protocol::V2 {
             self.symbols.clear();
+            self.references.clear();
         }
     }
 
@@ -236,23 +241,32 @@ impl Writer {
         let (symbols, shapes, records) = (arena.symbols(), arena.shapes(), arena.records());
         let series = &mut self.series;
         let fragment = &mut self.symbols;
-        series.push(key(5, LEN));
-        self.open = Some(begin_length::<1>(series));
-        series.push(key(1, LEN));
-        let refs = begin_length::<1>(series);
+        // Room for the keys and both lengths.
+        series.extend_from_slice(&[key(5, LEN), 0, key(1, LEN), 0]);
+        let refs = series.len();
+        self.open = Some(refs - 2);
+        let before = &mut self.references;
         let mut at = row.values;
-        for part in shapes.parts(row.shape) {
-            match part.kind() {
-                PartKind::Run(run) => {
-                    let (refs, length) = fragment.of_run(symbols, run, &shapes.run(run).pairs);
-                    put_prefix(series, refs, length);
-                }
-                PartKind::Slot(name) => {
-                    let value = Symbol::from_index(take_number(records, &mut at) as usize);
-                    fragment.of(symbols, name).put(series);
-                    fragment.of(symbols, value).put(series);
+        let next_value = || take_number(records, &mut at);
+        if !before.put_like_before(series, row.shape, next_value, |value| fragment.of(symbols, value)) {
+            before.begin();
+            at = row.values;
+            for part in shapes.parts(row.shape) {
+                match part.kind() {
+                    PartKind::Run(run) => {
+                        let (refs, length) = fragment.of_run(symbols, run, &shapes.run(run).pairs);
+                        put_prefix(series, refs, length);
+                    }
+                    PartKind::Slot(name) => {
+                        let value = take_number(records, &mut at);
+                        fragment.of(symbols, name).put(series);
+                        let value_at = series.len();
+                        fragment.of(symbols, Symbol::from_index(value as usize)).put(series);
+                        before.note_slot(value, series.len() - refs, series.len() - value_at);
+                    }
                 }
             }
+            before.end(row.shape, &series[refs..]);
         }
         end_length::<1>(series, refs);
         if let Some(metadata) = arena.metadata(family) {

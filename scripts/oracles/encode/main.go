@@ -1,9 +1,10 @@
 // Prometheus' half of the comparison of what encoding costs: the samples of a file become compressed requests
 // through Prometheus' own functions, as a shard of its remote-write queue calls them.
 //
-// It reads commands from standard input, "v1 COUNT" or "v2 COUNT", encodes COUNT requests, and answers each
-// with a line: the process' CPU time in nanoseconds (all threads, so that garbage collection is in it) and the
-// bytes of one request before and after compression.
+// It reads commands from standard input, "v1 COUNT", "v2 COUNT" or "v2+metadata COUNT", encodes COUNT requests, and
+// answers each with a line: the process' CPU time in nanoseconds (all threads, so that garbage collection is in it)
+// and the bytes of one request before and after compression. 2.0 has metadata on its series with the feature
+// metadata-wal-records, and none without.
 package main
 
 import (
@@ -14,10 +15,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unique"
 	_ "unsafe" // for go:linkname
 
 	"github.com/gogo/protobuf/proto"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	_ "github.com/prometheus/prometheus/storage/remote"
@@ -33,11 +37,13 @@ func buildV2WriteRequest(logger *slog.Logger, samples []writev2.TimeSeries, labe
 // What Prometheus' queue holds of a sample (timeSeries in storage/remote/queue_manager.go).
 type sample struct {
 	labels    labels.Labels
+	metadata  unique.Handle[metadata.Metadata]
 	value     float64
 	timestamp int64
 }
 
-// Labels and values of one sample a line: name=value pairs and the value, separated by tabs.
+// Labels and values of one sample a line: name=value pairs, the family's type, unit and help, and the value,
+// separated by tabs.
 func read(path string, timestamp int64) ([]sample, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -47,8 +53,9 @@ func read(path string, timestamp int64) ([]sample, error) {
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		last := len(fields) - 1
+		family := fields[last-3 : last]
 		var pairs []string
-		for _, pair := range fields[:last] {
+		for _, pair := range fields[:last-3] {
 			name, value, _ := strings.Cut(pair, "=")
 			pairs = append(pairs, name, value)
 		}
@@ -56,7 +63,8 @@ func read(path string, timestamp int64) ([]sample, error) {
 		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, sample{labels.FromStrings(pairs...), value, timestamp})
+		known := unique.Make(metadata.Metadata{Type: model.MetricType(family[0]), Unit: family[1], Help: family[2]})
+		samples = append(samples, sample{labels.FromStrings(pairs...), known, value, timestamp})
 	}
 	return samples, nil
 }
@@ -96,9 +104,16 @@ func (s *shard) requestV1(samples []sample) (int, int, error) {
 	return len(s.buffer.Bytes()), len(body), err
 }
 
-func (s *shard) requestV2(samples []sample) (int, int, error) {
+func (s *shard) requestV2(samples []sample, withMetadata bool) (int, int, error) {
 	for i, d := range samples {
 		s.v2[i].Samples = s.v2[i].Samples[:0]
+		s.v2[i].Metadata = writev2.Metadata{}
+		if withMetadata {
+			known := d.metadata.Value()
+			s.v2[i].Metadata.Type = writev2.FromMetadataType(known.Type)
+			s.v2[i].Metadata.HelpRef = s.symbols.Symbolize(known.Help)
+			s.v2[i].Metadata.UnitRef = s.symbols.Symbolize(known.Unit)
+		}
 		s.v2[i].LabelsRefs = s.symbols.SymbolizeLabels(d.labels, s.v2[i].LabelsRefs)
 		s.v2[i].Samples = append(s.v2[i].Samples, writev2.Sample{Value: d.value, Timestamp: d.timestamp})
 	}
@@ -136,8 +151,10 @@ func run() error {
 			return err
 		}
 		request := s.requestV1
-		if version == "v2" {
-			request = s.requestV2
+		if version != "v1" {
+			request = func(samples []sample) (int, int, error) {
+				return s.requestV2(samples, version == "v2+metadata")
+			}
 		}
 		start, rawLen, bodyLen := cpu(), 0, 0
 		for range count {
