@@ -255,7 +255,8 @@ impl RemoteWrite {
     }
 
     /// Sends what waits without waiting for more, for at most `limit`, and goes on. Every endpoint as it then
-    /// stands; it ends early when nothing waits any more.
+    /// stands; it ends early when nothing waits any more but what is [parked](LedgerSnapshot::parked), which the
+    /// endpoints do not take for now: flushing does not change that.
     ///
     /// # Errors
     /// [`SpoolError::Closed`] after [`RemoteWrite::shutdown`].
@@ -265,8 +266,8 @@ impl RemoteWrite {
         let end = tokio::time::Instant::now() + limit;
         loop {
             let status = self.status().await?;
-            let pending = status.iter().any(|endpoint| !endpoint.ledger.pending.is_zero());
-            if !pending || tokio::time::Instant::now() >= end {
+            let waits = status.iter().any(|endpoint| endpoint.ledger.pending != endpoint.ledger.parked);
+            if !waits || tokio::time::Instant::now() >= end {
                 return Ok(status);
             }
             tokio::time::sleep(FLUSH_LOOK.min(limit)).await;

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +6,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::limited::by_lane;
 use super::queue::{Due, Queue, RequestLimits};
 use super::request::{Phase, Sender, Settlement};
 use super::shards::{Measurement, Shards};
 use crate::encode::{self, EncodingContext};
 use crate::limits::Way;
-use crate::spool::{EndpointId, LedgerSnapshot, Reason, Settled, Spool, SpoolError, StoredFragment};
+use crate::spool::{EndpointId, LedgerSnapshot, Reason, Spool, SpoolError, StoredFragment};
 use crate::{Fragment, Lane, LaneSet};
 
 /// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
@@ -243,7 +242,7 @@ impl EndpointLoop {
                 };
                 let freed = settlements.iter().map(|settled| (settled.lane, settled.body_bytes)).collect();
                 // Recorded before the lane's next request may start: a restart repeats only what was in flight.
-                match settle(&spool, id, settlements).await {
+                match sender.settle(&spool, id, settlements).await {
                     Ok(()) => Event::Settled(Some(freed)),
                     Err(error) => {
                         tracing::error!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
@@ -343,39 +342,29 @@ impl EndpointLoop {
     }
 }
 
-/// Records what became of a request's fragments: once a lane, up to the last of it.
-async fn settle(spool: &Spool, id: EndpointId, settlements: Vec<Settlement>) -> Result<(), SpoolError> {
-    let mut lanes: BTreeMap<Lane, Settled> = BTreeMap::new();
-    let mut parked: BTreeMap<Lane, Vec<Fragment>> = BTreeMap::new();
-    for Settlement { lane, position, delivered, dropped, parked: later, .. } in settlements {
-        if !later.is_empty() {
-            parked.entry(lane).or_default().extend(later);
+impl Sender {
+    /// Records what became of a request's fragments.
+    async fn settle(
+        &self,
+        spool: &Spool,
+        id: EndpointId,
+        settlements: Vec<Settlement>,
+    ) -> Result<(), SpoolError> {
+        let (mut settled, parked) = by_lane(settlements);
+        if parked.is_empty() {
+            return spool.settle_all(id, settled).await;
         }
-        match lanes.entry(lane) {
-            Entry::Vacant(entry) => {
-                entry.insert(Settled { lane, position, delivered, dropped });
+        let later: Vec<Fragment> = parked.iter().flat_map(|(_, fragments)| fragments).cloned().collect();
+        let result = spool.park(id, parked, settled.clone()).await;
+        self.limits.parked(&later, result.is_ok());
+        let Err(error) = result else { return Ok(()) };
+        // The parked queue can't be had: what it was to hold is lost, and counted.
+        for (reason, _) in settled.iter_mut().flat_map(|lane| &mut lane.dropped) {
+            if *reason == Reason::PARKED {
+                *reason = Reason::STORAGE;
             }
-            Entry::Occupied(mut entry) => {
-                let settled = entry.get_mut();
-                settled.position = settled.position.max(position);
-                settled.delivered += delivered;
-                settled.dropped.extend(dropped);
-            }
         }
+        spool.settle_all(id, settled).await?;
+        Err(error)
     }
-    let mut settled: Vec<Settled> = lanes.into_values().collect();
-    if parked.is_empty() {
-        return spool.settle_all(id, settled).await;
-    }
-    let Err(error) = spool.park(id, parked.into_iter().collect(), settled.clone()).await else {
-        return Ok(());
-    };
-    // The parked queue can't be had: what it was to hold is lost, and counted.
-    for (reason, _) in settled.iter_mut().flat_map(|lane| &mut lane.dropped) {
-        if *reason == Reason::PARKED {
-            *reason = Reason::STORAGE;
-        }
-    }
-    spool.settle_all(id, settled).await?;
-    Err(error)
 }

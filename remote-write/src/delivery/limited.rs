@@ -1,11 +1,12 @@
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::refused::{self, Judged};
 use super::request::{Part, Sender, Settlement, halves};
-use crate::Fragment;
 use crate::limits::{ProbeTurn, Sorting, Way};
 use crate::refusal::{Meaning, Refusal};
-use crate::spool::Reason;
+use crate::spool::{Reason, Settled};
+use crate::{Fragment, Lane};
 
 /// A request to be made, and what is known about its series.
 #[derive(Debug)]
@@ -25,6 +26,17 @@ pub(super) enum Kind {
     Test,
     /// They were held out.
     Probe,
+}
+
+impl Kind {
+    /// What is known about the parts of a request that is made in parts: what was found out about some of them
+    /// meanwhile may be about the others, too.
+    pub(super) const fn of_parts(self) -> Self {
+        match self {
+            Self::Sorted { .. } => Self::Unsorted,
+            kind => kind,
+        }
+    }
 }
 
 impl Group {
@@ -81,12 +93,12 @@ impl Sender {
             work.push_front(group);
         }
         let first = first?;
-        if first.kind == Kind::Test { self.cut_to_size(first, work) } else { Some(first) }
+        if first.kind == Kind::Test { self.cut_to_size(way, first, work) } else { Some(first) }
     }
 
     /// A test that is larger than the next one should be is split, unsent.
-    fn cut_to_size(&self, test: Group, work: &mut VecDeque<Group>) -> Option<Group> {
-        if values(&test.parts) <= self.limits.test_size() {
+    fn cut_to_size(&self, way: Way, test: Group, work: &mut VecDeque<Group>) -> Option<Group> {
+        if values(&test.parts) <= self.limits.test_size(way) {
             return Some(test);
         }
         match halves(test.parts) {
@@ -105,7 +117,7 @@ impl Sender {
             self.limits.delivered(way, &part.fragment);
         }
         match kind {
-            Kind::Test => self.limits.tested(values(parts), true),
+            Kind::Test => self.limits.tested(way, values(parts), true),
             Kind::Probe => self.limits.probed_held(&fragments(parts), true),
             Kind::Unsorted | Kind::Sorted { .. } => {}
         }
@@ -120,22 +132,22 @@ impl Sender {
         work: &mut VecDeque<Group>,
         settlements: &mut [Settlement],
     ) {
-        self.limits.limited(refusal);
+        if group.kind != Kind::Probe || self.limits.is_limited() {
+            self.limits.limited(refusal);
+        }
         match group.kind {
             Kind::Unsorted | Kind::Sorted { limited: false } => {
                 work.push_front(Group { kind: Kind::Unsorted, ..group });
             }
             Kind::Sorted { limited: true } => {
                 // What was believed of one of them at least does not hold any more.
-                for part in &group.parts {
-                    self.limits.doubt(way, &part.fragment);
-                }
+                self.limits.doubt(way, group.parts.iter().map(|part| &part.fragment));
                 work.push_front(Group { kind: Kind::Test, ..group });
             }
             Kind::Test => {
                 let values = values(&group.parts);
-                self.limits.tested(values, false);
-                if values > 1 && self.limits.may_test() {
+                self.limits.tested(way, values, false);
+                if values > 1 && self.limits.may_test(way) {
                     match halves(group.parts) {
                         Ok((first, second)) => {
                             work.push_front(Group { kind: Kind::Test, parts: second });
@@ -148,10 +160,9 @@ impl Sender {
                 }
             }
             Kind::Probe => {
+                // They may be taken for what they are, once there is room for them.
                 self.limits.probed_held(&fragments(&group.parts), false);
-                for part in &group.parts {
-                    settlements[part.of].dropped.push((refusal.reason.clone(), part.fragment.counts));
-                }
+                self.park(way, group.parts, settlements);
             }
         }
     }
@@ -174,7 +185,10 @@ impl Sender {
     fn park(&self, way: Way, parts: Vec<Part>, settlements: &mut [Settlement]) {
         for Part { of, fragment } in parts {
             match self.limits.park(way, &fragment) {
-                Ok(parked) => settlements[of].park(parked),
+                Ok(Sorting { parked, dropped, .. }) => {
+                    settlements[of].park(parked);
+                    settlements[of].dropped.extend(dropped);
+                }
                 Err(_) => settlements[of].dropped.push((Reason::CORRUPT, fragment.counts)),
             }
         }
@@ -189,6 +203,30 @@ impl Settlement {
             self.parked.push(fragment);
         }
     }
+}
+
+/// What became of a request's fragments: once a lane, up to the last of it; and what of each lane goes to the
+/// parked queue.
+pub(super) fn by_lane(settlements: Vec<Settlement>) -> (Vec<Settled>, Vec<(Lane, Vec<Fragment>)>) {
+    let mut lanes: BTreeMap<Lane, Settled> = BTreeMap::new();
+    let mut parked: BTreeMap<Lane, Vec<Fragment>> = BTreeMap::new();
+    for Settlement { lane, position, delivered, dropped, parked: later, .. } in settlements {
+        if !later.is_empty() {
+            parked.entry(lane).or_default().extend(later);
+        }
+        match lanes.entry(lane) {
+            Entry::Vacant(entry) => {
+                entry.insert(Settled { lane, position, delivered, dropped });
+            }
+            Entry::Occupied(mut entry) => {
+                let settled = entry.get_mut();
+                settled.position = settled.position.max(position);
+                settled.delivered += delivered;
+                settled.dropped.extend(dropped);
+            }
+        }
+    }
+    (lanes.into_values().collect(), parked.into_iter().collect())
 }
 
 fn values(parts: &[Part]) -> usize {

@@ -20,7 +20,6 @@ mod stats;
 mod transport;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::HeaderMap;
 use promferry_model::{Clock, MemoryBudget, Rng};
@@ -128,13 +127,13 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         spool: delivery.spool.clone(),
         id: delivery.id,
         sender: Arc::clone(&sender),
-        max_values: queue.max_samples_per_send as u64,
         phase: phase.clone(),
         queue: None,
-        pause: Duration::ZERO,
-        ahead: None,
+        ahead: Arc::default(),
     };
-    parked.load().await;
+    if !parked.load().await {
+        return;
+    }
     let endpoint = EndpointLoop {
         arrivals: delivery.spool.arrivals(delivery.id),
         spool: delivery.spool,

@@ -1,129 +1,187 @@
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use promferry_model::Timestamp;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::request::{Phase, Probed, Sender};
+use super::limited::by_lane;
+use super::request::{Phase, Probed, Sender, Settlement};
 use crate::encode::{for_each_fingerprint, sort};
 use crate::limits::{SLOTS, Way};
-use crate::spool::{EndpointId, Position, Reason, Settled, Spool, SpoolError, StoredFragment};
+use crate::spool::{Backlog, EndpointId, Position, Reason, Spool, SpoolError, StoredFragment};
 use crate::{Counts, Fragment, Lane, LaneSet};
 
 /// What becomes of an endpoint's parked queue: it is probed, drained in order as far as the endpoint takes it
 /// again, and what is in it for too long is dropped.
 ///
 /// A slot of the queue has three lanes. New samples take the first. A *pass* reads the slot from its oldest
-/// sample on, delivers what the endpoint takes and parks the rest again, in one of the other two lanes and in
-/// order; the next pass reads that lane before the first one, and parks what it leaves in the third. After a
-/// crash in the middle of a pass both hold something: the one that was being filled has the later positions,
-/// and what is in it comes before what is left in the other.
+/// sample on up to what was there when it began, delivers what the endpoint takes and parks the rest again, in
+/// one of the other two lanes and in order; the next pass reads that lane before the first one, and parks what
+/// it leaves in the third. When a pass is interrupted both hold something: the one that was being filled has the
+/// later positions, and what is in it comes before what is left in the other. Before anything else is read of
+/// such a slot that pass is finished, without sending anything.
+#[derive(Clone)]
 pub(super) struct ParkedLoop {
     pub(super) spool: Spool,
     /// The endpoint.
     pub(super) id: EndpointId,
     pub(super) sender: Arc<Sender>,
-    pub(super) max_values: u64,
     pub(super) phase: watch::Receiver<Phase>,
     /// Its parked queue, once there is one.
     pub(super) queue: Option<EndpointId>,
-    /// From the latest probe to the next: longer after each that is refused.
-    pub(super) pause: Duration,
     /// What a probe delivered ahead of its place in the queue.
-    pub(super) ahead: Option<(Position, u64)>,
+    pub(super) ahead: Arc<Mutex<Option<Ahead>>>,
+}
+
+/// A sample that was delivered ahead of its place: where it stands, and its series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    position: Position,
+    fingerprint: u64,
 }
 
 /// Bytes that are read at once.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// Of the bytes that the parked queue may take, the oldest goes before this many quarters are full: what the
-/// spool itself would drop has no limit's name.
-const FULL_QUARTERS: u64 = 3;
+/// A pass reads slots in so many groups at once, each with one request in flight.
+const GROUPS: usize = 4;
+const GROUP_SLOTS: usize = SLOTS / GROUPS;
+/// Of sixteen parts of the bytes that the parked queue may take: the oldest is dropped beyond this many. What
+/// the spool itself would drop has no limit's name. What a pass leaves is stored before what it read is removed,
+/// and an eighth is set aside for the segment that grows: so this is less than half.
+const KEPT_SIXTEENTHS: u64 = 6;
+/// Beyond this many a pass drops what it leaves.
+const FULL_SIXTEENTHS: u64 = 13;
 /// Parts of the probe interval: after the first refused probe and for what a drained queue got meanwhile, for
-/// looking after age, and for looking at all.
+/// looking after age, for looking at all, and how long to try to read the queue at the start.
 const FIRST_PAUSE: u32 = 12;
 const AGE_CHECK: u32 = 6;
 const SETTLE: u32 = 60;
+const LOAD: u32 = 4;
 
-/// Delivery was stopped, or the spool closed.
-struct Stopped;
+/// Why work at the queue ended early. What was in hand is in the queue still.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("delivery was stopped")]
+    Stopped,
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("a part of it can't be read for now")]
+    Unreadable,
+}
 
-impl From<SpoolError> for Stopped {
-    fn from(_: SpoolError) -> Self {
-        Self
-    }
+/// The lanes of a slot.
+struct SlotLanes {
+    /// What the pass before left.
+    older: Lane,
+    /// New samples.
+    newer: Lane,
+    /// For what this pass leaves.
+    rest: Lane,
 }
 
 impl ParkedLoop {
     /// Finds out what earlier runs parked. Has to be done before anything is delivered: what comes now has to
-    /// wait behind it.
-    pub(super) async fn load(&mut self) {
-        if self.try_load().await.is_err() {
-            tracing::error!("{}: what is parked can't be read", self.sender.endpoint);
+    /// wait behind it. Says whether that was done; delivery was stopped before otherwise.
+    pub(super) async fn load(&mut self) -> bool {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            () = self.load_patiently() => true,
+            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => false,
         }
     }
 
-    /// Runs until the phase says stop.
-    pub(super) async fn run(mut self) {
-        let interval = self.sender.limits.options().probe_interval;
-        let mut phase = self.phase.clone();
-        let mut next_probe = Instant::now();
-        let mut next_drain = next_probe;
-        let mut next_age_check = Instant::now() + interval / AGE_CHECK;
-        let mut was_parked = self.queue.is_some();
+    /// Runs until the phase says stop. A panic ends what was being done, and that is begun again.
+    pub(super) async fn run(self) {
         loop {
-            let period = interval / SETTLE;
+            // What is in it ends with this future.
+            let mut task = JoinSet::new();
+            task.spawn(self.clone().work());
+            let Some(Err(error)) = task.join_next().await else { return };
+            tracing::error!("{}: the work at what is parked failed: {error}", self.sender.endpoint);
+            tokio::time::sleep(self.interval()).await;
+        }
+    }
+
+    async fn work(mut self) {
+        let interval = self.interval();
+        let mut phase = self.phase.clone();
+        let mut pause = interval / FIRST_PAUSE;
+        let mut next_probe = Instant::now() + pause;
+        let mut next_drain = next_probe;
+        let mut next_age_check = Instant::now();
+        let mut was_interrupted = true;
+        loop {
             tokio::select! {
-                () = tokio::time::sleep(period) => {}
+                () = tokio::time::sleep(interval / SETTLE) => {}
                 _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
             }
             self.sender.limits.tick();
-            let parked = self.sender.limits.parked_series() > 0;
-            if !parked {
-                (was_parked, self.pause) = (false, interval / FIRST_PAUSE);
-                continue;
-            }
-            let now = Instant::now();
-            if !std::mem::replace(&mut was_parked, true) {
-                next_probe = now + self.pause;
-            }
             let worked = async {
-                if self.queue.is_none() {
-                    self.queue = self.spool.parked(self.id).await?;
+                let Some(queue) = self.find_queue().await? else { return Ok(()) };
+                if was_interrupted {
+                    self.rewind(queue, LaneSet::ALL).await?;
                 }
-                let Some(queue) = self.queue else { return Ok(()) };
+                if self.is_empty(queue).await? {
+                    pause = interval / FIRST_PAUSE;
+                    next_probe = Instant::now() + pause;
+                    return Ok(());
+                }
+                let now = Instant::now();
                 if now >= next_age_check {
                     next_age_check = now + interval / AGE_CHECK;
                     self.drop_old(queue).await?;
                 }
                 if now >= next_probe {
-                    let taken = self.probe(queue).await?;
-                    if taken {
-                        self.drain(queue, true).await?;
-                        self.pause = interval / FIRST_PAUSE;
-                    } else {
-                        self.say();
-                        self.pause = (2 * self.pause).min(interval);
+                    let probed = self.probe(queue).await?;
+                    pause = match probed {
+                        Some(Probed::Taken) => interval / FIRST_PAUSE,
+                        _ => (2 * pause).min(interval),
+                    };
+                    match probed {
+                        Some(Probed::Limited) => self.say(),
+                        Some(Probed::Taken | Probed::Refused) => self.drain(queue).await?,
+                        None => {}
                     }
-                    next_probe = Instant::now() + self.pause;
+                    next_probe = Instant::now() + pause;
                 } else if now >= next_drain && self.sender.limits.has_promoted() {
                     // What was on its way to the queue while that was drained.
-                    self.drain(queue, false).await?;
+                    self.pass(queue, false).await?;
                     next_drain = Instant::now() + interval / FIRST_PAUSE;
                 }
-                Ok::<(), Stopped>(())
+                Ok::<(), Interrupted>(())
             };
-            if worked.await.is_err() {
-                return;
+            let worked = worked.await;
+            was_interrupted = worked.is_err();
+            match worked {
+                Ok(()) => {}
+                Err(Interrupted::Stopped) => return,
+                Err(error) => self.say_interrupted(&error),
             }
         }
     }
 
-    async fn try_load(&mut self) -> Result<(), Stopped> {
+    async fn load_patiently(&mut self) {
+        let pause = self.interval() / SETTLE;
+        let end = Instant::now() + self.interval() / LOAD;
+        while let Err(error) = self.try_load().await {
+            self.say_interrupted(&error);
+            if Instant::now() >= end {
+                // The others don't wait for it any longer. What is overtaken is refused as out of order.
+                tracing::error!("{}: what is parked can't be read: {error}", self.sender.endpoint);
+                return;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn try_load(&mut self) -> Result<(), Interrupted> {
         self.queue = self.spool.parked(self.id).await?;
         let Some(queue) = self.queue else { return Ok(()) };
         loop {
-            let fetched = self.spool.fetch(queue, LaneSet::ALL, WINDOW_BYTES).await?;
+            let fetched = self.fetch(queue, LaneSet::ALL).await?;
             if fetched.is_empty() {
                 break;
             }
@@ -135,190 +193,271 @@ impl ParkedLoop {
         self.rewind(queue, LaneSet::ALL).await
     }
 
-    /// Sends one parked series' oldest sample. Says whether it was taken.
-    async fn probe(&mut self, queue: EndpointId) -> Result<bool, Stopped> {
+    async fn find_queue(&mut self) -> Result<Option<EndpointId>, Interrupted> {
+        if self.queue.is_none() && self.sender.limits.parked_series() > 0 {
+            self.queue = self.spool.parked(self.id).await?;
+        }
+        Ok(self.queue)
+    }
+
+    /// Whether nothing is in the queue. Then nothing is in the account but what is on its way.
+    async fn is_empty(&self, queue: EndpointId) -> Result<bool, Interrupted> {
+        let limits = &self.sender.limits;
+        if !self.spool.backlog(queue).await?.lanes.is_empty() {
+            return Ok(false);
+        }
+        if limits.parked_series() > 0 {
+            limits.begin_pass(false);
+            if !self.spool.backlog(queue).await?.lanes.is_empty() {
+                return Ok(false);
+            }
+            limits.end_pass(0..SLOTS);
+        }
+        Ok(true)
+    }
+
+    /// Sends one parked series' oldest sample.
+    async fn probe(&self, queue: EndpointId) -> Result<Option<Probed>, Interrupted> {
         let first = (self.random() * SLOTS as f64) as usize;
         for slot in (0..SLOTS).map(|at| (first + at) % SLOTS) {
-            let (sources, _) = self.lanes_of(queue, slot).await?;
-            for lane in sources {
-                let window = self.spool.fetch(queue, only(lane), WINDOW_BYTES).await?;
+            let lanes = self.lanes_of(queue, slot).await?;
+            for lane in [lanes.older, lanes.newer] {
+                let window = self.fetch(queue, only(lane)).await?;
                 self.rewind(queue, only(lane)).await?;
                 if window.is_empty() {
                     continue;
                 }
-                let Some((position, fingerprint, sample)) = self.choose(&window) else { continue };
-                let probed = self.sender.probe(sample).await.ok_or(Stopped)?;
-                self.sender.limits.count_probe(probed != Probed::Limited);
+                // What can't be read is dropped by a pass.
+                let Some((ahead, sample)) = self.choose(&window) else { return Ok(Some(Probed::Refused)) };
+                let probed = self.sender.probe(sample).await.ok_or(Interrupted::Stopped)?;
+                self.sender.limits.count_probe(probed == Probed::Taken);
                 if probed == Probed::Taken {
-                    self.ahead = Some((position, fingerprint));
+                    *self.ahead() = Some(ahead);
                 }
-                return Ok(probed != Probed::Limited);
+                return Ok(Some(probed));
             }
         }
-        // The account knows of parked series and the queue does not: the spool gave them up.
-        self.sender.limits.nothing_parked();
-        Ok(false)
+        Ok(None)
     }
 
     /// The oldest sample of one of the series in the window, by chance: each may be under another limit.
-    fn choose(&self, window: &[StoredFragment]) -> Option<(Position, u64, Fragment)> {
+    fn choose(&self, window: &[StoredFragment]) -> Option<(Ahead, Fragment)> {
         let at = (self.random() * window.len() as f64) as usize;
         let chance = self.random();
         let mut series = Vec::new();
         for_each_fingerprint(&window.get(at)?.fragment, |one| series.push(one.fingerprint)).ok()?;
         let fingerprint = *series.get((chance * series.len() as f64) as usize)?;
-        for stored in window {
-            let mut found = false;
-            let sorted = sort(&stored.fragment, |one| {
-                let first = !found && one.fingerprint == fingerprint;
-                found |= first;
-                usize::from(!first)
-            });
-            if let (true, Ok(sorted)) = (found, sorted) {
-                let (_, sample) = sorted.into_parts().into_iter().next()?;
-                return Some((stored.position, fingerprint, sample));
+        window.iter().find_map(|stored| {
+            let (first, _) = first_of(&stored.fragment, fingerprint)?;
+            Some((Ahead { position: stored.position, fingerprint }, first))
+        })
+    }
+
+    /// Passes over the queue for as long as that finds series that are taken by now.
+    async fn drain(&self, queue: EndpointId) -> Result<(), Interrupted> {
+        loop {
+            let delivered = self.pass(queue, true).await?;
+            let limits = &self.sender.limits;
+            if delivered.is_zero() || limits.tests_taken_in_pass() == 0 || limits.parked_series() == 0 {
+                return Ok(());
             }
         }
-        None
     }
 
-    /// Passes over all slots as long as that brings anything.
-    async fn drain(&mut self, queue: EndpointId, tests: bool) -> Result<(), Stopped> {
-        let mut next = Some(tests);
-        while let Some(tests) = next {
-            next = self.pass_over_all(queue, tests).await?;
-        }
-        Ok(())
+    /// Passes once over all slots, up to what is there now. Returns what was delivered.
+    async fn pass(&self, queue: EndpointId, tests: bool) -> Result<Counts, Interrupted> {
+        self.drop_old(queue).await?;
+        // What the account has by now is there by now.
+        self.sender.limits.begin_pass(tests);
+        let end = self.spool.backlog(queue).await?.end;
+        let group = |at: usize| self.pass_over(queue, at * GROUP_SLOTS..(at + 1) * GROUP_SLOTS, end);
+        let (first, second, third, fourth) = tokio::join!(group(0), group(1), group(2), group(3));
+        Ok(first? + second? + third? + fourth?)
     }
 
-    /// Passes once over all slots. When that brought something, says whether a test was among it.
-    async fn pass_over_all(&mut self, queue: EndpointId, tests: bool) -> Result<Option<bool>, Stopped> {
-        let limits = &self.sender.limits;
-        let taken = limits.tests_taken();
-        limits.begin_pass(tests);
-        let mut delivered = Counts::default();
-        for slot in 0..SLOTS {
-            delivered += self.pass(queue, slot).await?;
-        }
-        let brought_something = !delivered.is_zero() && self.sender.limits.parked_series() > 0;
-        Ok(brought_something.then(|| self.sender.limits.tests_taken() > taken))
-    }
-
-    /// Reads a slot in order, delivers what is taken and parks the rest again. Returns what was delivered.
-    async fn pass(&mut self, queue: EndpointId, slot: usize) -> Result<Counts, Stopped> {
-        let (sources, rest) = self.lanes_of(queue, slot).await?;
-        let mut delivered = Counts::default();
-        for lane in sources {
-            loop {
-                let fetched = self.spool.fetch(queue, only(lane), WINDOW_BYTES).await?;
-                if fetched.is_empty() {
-                    break;
-                }
-                let mut request = Vec::new();
-                let mut values = 0;
-                for stored in fetched {
-                    let more = stored.fragment.counts.values();
-                    if values + more > self.max_values && !request.is_empty() {
-                        delivered += self.pass_over(queue, std::mem::take(&mut request), rest).await?;
-                        values = 0;
-                    }
-                    values += more;
-                    request.push(stored);
-                }
-                delivered += self.pass_over(queue, request, rest).await?;
-            }
-        }
-        Ok(delivered)
-    }
-
+    /// Reads some slots in order, delivers what is taken and parks the rest again.
     async fn pass_over(
-        &mut self,
+        &self,
         queue: EndpointId,
-        mut request: Vec<StoredFragment>,
-        rest: Lane,
-    ) -> Result<Counts, Stopped> {
-        let Some(last) = request.last() else { return Ok(Counts::default()) };
-        let (lane, position) = (last.fragment.lane, last.position);
-        let fetched: Vec<Fragment> = request.iter().map(|stored| stored.fragment.clone()).collect();
-        let mut delivered = self.leave_out_what_went_ahead(&mut request);
-        let mut dropped = Vec::new();
-        let mut parked = Vec::new();
-        if !request.is_empty() {
-            for settled in self.sender.deliver(Way::Parked, request).await.ok_or(Stopped)? {
-                delivered += settled.delivered;
-                dropped.extend(settled.dropped);
-                parked.extend(settled.parked.into_iter().map(|fragment| Fragment { lane: rest, ..fragment }));
+        slots: Range<usize>,
+        end: Position,
+    ) -> Result<Counts, Interrupted> {
+        let (mut older, mut newer) = (LaneSet::EMPTY, LaneSet::EMPTY);
+        let mut rest = Vec::with_capacity(slots.len());
+        for slot in slots.clone() {
+            let lanes = self.lanes_of(queue, slot).await?;
+            older.insert(lanes.older);
+            newer.insert(lanes.newer);
+            rest.push(lanes.rest);
+        }
+        let rest_of = |lane: Lane| rest[lane.index() % SLOTS - slots.start];
+        let delivered = self.read_through(queue, older, None, &rest_of, true).await?
+            + self.read_through(queue, newer, Some(end), &rest_of, true).await?;
+        self.sender.limits.end_pass(slots);
+        Ok(delivered)
+    }
+
+    /// Reads lanes up to `end`, or to their end, and decides what is in them; without `sends` all of it is
+    /// parked again.
+    async fn read_through(
+        &self,
+        queue: EndpointId,
+        lanes: LaneSet,
+        end: Option<Position>,
+        rest_of: &(dyn Fn(Lane) -> Lane + Sync),
+        sends: bool,
+    ) -> Result<Counts, Interrupted> {
+        let mut delivered = Counts::default();
+        loop {
+            let mut fetched = self.fetch(queue, lanes).await?;
+            // They are in the order of the log.
+            let beyond = fetched.iter().position(|stored| end.is_some_and(|end| stored.position >= end));
+            let later = fetched.split_off(beyond.unwrap_or(fetched.len()));
+            if fetched.is_empty() && later.is_empty() {
+                return Ok(delivered);
+            }
+            let is_full = bytes_beyond(FULL_SIXTEENTHS, &self.spool.backlog(queue).await?) > 0;
+            let now = self.sender.clock.monotonic();
+            let most = (self.sender.size.values(now), self.sender.size.raw_bytes(now) as u64);
+            let mut request = Vec::new();
+            let (mut values, mut bytes) = (0, 0);
+            for stored in fetched {
+                let (more, longer) = (stored.fragment.counts.values(), u64::from(stored.fragment.raw_len));
+                if !request.is_empty() && (values + more > most.0 || bytes + longer > most.1) {
+                    let request = std::mem::take(&mut request);
+                    delivered += self.decide(queue, request, rest_of, sends, is_full).await?;
+                    (values, bytes) = (0, 0);
+                }
+                (values, bytes) = (values + more, bytes + longer);
+                request.push(stored);
+            }
+            delivered += self.decide(queue, request, rest_of, sends, is_full).await?;
+            if !later.is_empty() {
+                self.rewind(queue, lanes).await?;
+                return Ok(delivered);
             }
         }
-        let settled = Settled { lane, position, delivered, dropped };
-        let again = parked.clone();
-        self.spool.park(queue, vec![(lane, parked)], vec![settled]).await?;
+    }
+
+    /// Delivers a request of what is parked, and parks again what is not taken; where the queue `is_full` that
+    /// is dropped.
+    async fn decide(
+        &self,
+        queue: EndpointId,
+        request: Vec<StoredFragment>,
+        rest_of: &(dyn Fn(Lane) -> Lane + Sync),
+        sends: bool,
+        is_full: bool,
+    ) -> Result<Counts, Interrupted> {
+        if request.is_empty() {
+            return Ok(Counts::default());
+        }
+        let fetched: Vec<Fragment> = request.iter().map(|stored| stored.fragment.clone()).collect();
+        let reason = self.sender.limits.reason();
+        let mut settlements = Vec::new();
+        let request = self.leave_out_what_is_old(request, &reason, &mut settlements);
+        let request = self.leave_out_what_went_ahead(request, &mut settlements);
+        if !sends {
+            settlements.extend(request.into_iter().map(|stored| {
+                let mut settlement = settlement_of(&stored);
+                settlement.park(vec![stored.fragment]);
+                settlement
+            }));
+        } else if !request.is_empty() {
+            let decided = self.sender.deliver(Way::Parked, request).await;
+            settlements.extend(decided.ok_or(Interrupted::Stopped)?);
+        }
+        if is_full {
+            for settlement in &mut settlements {
+                settlement.parked.clear();
+                for (parked, _) in settlement.dropped.iter_mut().filter(|(why, _)| *why == Reason::PARKED) {
+                    *parked = reason.clone();
+                }
+            }
+        }
+        let given_up = settlements.iter().flat_map(|settlement| &settlement.dropped);
+        let given_up = given_up.filter(|(why, _)| *why == reason).map(|(_, counts)| counts.values()).sum();
+        let delivered = settlements.iter().fold(Counts::default(), |sum, settled| sum + settled.delivered);
+        let (settled, mut parked) = by_lane(settlements);
+        for fragment in parked.iter_mut().flat_map(|(_, fragments)| fragments) {
+            fragment.lane = rest_of(fragment.lane);
+        }
+        let again: Vec<Fragment> = parked.iter().flat_map(|(_, fragments)| fragments).cloned().collect();
+        if again.is_empty() {
+            self.spool.settle_all(queue, settled).await?;
+        } else {
+            self.spool.park(queue, parked, settled).await?;
+        }
         self.sender.limits.unparked(&fetched, &again);
+        self.say_given_up(given_up, &reason);
         Ok(delivered)
+    }
+
+    fn leave_out_what_is_old(
+        &self,
+        request: Vec<StoredFragment>,
+        reason: &Reason,
+        settlements: &mut Vec<Settlement>,
+    ) -> Vec<StoredFragment> {
+        let oldest = self.oldest();
+        let (old, rest) =
+            request.into_iter().partition::<Vec<_>, _>(|stored| is_before(&stored.fragment, oldest));
+        settlements.extend(old.iter().map(|stored| {
+            let dropped = vec![(reason.clone(), stored.fragment.counts)];
+            Settlement { dropped, ..settlement_of(stored) }
+        }));
+        rest
     }
 
     /// Takes out the sample that was probed with.
-    fn leave_out_what_went_ahead(&mut self, request: &mut Vec<StoredFragment>) -> Counts {
-        let Some((position, fingerprint)) = self.ahead else { return Counts::default() };
-        let Some(at) = request.iter().position(|stored| stored.position == position) else {
-            return Counts::default();
+    fn leave_out_what_went_ahead(
+        &self,
+        mut request: Vec<StoredFragment>,
+        settlements: &mut Vec<Settlement>,
+    ) -> Vec<StoredFragment> {
+        let mut known = self.ahead();
+        let Some(ahead) = *known else { return request };
+        let Some(at) = request.iter().position(|stored| stored.position == ahead.position) else {
+            return request;
         };
-        self.ahead = None;
-        let mut found = false;
-        let sorted = sort(&request[at].fragment, |one| {
-            let first = !found && one.fingerprint == fingerprint;
-            found |= first;
-            usize::from(!first)
-        });
-        let Ok(sorted) = sorted else { return Counts::default() };
-        let mut ahead = Counts::default();
-        let mut left = None;
-        for (class, part) in sorted.into_parts() {
-            match class {
-                0 => ahead = part.counts,
-                _ => left = Some(part),
-            }
-        }
-        match left {
-            Some(fragment) => request[at].fragment = fragment,
+        *known = None;
+        let Some((first, rest)) = first_of(&request[at].fragment, ahead.fingerprint) else { return request };
+        settlements.push(Settlement { delivered: first.counts, ..settlement_of(&request[at]) });
+        match rest {
+            Some(rest) => request[at].fragment = rest,
             None => drop(request.remove(at)),
         }
-        ahead
+        request
     }
 
     /// Drops what is parked for too long, and the oldest of what is too much.
-    async fn drop_old(&mut self, queue: EndpointId) -> Result<(), Stopped> {
-        let options = *self.sender.limits.options();
-        let oldest = self.sender.clock.now().saturating_sub(options.max_parked_age);
-        let mut excess = self.excess_bytes().await?;
+    async fn drop_old(&self, queue: EndpointId) -> Result<(), Interrupted> {
+        let oldest = self.oldest();
+        let mut excess = bytes_beyond(KEPT_SIXTEENTHS, &self.spool.backlog(queue).await?);
         let reason = self.sender.limits.reason();
         loop {
             let fetched = self.spool.fetch(queue, LaneSet::ALL, WINDOW_BYTES).await?;
             let mut kept = LaneSet::EMPTY;
-            let mut settled: Vec<Settled> = Vec::new();
             let mut gone = Vec::new();
-            for StoredFragment { position, fragment } in &fetched {
-                let lane = fragment.lane;
-                let too_much = excess > 0;
-                if kept.contains(lane) || !(too_much || is_before(fragment, oldest)) {
+            for stored in &fetched {
+                let lane = stored.fragment.lane;
+                if kept.contains(lane) || !(excess > 0 || is_before(&stored.fragment, oldest)) {
                     kept.insert(lane);
                     continue;
                 }
-                excess = excess.saturating_sub(fragment.body.len() as u64);
-                let at = settled.iter().position(|known| known.lane == lane).unwrap_or_else(|| {
-                    let (delivered, dropped) = (Counts::default(), vec![(reason.clone(), Counts::default())]);
-                    settled.push(Settled { lane, position: *position, delivered, dropped });
-                    settled.len() - 1
-                });
-                settled[at].position = *position;
-                settled[at].dropped[0].1 += fragment.counts;
-                gone.push(fragment.clone());
+                excess = excess.saturating_sub(stored.fragment.body.len() as u64);
+                gone.push(stored);
             }
             if !gone.is_empty() {
-                let values: u64 = gone.iter().map(|fragment| fragment.counts.values()).sum();
+                let fragments: Vec<Fragment> = gone.iter().map(|stored| stored.fragment.clone()).collect();
+                let dropped = |stored: &&StoredFragment| Settlement {
+                    dropped: vec![(reason.clone(), stored.fragment.counts)],
+                    ..settlement_of(stored)
+                };
+                let (settled, _) = by_lane(gone.iter().map(dropped).collect());
                 self.spool.settle_all(queue, settled).await?;
-                self.sender.limits.unparked(&gone, &[]);
-                self.sender.say_given_up(values, &reason);
+                self.sender.limits.unparked(&fragments, &[]);
+                self.say_given_up(fragments.iter().map(|one| one.counts.values()).sum(), &reason);
             }
             self.rewind(queue, kept).await?;
             if fetched.is_empty() || !kept.is_empty() {
@@ -327,70 +466,131 @@ impl ParkedLoop {
         }
     }
 
-    async fn excess_bytes(&self) -> Result<u64, Stopped> {
-        let stats = self.spool.stats().await?;
-        let key = format!("{} (parked)", self.sender.endpoint);
-        let log = stats.logs.iter().find(|log| log.key == key);
-        Ok(log.map_or(0, |log| log.bytes.saturating_sub(log.max_bytes / 4 * FULL_QUARTERS)))
-    }
-
-    /// The lanes of a slot in the order in which they are read, and the one for what a pass leaves.
-    async fn lanes_of(&self, queue: EndpointId, slot: usize) -> Result<([Lane; 2], Lane), Stopped> {
+    /// The lanes of a slot. If a pass over it was interrupted, that is finished first: what it did not come to is
+    /// parked behind what it left.
+    async fn lanes_of(&self, queue: EndpointId, slot: usize) -> Result<SlotLanes, Interrupted> {
         let lane = |bank: usize| Lane::of_hash((bank * SLOTS + slot) as u64);
-        let mut heads = [None, None];
-        for (bank, head) in [1, 2].into_iter().zip(&mut heads) {
-            let fetched = self.spool.fetch(queue, only(lane(bank)), 1).await?;
-            *head = fetched.first().map(|stored| stored.position);
-            self.rewind(queue, only(lane(bank))).await?;
+        let waiting = self.spool.backlog(queue).await?.lanes;
+        let (mut older, mut rest) = (lane(1), lane(2));
+        match (waiting.contains(older), waiting.contains(rest)) {
+            (false, true) => (older, rest) = (rest, older),
+            (true, true) => {
+                let mut heads = [older, rest].map(|lane| (None, lane));
+                for (head, lane) in &mut heads {
+                    *head = self.fetch(queue, only(*lane)).await?.first().map(|stored| stored.position);
+                    self.rewind(queue, only(*lane)).await?;
+                }
+                heads.sort();
+                let [(_, unread), (_, filled)] = heads;
+                self.read_through(queue, only(unread), None, &|_| filled, false).await?;
+                (older, rest) = (filled, unread);
+            }
+            _ => {}
         }
-        let second_is_read = match heads {
-            [Some(first), Some(second)] => second < first,
-            [None, Some(_)] => true,
-            _ => false,
-        };
-        let (read, rest) = if second_is_read { (lane(2), lane(1)) } else { (lane(1), lane(2)) };
-        Ok(([read, lane(0)], rest))
+        Ok(SlotLanes { older, newer: lane(0), rest })
     }
 
-    async fn rewind(&self, queue: EndpointId, lanes: LaneSet) -> Result<(), Stopped> {
+    /// What is next in these lanes; nothing only if nothing is there.
+    async fn fetch(&self, queue: EndpointId, lanes: LaneSet) -> Result<Vec<StoredFragment>, Interrupted> {
+        let fetched = self.spool.fetch(queue, lanes, WINDOW_BYTES).await?;
+        if fetched.is_empty() {
+            let backlog = self.spool.backlog(queue).await?;
+            if backlog.reads_are_retried && lanes.iter().any(|lane| backlog.lanes.contains(lane)) {
+                return Err(Interrupted::Unreadable);
+            }
+        }
+        Ok(fetched)
+    }
+
+    async fn rewind(&self, queue: EndpointId, lanes: LaneSet) -> Result<(), Interrupted> {
         for lane in lanes.iter() {
             self.spool.rewind(queue, lane).await?;
         }
         Ok(())
     }
 
+    fn interval(&self) -> Duration {
+        self.sender.limits.options().probe_interval
+    }
+
+    /// What is older is dropped.
+    fn oldest(&self) -> Timestamp {
+        self.sender.clock.now().saturating_sub(self.sender.limits.options().max_parked_age)
+    }
+
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn random(&self) -> f64 {
-        let mut rng = self.sender.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut rng = self.sender.rng.lock().unwrap_or_else(PoisonError::into_inner);
         rng.next_f64()
+    }
+
+    fn most_parked(&self) -> String {
+        let most = self.sender.limits.most_parked();
+        most.into_iter().map(|(name, series)| format!("{series} {name}")).collect::<Vec<_>>().join(", ")
     }
 
     fn say(&self) {
         let limits = &self.sender.limits;
-        let most: Vec<_> =
-            limits.most_parked().into_iter().map(|(name, series)| format!("{series} {name}")).collect();
         let text = format!(
             "{}: {}: {} series are not taken and parked on disk, most of them {}; the others go on",
             self.sender.endpoint,
             limits.reason(),
             limits.parked_series(),
-            most.join(", ")
+            self.most_parked()
         );
         self.sender.notices.warn(self.sender.clock.monotonic(), "parked", &text);
     }
-}
 
-impl Sender {
     fn say_given_up(&self, values: u64, reason: &Reason) {
-        let most: Vec<_> =
-            self.limits.most_parked().into_iter().map(|(name, series)| format!("{series} {name}")).collect();
+        if values == 0 {
+            return;
+        }
         let text = format!(
             "{}: {values} parked samples are dropped ({reason}): they were not taken for too long or are too \
              many; most series: {}",
-            self.endpoint,
-            most.join(", ")
+            self.sender.endpoint,
+            self.most_parked()
         );
-        self.notices.error(self.clock.monotonic(), "parked dropped", &text);
+        self.sender.notices.error(self.sender.clock.monotonic(), "parked dropped", &text);
     }
+
+    fn say_interrupted(&self, error: &Interrupted) {
+        let text = format!("{}: what is parked waits: {error}", self.sender.endpoint);
+        self.sender.notices.warn(self.sender.clock.monotonic(), "parked waits", &text);
+    }
+}
+
+/// Nothing of it is decided yet.
+fn settlement_of(stored: &StoredFragment) -> Settlement {
+    Settlement {
+        lane: stored.fragment.lane,
+        position: stored.position,
+        body_bytes: stored.fragment.body.len(),
+        delivered: Counts::default(),
+        dropped: Vec::new(),
+        parked: Vec::new(),
+    }
+}
+
+/// The first sample of the series in a fragment, and what is left of that; `None` where there is none.
+fn first_of(fragment: &Fragment, fingerprint: u64) -> Option<(Fragment, Option<Fragment>)> {
+    let mut found = false;
+    let sorted = sort(fragment, |one| {
+        let first = !found && one.fingerprint == fingerprint;
+        found |= first;
+        usize::from(!first)
+    });
+    let parts = sorted.ok().filter(|_| found)?.into_parts();
+    let mut parts = parts.into_iter().map(|(_, part)| part);
+    Some((parts.next()?, parts.next()))
+}
+
+/// How many bytes more than so many sixteenths of what it may take the queue takes.
+fn bytes_beyond(sixteenths: u64, backlog: &Backlog) -> u64 {
+    backlog.bytes.saturating_sub(backlog.max_bytes / 16 * sixteenths)
 }
 
 fn is_before(fragment: &Fragment, oldest: Timestamp) -> bool {

@@ -164,8 +164,11 @@ impl Sender {
             let kind = group.kind;
             let judged = match self.deliver_group(kind, &group.parts, &mut backoff).await {
                 Decision::Delivered { left_out, written } => {
-                    self.learn(way, kind, &group.parts);
-                    refused::delivered(&group.parts, &left_out, written)
+                    let judged = refused::delivered(&group.parts, &left_out, written);
+                    if judged.delivered.iter().any(|(_, counts)| !counts.is_zero()) {
+                        self.learn(way, kind, &group.parts);
+                    }
+                    judged
                 }
                 Decision::Refused { left_out, refusal, answer } => {
                     if refusal.class.is_some() && refusal.rest == Rest::Written {
@@ -207,7 +210,7 @@ impl Sender {
                 settlements[of].dropped.push((reason, counts));
             }
             for parts in judged.again.into_iter().rev() {
-                work.push_front(Group { kind, parts });
+                work.push_front(Group { kind: kind.of_parts(), parts });
             }
         }
         Some(settlements)
@@ -218,7 +221,11 @@ impl Sender {
         let group = Group { kind: Kind::Test, parts: vec![Part { of: 0, fragment: sample }] };
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
         match self.deliver_group(group.kind, &group.parts, &mut backoff).await {
-            Decision::Delivered { .. } => {
+            Decision::Delivered { left_out, written } => {
+                let judged = refused::delivered(&group.parts, &left_out, written);
+                if judged.delivered.iter().all(|(_, counts)| counts.is_zero()) {
+                    return Some(Probed::Refused);
+                }
                 self.learn(Way::Parked, group.kind, &group.parts);
                 Some(Probed::Taken)
             }

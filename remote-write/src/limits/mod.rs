@@ -16,8 +16,10 @@ mod held;
 mod parked;
 mod series_set;
 mod stats;
+mod trial;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +37,7 @@ pub(crate) use parked::SLOTS;
 use series_set::SeriesSet;
 pub use stats::LimitsSnapshot;
 pub(crate) use stats::LimitsStats;
+use trial::Trial;
 
 /// How long things take; what tests make shorter.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +70,7 @@ pub(crate) struct Sorting {
     pub(crate) probe: Option<Fragment>,
     /// For the parked queue; their lanes are that queue's.
     pub(crate) parked: Vec<Fragment>,
-    /// Held out.
+    /// Held out, or for a parked queue that has too many series already.
     pub(crate) dropped: Vec<(Reason, Counts)>,
 }
 
@@ -85,7 +88,6 @@ pub(crate) struct Limits {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     accepted: SeriesSet,
     /// What was accepted before the set was begun anew, and until when it counts.
@@ -94,12 +96,10 @@ struct State {
     held: HeldOut,
     parked: ParkedSeries,
     limit: Option<Limit>,
-    /// Tests that may fail before unknown series are parked untested.
-    credit: u32,
-    /// Series in the next test.
-    test_size: usize,
-    /// Series that this pass over the parked queue found refused.
-    refused_in_pass: HashSet<u64>,
+    /// Tests of what comes from the endpoint's own queue.
+    queue: Trial,
+    /// Tests of what this pass finds in the parked queue.
+    pass: Trial,
 }
 
 /// A lasting limit in force.
@@ -109,17 +109,13 @@ struct Limit {
     seen: Duration,
     /// The metrics that it is about; empty when it is about all.
     metrics: HashSet<String>,
+    /// Whether it names metrics by other names than they are sent under.
+    names_are_foreign: bool,
     /// Whether there may be series that it is not about.
     partial: bool,
     credit_at: Duration,
 }
 
-/// Failing tests in a row after which unknown series are parked untested.
-const CREDIT: u32 = 64;
-/// The same, when a pass over the parked queue begins.
-const PASS_CREDIT: u32 = 16;
-/// A test that succeeds is worth this many that fail.
-const CREDIT_EARNED: u32 = 8;
 /// The most metrics that a limit is narrowed down to.
 const MAX_METRICS: usize = 256;
 /// Series that the set of accepted ones may hold beyond twice the active ones before it is begun anew.
@@ -129,7 +125,7 @@ const RELEARN: Duration = Duration::from_secs(600);
 /// Memory is reserved in steps, so that not every series goes to the shared budget.
 const RESERVE_STEP: usize = 64 * 1024;
 
-/// Classes of [`sort`]; a held-out series has one for each reason, from [`DROPPED`] on.
+/// Classes of [`sort`]; what is dropped has one for each reason, from [`DROPPED`] on.
 const GO: usize = 0;
 const TEST: usize = 1;
 const PROBE: usize = 2;
@@ -144,7 +140,16 @@ impl Limits {
         budget: MemoryBudget,
         stats: Arc<LimitsStats>,
     ) -> Self {
-        let state = State { test_size: usize::MAX, credit: CREDIT, ..State::default() };
+        let state = State {
+            accepted: SeriesSet::default(),
+            accepted_earlier: None,
+            memory: None,
+            held: HeldOut::default(),
+            parked: ParkedSeries::default(),
+            limit: None,
+            queue: Trial::of_queue(),
+            pass: Trial::of_pass(false),
+        };
         Self {
             options,
             clock,
@@ -173,11 +178,7 @@ impl Limits {
 
     /// Under what parked samples are dropped.
     pub(crate) fn reason(&self) -> Reason {
-        let state = self.lock();
-        state
-            .limit
-            .as_ref()
-            .map_or_else(|| Reason::new("per_user_series_limit"), |limit| limit.reason.clone())
+        self.lock().reason()
     }
 
     /// A request was answered with a lasting limit.
@@ -190,12 +191,13 @@ impl Limits {
         };
         let new = state.limit.is_none();
         if new {
-            (state.credit, state.test_size) = (CREDIT, usize::MAX);
+            state.queue = Trial::of_queue();
         }
         let limit = state.limit.get_or_insert_with(|| Limit {
             reason: refusal.reason.clone(),
             seen: now,
             metrics: HashSet::new(),
+            names_are_foreign: false,
             partial: false,
             credit_at: now,
         });
@@ -211,7 +213,8 @@ impl Limits {
             _ => Vec::new(),
         };
         // One answer that names no metric: it may be about any.
-        if metrics.is_empty() || limit.metrics.len() + metrics.len() > MAX_METRICS {
+        let too_many = limit.metrics.len() + metrics.len() > MAX_METRICS;
+        if metrics.is_empty() || too_many || limit.names_are_foreign {
             limit.metrics.clear();
         } else if new || !limit.metrics.is_empty() {
             limit.metrics.extend(metrics);
@@ -238,41 +241,47 @@ impl Limits {
         state.refill(now, self.options.probe_interval);
         let slot = fragment.lane.index() % SLOTS;
         let mut reasons: Vec<Reason> = Vec::new();
-        let mut dropped: Vec<(Reason, Counts)> = Vec::new();
+        let mut class_of = |reason: Reason| {
+            let at = reasons.iter().position(|known| *known == reason).unwrap_or_else(|| {
+                reasons.push(reason);
+                reasons.len() - 1
+            });
+            DROPPED + at
+        };
+        let mut held_out = 0;
+        let mut coming = Vec::new();
         let sorted = sort(fragment, |series| {
             let fingerprint = series.fingerprint;
             if way == Way::Parked {
-                if state.parked.is_promoted(fingerprint) {
-                    return GO;
-                }
-                if state.credit > 0 && !state.refused_in_pass.contains(&fingerprint) {
-                    return TEST;
-                }
-                // Its later samples must not get ahead of this one.
-                state.refused_in_pass.insert(fingerprint);
-                return PARKED + slot;
+                return state.sort_parked(fingerprint, slot, series.labels);
             }
             if let Some(slot) = state.parked.add(fingerprint) {
+                coming.push(fingerprint);
                 return PARKED + slot;
             }
             match state.held.judge(now, fingerprint, turn) {
                 Hold::Not => {}
                 Hold::Probe => return PROBE,
                 Hold::Drop(reason) => {
-                    let at = reasons.iter().position(|known| *known == reason).unwrap_or_else(|| {
-                        reasons.push(reason);
-                        reasons.len() - 1
-                    });
-                    return DROPPED + at;
+                    held_out += series.counts.values();
+                    return class_of(reason);
                 }
             }
             let Some(limit) = &state.limit else { return GO };
             if state.accepted(fingerprint) || !limit.is_about(series.labels) {
                 GO
-            } else if state.credit > 0 {
+            } else if state.queue.may_test() {
                 TEST
+            } else if let Some(slot) = state.parked.begin(fingerprint, slot, series.labels) {
+                coming.push(fingerprint);
+                PARKED + slot
             } else {
-                PARKED + state.parked.begin(fingerprint, slot, series.labels)
+                class_of(limit.reason.clone())
+            }
+        });
+        let sorted = sorted.inspect_err(|_| {
+            for fingerprint in coming {
+                state.parked.arrived(fingerprint, false);
             }
         })?;
         let mut sorting = Sorting::default();
@@ -282,77 +291,114 @@ impl Limits {
                 TEST => sorting.test = Some(part),
                 PROBE => sorting.probe = Some(part),
                 parked if parked < DROPPED => sorting.parked.push(in_slot(part, parked - PARKED)),
-                held => {
-                    dropped.extend(reasons.get(held - DROPPED).map(|reason| (reason.clone(), part.counts)))
+                dropped => {
+                    let reason = reasons.get(dropped - DROPPED).cloned();
+                    sorting.dropped.extend(reason.map(|reason| (reason, part.counts)));
                 }
             }
         }
-        sorting.dropped = dropped;
-        self.stats.count_held_out(&sorting.dropped);
+        self.stats.count_held_out(held_out);
         self.show(&guard);
         Ok(sorting)
     }
 
     /// How many series the next test should have.
-    pub(crate) fn test_size(&self) -> usize {
-        self.lock().test_size
+    pub(crate) fn test_size(&self, way: Way) -> usize {
+        self.lock().trial(way).size()
     }
 
     /// A test of `series` series was taken, or not.
-    pub(crate) fn tested(&self, series: usize, taken: bool) {
+    pub(crate) fn tested(&self, way: Way, series: usize, taken: bool) {
         self.stats.count_test(taken);
         let mut state = self.lock();
-        if taken {
-            state.credit = (state.credit + CREDIT_EARNED).min(CREDIT);
-            state.test_size = state.test_size.max(series).saturating_mul(2);
-        } else {
-            state.credit = state.credit.saturating_sub(1);
-            state.test_size = (series / 2).max(1);
+        state.trial(way).tested(series, taken);
+        if way == Way::Parked && taken {
+            // There may be room for others, too.
+            state.queue.earn();
         }
     }
 
     /// Whether another test is worth a request.
-    pub(crate) fn may_test(&self) -> bool {
-        self.lock().credit > 0
+    pub(crate) fn may_test(&self, way: Way) -> bool {
+        self.lock().trial(way).may_test()
     }
 
-    /// What is believed of one of these series at least does not hold: the endpoint does not take it.
-    pub(crate) fn doubt(&self, way: Way, fragment: &Fragment) {
+    /// What is believed of one of a request's series at least does not hold: the endpoint does not take it.
+    pub(crate) fn doubt<'a>(&self, way: Way, request: impl Iterator<Item = &'a Fragment>) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let mut series = 0;
-        let _ = for_each_fingerprint(fragment, |one| {
-            series += 1;
-            match way {
-                Way::Queue => state.forget(one.fingerprint),
-                Way::Parked => state.parked.demote(one.fingerprint),
-            }
-        });
-        // Most of them are taken: it is worth finding out which are not.
-        state.credit = CREDIT;
-        state.test_size = state.test_size.max(series / 2).max(1);
+        let (mut series, mut largest) = (0, 0);
+        let mut is_about_one = false;
+        for fragment in request {
+            let before = series;
+            let _ = for_each_fingerprint(fragment, |one| {
+                series += 1;
+                is_about_one |= state.limit.as_ref().is_some_and(|limit| limit.is_about(one.labels));
+                match way {
+                    Way::Queue => state.forget(one.fingerprint),
+                    Way::Parked => state.parked.demote(one.fingerprint),
+                }
+            });
+            largest = largest.max(series - before);
+        }
+        state.trial(way).divide(largest);
+        if let Some(limit) = state.limit.as_mut().filter(|_| way == Way::Queue && !is_about_one) {
+            // Relabelled on the other side, or made up: to go by the names would be to send the same again.
+            limit.names_are_foreign = true;
+            limit.metrics.clear();
+        }
     }
 
-    /// The endpoint does not take these series now: what is left of them for the parked queue.
-    pub(crate) fn park(&self, way: Way, fragment: &Fragment) -> Result<Vec<Fragment>, FragmentError> {
+    /// The endpoint does not take these series now: what is to be parked and what is too much for that.
+    pub(crate) fn park(&self, way: Way, fragment: &Fragment) -> Result<Sorting, FragmentError> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let slot = fragment.lane.index() % SLOTS;
+        let mut coming = Vec::new();
         let sorted = sort(fragment, |series| {
             let fingerprint = series.fingerprint;
             if way == Way::Parked {
-                state.refused_in_pass.insert(fingerprint);
+                state.parked.refuse(fingerprint);
                 return slot;
             }
             state.forget(fingerprint);
-            match state.parked.add(fingerprint) {
-                Some(slot) => slot,
-                None => state.parked.begin(fingerprint, slot, series.labels),
+            let parked = state.parked.add(fingerprint);
+            let parked = parked.or_else(|| state.parked.begin(fingerprint, slot, series.labels));
+            coming.extend(parked.map(|_| fingerprint));
+            parked.unwrap_or(SLOTS)
+        });
+        let sorted = sorted.inspect_err(|_| {
+            for fingerprint in coming {
+                state.parked.arrived(fingerprint, false);
             }
         })?;
+        let mut sorting = Sorting::default();
+        for (slot, part) in sorted.into_parts() {
+            match slot {
+                SLOTS => sorting.dropped.push((state.reason(), part.counts)),
+                slot => sorting.parked.push(in_slot(part, slot)),
+            }
+        }
         self.sorting.store(true, Ordering::Relaxed);
+        self.reserve(state);
         self.show(&guard);
-        Ok(sorted.into_parts().into_iter().map(|(slot, part)| in_slot(part, slot)).collect())
+        Ok(sorting)
+    }
+
+    /// What was sorted out for the parked queue, or [parked](Self::park), from the endpoint's own queue is there
+    /// now, or could not be stored.
+    pub(crate) fn parked(&self, fragments: &[Fragment], stored: bool) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for fragment in fragments {
+            let _ = for_each_fingerprint(fragment, |series| {
+                if state.parked.arrived(series.fingerprint, stored) {
+                    state.accepted.insert(series.fingerprint);
+                }
+            });
+        }
+        self.reserve(state);
+        self.settle_down(state);
     }
 
     /// The endpoint took this fragment: its series are known to it.
@@ -409,24 +455,38 @@ impl Limits {
 
     /// What an earlier run parked.
     pub(crate) fn found_parked(&self, fragment: &Fragment) -> Result<(), FragmentError> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let slot = fragment.lane.index() % SLOTS;
-        for_each_fingerprint(fragment, |series| {
-            if state.parked.add(series.fingerprint).is_none() {
-                state.parked.begin(series.fingerprint, slot, series.labels);
+        let found = for_each_fingerprint(fragment, |series| {
+            if state.parked.add(series.fingerprint).is_some() {
+                state.parked.arrived(series.fingerprint, true);
+            } else {
+                state.parked.find(series.fingerprint, slot, series.labels);
             }
-        })?;
+        });
         self.sorting.store(true, Ordering::Relaxed);
-        self.show(&state);
-        Ok(())
+        self.reserve(state);
+        self.show(&guard);
+        found
     }
 
-    /// Begins a pass over the parked queue: each series is tested anew, or, where `tests` is false, only what
-    /// is taken by now is taken out.
+    /// Begins a pass over the parked queue as it is now: each series is tested anew, or, where `tests` is false,
+    /// only what is taken by now is taken out.
     pub(crate) fn begin_pass(&self, tests: bool) {
         let mut state = self.lock();
-        state.refused_in_pass.clear();
-        (state.credit, state.test_size) = (if tests { PASS_CREDIT } else { 0 }, 2);
+        state.parked.begin_pass();
+        state.pass = Trial::of_pass(tests);
+    }
+
+    /// The pass has read all of these slots.
+    pub(crate) fn end_pass(&self, slots: Range<usize>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for fingerprint in state.parked.end_pass(slots) {
+            state.accepted.insert(fingerprint);
+        }
+        self.settle_down(state);
     }
 
     /// Whether there are parked series that the endpoint takes by now.
@@ -434,9 +494,9 @@ impl Limits {
         self.lock().parked.has_promoted()
     }
 
-    /// How many tests were taken so far.
-    pub(crate) fn tests_taken(&self) -> u64 {
-        self.stats.snapshot().tests_taken
+    /// How many tests of this pass were taken.
+    pub(crate) fn tests_taken_in_pass(&self) -> u64 {
+        self.lock().pass.taken()
     }
 
     /// What was fetched from the parked queue is decided, and `rest` of it is parked again. Series of which
@@ -445,9 +505,7 @@ impl Limits {
         let mut guard = self.lock();
         let state = &mut *guard;
         for fragment in rest {
-            let _ = for_each_fingerprint(fragment, |series| {
-                let _ = state.parked.add(series.fingerprint);
-            });
+            let _ = for_each_fingerprint(fragment, |series| state.parked.stay(series.fingerprint));
         }
         for fragment in fetched {
             let _ = for_each_fingerprint(fragment, |series| {
@@ -457,13 +515,6 @@ impl Limits {
             });
         }
         self.settle_down(state);
-    }
-
-    /// Nothing is parked any more, whatever the account says.
-    pub(crate) fn nothing_parked(&self) {
-        let mut state = self.lock();
-        state.parked.clear();
-        self.settle_down(&mut state);
     }
 
     /// How many series are parked.
@@ -492,7 +543,6 @@ impl Limits {
         let quiet = 2 * self.options.probe_interval;
         if state.parked.is_empty() && state.limit.as_ref().is_some_and(|limit| now >= limit.seen + quiet) {
             state.limit = None;
-            state.refused_in_pass = HashSet::new();
         }
         let sorting = state.limit.is_some() || !state.held.is_empty() || !state.parked.is_empty();
         self.sorting.store(sorting, Ordering::Relaxed);
@@ -535,6 +585,38 @@ impl Limits {
 }
 
 impl State {
+    /// What is to be done with a series of the parked queue.
+    fn sort_parked(&mut self, fingerprint: u64, slot: usize, labels: &[(&str, &str)]) -> usize {
+        if !self.parked.find(fingerprint, slot, labels) {
+            // Without an account of it nobody would see that one of its samples was left behind.
+            return PARKED + slot;
+        }
+        // Its later samples must not get ahead of one that this pass left behind, whatever became of it since.
+        if self.parked.is_refused(fingerprint) {
+            PARKED + slot
+        } else if self.parked.is_promoted(fingerprint) {
+            GO
+        } else if self.pass.may_test() {
+            TEST
+        } else {
+            self.parked.refuse(fingerprint);
+            PARKED + slot
+        }
+    }
+
+    fn trial(&mut self, way: Way) -> &mut Trial {
+        match way {
+            Way::Queue => &mut self.queue,
+            Way::Parked => &mut self.pass,
+        }
+    }
+
+    /// Under what parked samples are dropped.
+    fn reason(&self) -> Reason {
+        let known = self.limit.as_ref().map(|limit| limit.reason.clone());
+        known.unwrap_or_else(|| Reason::new("per_user_series_limit"))
+    }
+
     fn accepted(&self, fingerprint: u64) -> bool {
         self.accepted.contains(fingerprint)
             || self.accepted_earlier.as_ref().is_some_and(|(set, _)| set.contains(fingerprint))
@@ -554,7 +636,7 @@ impl State {
             && now >= limit.credit_at + probe_interval / 6
         {
             limit.credit_at = now;
-            self.credit = self.credit.max(1);
+            self.queue.allow_one();
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use promferry_model::{Clock, MemoryBudget, Purpose, Receipt, Reservation, SinkError};
 use tokio::sync::{oneshot, watch};
 
+use super::backlog::Backlog;
 use super::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 use super::error::SpoolError;
 use super::ledger::{LedgerSnapshot, Reason};
@@ -231,6 +232,14 @@ impl Spool {
         self.ask(|answer| Command::Park(Park { from, parked, settled, answer })).await?
     }
 
+    /// See [`SpoolCore::backlog`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn backlog(&self, endpoint: EndpointId) -> Result<Backlog, SpoolError> {
+        self.ask(|answer| Command::Backlog { endpoint, answer }).await?
+    }
+
     /// See [`SpoolCore::spread_targets`].
     ///
     /// # Errors
@@ -415,6 +424,7 @@ pub(super) enum Command {
     Settle { endpoint: EndpointId, lanes: Vec<Settled>, answer: Answer<()> },
     Parked { endpoint: EndpointId, answer: oneshot::Sender<Option<EndpointId>> },
     Park(Park),
+    Backlog { endpoint: EndpointId, answer: Answer<Backlog> },
     SpreadTargets { answer: oneshot::Sender<(Vec<u64>, LaneSet)> },
     NoteSpread { target: u64 },
     Rewind { endpoint: EndpointId, lane: Lane, answer: Answer<()> },

@@ -13,6 +13,7 @@
 
 mod abandoned;
 mod append;
+mod backlog;
 mod core;
 mod cursor;
 mod disk;
@@ -41,6 +42,7 @@ mod time;
 mod verify;
 mod worker;
 
+pub use self::backlog::Backlog;
 pub use self::core::{EndpointId, LogId, Position, ProtocolChoice, SpoolCore, StoredFragment};
 pub use self::disk::DiskStorage;
 pub use self::error::SpoolError;

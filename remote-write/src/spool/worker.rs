@@ -302,6 +302,7 @@ impl<S: Storage> Worker<S> {
                 // Nobody may be waiting any more; what is parked is parked.
                 let _ = answer.send(queue);
             }
+            Command::Backlog { endpoint, answer } => drop(answer.send(self.core.backlog(endpoint))),
             Command::SpreadTargets { answer } => drop(answer.send(self.core.spread_targets())),
             Command::NoteSpread { target } => self.core.note_spread(target),
             Command::Rewind { endpoint, lane, answer } => {

@@ -25,6 +25,8 @@ pub(crate) struct Backend {
     /// Of series with this text in their labels: the longest from a sample's timestamp to its arrival.
     pub(crate) watched: String,
     pub(crate) longest_lag: Duration,
+    /// How long an answer takes.
+    pub(crate) delay: Duration,
 }
 
 /// Series that are never taken.
@@ -49,6 +51,7 @@ impl Backend {
             refused: 0,
             watched: "kind=old".to_owned(),
             longest_lag: Duration::ZERO,
+            delay: Duration::ZERO,
         }
     }
 
@@ -61,7 +64,9 @@ impl Backend {
 
     fn judge(&mut self, received: &Received<'_>) -> Verdict {
         self.requests += 1;
-        let answer = |status: u16, body: String| Verdict { taken: Some(Vec::new()), ..(status, body).into() };
+        let after = self.delay;
+        let answer =
+            |status: u16, body: String| Verdict { taken: Some(Vec::new()), after, ..(status, body).into() };
         let is_bad = |series: &str| self.bad.as_ref().is_some_and(|bad| series.contains(&bad.text));
         let first_bad = received.samples.iter().find(|(series, _)| is_bad(series)).map(|(series, _)| *series);
         if let (Some(_), Some(Bad { named: false, .. })) = (first_bad, &self.bad) {

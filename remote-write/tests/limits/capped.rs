@@ -8,7 +8,7 @@ use crate::backend::{Backend, Shared};
 use crate::receiver::Receiver;
 use crate::world::{MINUTE, Target, config, scrape_all, start, status, until};
 
-const AMP_429: (u16, &str) = (
+pub(crate) const AMP_429: (u16, &str) = (
     429,
     "user=1_ws: per-user series limit of 1000 exceeded, please contact administrator to raise it (local limit: 0 \
      global limit: 1000 actual local limit: 500)",
@@ -24,14 +24,14 @@ const MIMIR: (u16, &str) = (
      limit, configure -distributor.max-active-series-per-user, or contact your service administrator.",
 );
 
-const CAP: usize = 1000;
-const OLD: usize = 900;
-const NEW: usize = 200;
+pub(crate) const CAP: usize = 1000;
+pub(crate) const OLD: usize = 900;
+pub(crate) const NEW: usize = 200;
 /// A scrape interval of 15 s: a quarter of a minute.
 const INTERVAL: Duration = Duration::from_millis(MINUTE.as_millis() as u64 / 4);
 
 /// Nine targets with the existing series, which the backend knows.
-async fn established(remote: &RemoteWrite) -> Vec<Target> {
+pub(crate) async fn established(remote: &RemoteWrite) -> Vec<Target> {
     let mut targets: Vec<_> = (0..9).map(|n| Target::open(remote, &format!("host-{n}:80"))).collect();
     for target in &mut targets {
         target.add("old", OLD / 9);
@@ -42,7 +42,7 @@ async fn established(remote: &RemoteWrite) -> Vec<Target> {
 }
 
 /// Half of the new series are on the pages of the old ones, half on a page of their own.
-fn add_new(remote: &RemoteWrite, targets: &mut Vec<Target>) {
+pub(crate) fn add_new(remote: &RemoteWrite, targets: &mut Vec<Target>) {
     for target in targets.iter_mut().take(4) {
         target.add("new", NEW / 8);
     }
@@ -51,7 +51,7 @@ fn add_new(remote: &RemoteWrite, targets: &mut Vec<Target>) {
     targets.push(target);
 }
 
-async fn scrape_for(targets: &mut [Target], scrapes: usize) {
+pub(crate) async fn scrape_for(targets: &mut [Target], scrapes: usize) {
     let mut ticks = tokio::time::interval(INTERVAL);
     for _ in 0..scrapes {
         ticks.tick().await;
@@ -66,7 +66,7 @@ fn counted(backend: &Shared) -> (usize, Duration) {
 }
 
 /// Every series that was offered has each of its samples, once and in order.
-fn assert_complete(backend: &Shared, series: usize, old: usize, new: usize) {
+pub(crate) fn assert_complete(backend: &Shared, series: usize, old: usize, new: usize) {
     let backend = backend.lock().unwrap();
     assert_eq!(backend.out_of_order, Vec::<String>::new());
     assert_eq!(backend.written.len(), series);

@@ -6,6 +6,8 @@
 mod backend;
 mod capped;
 mod held;
+mod interrupted;
+mod parked;
 #[path = "../receiver/mod.rs"]
 mod receiver;
 #[path = "../sender/mod.rs"]

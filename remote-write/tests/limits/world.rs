@@ -8,6 +8,7 @@ use promferry_model::{
     Labels, LabelsBuilder, MetadataView, PromDuration, Sample, SeriesId, SeriesView, SystemClock, TargetSink,
     Timestamp,
 };
+use promferry_remote_write::spool::{SpoolOptions, Storage};
 use promferry_remote_write::{EndpointStatus, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
 
 use crate::sender;
@@ -29,6 +30,16 @@ pub(crate) fn config(url: String) -> RemoteWriteConfig {
 pub(crate) async fn start(dir: &Path, configs: Vec<RemoteWriteConfig>) -> RemoteWrite {
     let endpoints = configs.into_iter().map(sender::endpoint).collect();
     sender::start(&dir.join("spool"), Arc::new(SystemClock::new()), Labels::default(), endpoints).await
+}
+
+/// A sender with its spool in this storage.
+pub(crate) async fn start_in(
+    storage: impl Storage,
+    options: SpoolOptions,
+    config: RemoteWriteConfig,
+) -> RemoteWrite {
+    let clock = Arc::new(SystemClock::new());
+    sender::start_in(storage, options, clock, Labels::default(), vec![sender::endpoint(config)]).await
 }
 
 pub(crate) struct Target {

@@ -11,7 +11,7 @@ use promferry_model::{
     TargetInfo, TargetSink as _,
 };
 use promferry_remote_write::delivery::transport;
-use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions};
+use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions, Storage};
 use promferry_remote_write::{Endpoint, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget, Shared};
 
 /// What every series of [`gauges`] is.
@@ -33,9 +33,20 @@ pub(crate) async fn start(
     external_labels: Labels,
     endpoints: Vec<Endpoint>,
 ) -> RemoteWrite {
-    let budget = MemoryBudget::new(256 << 20);
     let storage = DiskStorage::new(spool).unwrap();
-    let (spool, _) = Spool::open(storage, SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+    start_in(storage, SpoolOptions::default(), clock, external_labels, endpoints).await
+}
+
+/// Starts a sender with its spool in this storage.
+pub(crate) async fn start_in(
+    storage: impl Storage,
+    options: SpoolOptions,
+    clock: Arc<dyn Clock>,
+    external_labels: Labels,
+    endpoints: Vec<Endpoint>,
+) -> RemoteWrite {
+    let budget = MemoryBudget::new(256 << 20);
+    let (spool, _) = Spool::open(storage, options, budget.clone(), clock.clone()).unwrap();
     let shared =
         Shared { external_labels, spool, budget, clock, seed: 7, user_agent: "promferry-test".to_owned() };
     RemoteWrite::start(shared, endpoints).await.unwrap()

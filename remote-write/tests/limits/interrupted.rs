@@ -1,0 +1,104 @@
+//! A pass over the parked queue that does not come to its end: nothing is overtaken and nothing is lost.
+
+use std::time::Duration;
+
+use promferry_remote_write::spool::SpoolOptions;
+use promferry_remote_write::spool::sim::SimDisk;
+
+use crate::backend::Backend;
+use crate::capped::{AMP_429, CAP};
+use crate::receiver::Receiver;
+use crate::world::{Target, config, scrape_all, start, start_in, until};
+
+/// Series that are parked of one target, more than go into one request.
+const PARKED: usize = 120;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_that_a_restart_interrupts_is_finished_before_anything_is_sent() {
+    for pause in [40, 120, 240] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start().await;
+        let backend = Backend::new(0, AMP_429.0, AMP_429.1).serve(&receiver);
+        let mut config = config(receiver.url());
+        config.queue_config.max_samples_per_send = PARKED;
+        let remote = start(dir.path(), vec![config.clone()]).await;
+        let mut target = Target::open(&remote, "host-new:80");
+        target.add("new", PARKED);
+        let mut targets = [target];
+        for _ in 0..20 {
+            scrape_all(&mut targets).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        until(&remote, "all of it is parked", |s| {
+            s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == PARKED
+        })
+        .await;
+        // A pass that comes to its end, so that the next one reads what it left.
+        backend.lock().unwrap().cap = 1;
+        until(&remote, "one series is taken", |s| s.delivery.limits.parked_series < PARKED).await;
+        until(&remote, "only what is parked waits", |s| s.ledger.pending == s.ledger.parked).await;
+        {
+            let mut backend = backend.lock().unwrap();
+            (backend.cap, backend.delay) = (2, Duration::from_millis(20));
+        }
+        until(&remote, "another pass has begun", |s| s.delivery.limits.probes_taken >= 2).await;
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        drop(targets);
+        remote.shutdown(Duration::ZERO).await;
+        drop(remote);
+        {
+            let mut backend = backend.lock().unwrap();
+            (backend.cap, backend.delay) = (10 * CAP, Duration::ZERO);
+        }
+        let remote = start(dir.path(), vec![config]).await;
+        let mut target = Target::open(&remote, "host-new:80");
+        target.add("new", PARKED);
+        let mut targets = [target];
+        for _ in 0..10 {
+            scrape_all(&mut targets).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+        {
+            let backend = backend.lock().unwrap();
+            assert_eq!((&backend.out_of_order, &done.ledger.dropped), (&Vec::new(), &Vec::new()));
+            assert_eq!(backend.written.len(), PARKED);
+            assert!(backend.written.values().all(|samples| samples.len() == 30), "{:?}", backend.written);
+        }
+        remote.shutdown(Duration::from_secs(20)).await;
+    }
+}
+
+/// A fault in the spool's thread, which opens the spool again: the queue is worked at as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_spool_does_not_end_the_work_at_what_is_parked() {
+    let receiver = Receiver::start().await;
+    let backend = Backend::new(10, AMP_429.0, AMP_429.1).serve(&receiver);
+    let disk = SimDisk::new();
+    let remote = start_in(disk.storage(), SpoolOptions::default(), config(receiver.url())).await;
+    let mut target = Target::open(&remote, "host-new:80");
+    target.add("new", PARKED);
+    let mut targets = [target];
+    for _ in 0..5 {
+        scrape_all(&mut targets).await;
+        until(&remote, "only what is parked waits", |s| {
+            s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == PARKED - 10
+        })
+        .await;
+    }
+    // Nothing else works at the spool: the probe's read is what fails.
+    disk.panic_at(disk.calls());
+    let probes = crate::world::status(&remote).await.delivery.limits.probes;
+    until(&remote, "it is probed again", |s| s.delivery.limits.probes > probes + 1).await;
+    backend.lock().unwrap().cap = 10 * CAP;
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    assert_eq!(done.ledger.dropped, []);
+    {
+        let backend = backend.lock().unwrap();
+        assert_eq!(backend.out_of_order, Vec::<String>::new());
+        assert!(
+            backend.written.len() == PARKED && backend.written.values().all(|samples| samples.len() == 5)
+        );
+    }
+    remote.shutdown(Duration::from_secs(20)).await;
+}
