@@ -70,4 +70,5 @@ pub use crate::connection::Connection;
 pub use crate::error::Error;
 pub use crate::http::{Http, HttpOptions};
 pub use crate::proxy::ProxyEnvironment;
+pub use crate::redirect::KeepMethod;
 pub use crate::secret::Secret;

@@ -14,6 +14,12 @@ const MAX_REDIRECTS: usize = 10;
 /// Bodies of redirects up to this size are read so that the connection can be used again (as in Go).
 const MAX_DRAINED_BYTES: usize = 2 << 10;
 
+/// Put among a request's [extensions](Request::extensions) this has it arrive as it is or not at all: a 301, 302 or
+/// 303 is then an answer like another. Go, and so a request without this, follows them with a GET without a body,
+/// which may well succeed though nobody has seen what was posted.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepMethod;
+
 /// A request and where it has been sent on to.
 pub(crate) struct Journey {
     method: Method,
@@ -22,6 +28,8 @@ pub(crate) struct Journey {
     body: Bytes,
     first_host: String,
     redirects: usize,
+    /// It is [`KeepMethod`]: what it carries arrives or it does not.
+    keeps_method: bool,
     /// It has been sent to another host. That stays so even if a later redirect leads back, as in Go.
     estranged: bool,
 }
@@ -37,6 +45,7 @@ impl Journey {
             body,
             first_host: destination.host.to_lowercase(),
             redirects: 0,
+            keeps_method: parts.extensions.get::<KeepMethod>().is_some(),
             estranged: false,
         };
         Ok((journey, destination))
@@ -68,7 +77,8 @@ impl Journey {
             _ => return Ok(Arrival::Final(response.map(|body| Body::new(body, &from.host)))),
         };
         let location = response.headers().get(header::LOCATION).filter(|location| !location.is_empty());
-        let (true, Some(location)) = (http.follows_redirects(), location) else {
+        let follows = http.follows_redirects() && (keep_method || !self.keeps_method);
+        let (true, Some(location)) = (follows, location) else {
             return Ok(Arrival::Final(response.map(|body| Body::new(body, &from.host))));
         };
         let fail = |reason: String| Error::Redirect { host: from.host.clone(), reason };

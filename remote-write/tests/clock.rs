@@ -107,7 +107,7 @@ async fn a_clock_that_jumps_either_way_loses_nothing_and_stops_no_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_age_limit_a_jump_forward_ages_what_waits_and_a_jump_back_does_not() {
+async fn with_an_age_limit_a_jump_in_either_direction_ages_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let limit = Some(PromDuration::from_millis(55 * 60 * 1000));
     let mut stand = Stand::start(dir.path(), limit).await;
@@ -118,13 +118,34 @@ async fn with_an_age_limit_a_jump_forward_ages_what_waits_and_a_jump_back_does_n
     stand.scrape_new_target().await;
     stand.until_attempted().await;
     assert_eq!(stand.too_old().await, 0);
-    // Now the clock is two hours ahead: the first are two hours old by it, the second four.
+    // Now the clock is two hours ahead: the first are two hours old by it, the second four. They came just now.
     stand.clock.jump(4 * HOUR_MS);
     stand.scrape_new_target().await;
     stand.until_attempted().await;
     stand.receiver.answer(200, "");
-    stand.receiver.until("the newest arrived", |r| r.count() >= SERIES).await;
+    stand.receiver.until("everything arrived", |r| r.count() == 3 * SERIES).await;
     stand.remote.shutdown(Duration::from_secs(20)).await;
-    assert_eq!(stand.too_old().await, 2 * SERIES as u64);
-    assert_eq!(stand.receiver.count(), SERIES);
+    assert_eq!(stand.too_old().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_gets_too_old_while_it_is_refused_for_its_credentials_is_not_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = Some(PromDuration::from_secs(3));
+    let mut stand = Stand::start(dir.path(), limit).await;
+    for status in [503, 403] {
+        stand.receiver.answer(status, "not you");
+        stand.scrape_new_target().await;
+        stand.until_attempted().await;
+        let (before, dropped) = (stand.receiver.requests().len(), stand.too_old().await);
+        let started = std::time::Instant::now();
+        while stand.too_old().await == dropped {
+            assert!(started.elapsed() < Duration::from_secs(25), "{status}: it is too old for long");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let more = stand.receiver.requests().len() - before;
+        assert!(status != 403 || more == 0, "too old, and sent {more} times more");
+    }
+    stand.remote.shutdown(Duration::from_secs(20)).await;
+    assert_eq!(stand.receiver.count(), 0);
 }

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use promferry_model::{Labels, PromDuration, Sample, SeriesId, SystemClock, TargetSink, Timestamp};
+use promferry_model::{
+    Labels, LabelsBuilder, MetadataView, PromDuration, Sample, SeriesId, SeriesView, SystemClock, TargetSink,
+    Timestamp,
+};
 use promferry_relabel::RelabelConfig;
 use promferry_remote_write::spool::Reason;
 use promferry_remote_write::{ProtobufMessage, RemoteWrite, RemoteWriteConfig, RemoteWriteTarget};
@@ -285,4 +288,121 @@ async fn a_target_of_another_size_after_a_restart_does_not_overtake_what_it_left
         receiver.assert_once_in_order();
         remote.shutdown(Duration::from_secs(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_round_of_metadata_waits_for_an_endpoint_that_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    receiver.answer_by(|_| receiver::Verdict {
+        after: Duration::from_millis(20),
+        ..(503, "down".to_owned()).into()
+    });
+    let mut config = config(&receiver);
+    config.metadata_config.send = true;
+    config.metadata_config.send_interval = PromDuration::from_millis(10);
+    config.queue_config.min_backoff = PromDuration::from_millis(5);
+    config.queue_config.max_backoff = PromDuration::from_millis(5);
+    let remote = start(dir.path(), vec![config]).await;
+    let target = Target::open(&remote, "a:1", 1);
+    receiver.until("attempts", |r| r.requests().len() > 20).await;
+    assert_eq!(receiver.state.lock().unwrap().in_hand.1, 1, "at once");
+    receiver.answer(200, "");
+    let rounds =
+        |r: &Receiver| r.state.lock().unwrap().metadata.iter().filter(|family| *family == "m").count();
+    receiver.until("rounds go on", |r| rounds(r) > 3).await;
+    drop(target);
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_of_metadata_is_sent_in_requests_that_are_not_too_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut config = config(&receiver);
+    config.metadata_config.send = true;
+    config.metadata_config.send_interval = PromDuration::from_millis(50);
+    let remote = start(dir.path(), vec![config]).await;
+    let (mut sink, labels) = sender::open(&remote, "test", "a:1");
+    let help = "x".repeat(3000);
+    for number in 0..1000 {
+        let family = format!("family_{number}");
+        let metadata = MetadataView { family: &family, help: &help, ..sender::GAUGE };
+        let mut builder = LabelsBuilder::from(&labels);
+        builder.set("__name__", family.as_str());
+        sink.admit(&SeriesView { labels: builder.as_slice(), metadata }).unwrap();
+    }
+    receiver.until("all of it", |r| r.state.lock().unwrap().metadata.len() >= 1000).await;
+    let largest = receiver.state.lock().unwrap().largest;
+    assert!(largest.0 < 1_000_000 && largest.0 > 300_000, "{largest:?}");
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_delivery_stops_one_lane_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let bomb = |request: http::Request<bytes::Bytes>| async move {
+        // Only one of the targets makes requests as large as that.
+        if request.body().len() > 200_000 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            panic!("a layer that panics, on purpose");
+        }
+        request
+    };
+    let layered = tower::ServiceBuilder::new()
+        .layer_fn(move |inner| {
+            tower::service_fn(move |request| {
+                let mut inner = Clone::clone(&inner);
+                async move { tower::Service::call(&mut inner, bomb(request).await).await }
+            })
+        })
+        .service(sender::http());
+    let endpoint = promferry_remote_write::Endpoint {
+        config: config(&receiver),
+        transport: promferry_remote_write::delivery::transport(layered),
+        explain_denial: None,
+    };
+    let clock = Arc::new(SystemClock::new());
+    let remote = sender::start(&dir.path().join("spool"), clock, Labels::default(), vec![endpoint]).await;
+    let noise = |seed: u64| {
+        let mut state = seed + 1;
+        let text = (0..60_000).map(move |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + (state >> 33) as u8 % 26)
+        });
+        text.collect::<String>()
+    };
+    let (mut large, series) = sender::gauges(&remote, "large:1", (0..60).map(noise));
+    let at = Timestamp::from_millis(START);
+    large.begin(at);
+    for id in series {
+        large.sample(id, Sample::new(at, 1.0));
+    }
+    large.commit().await.unwrap();
+    let mut small = Target::open(&remote, "b:1", 10);
+    for scrape in 0..5 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        small.scrape(scrape).await;
+        receiver.until("the other target's", |r| r.count() == 10 * (scrape as usize + 1)).await;
+    }
+    let started = std::time::Instant::now();
+    remote.shutdown(Duration::from_secs(20)).await;
+    assert!(started.elapsed() < Duration::from_secs(10), "what can't be sent is not waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_does_not_wait_for_an_endpoint_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&Receiver::start().await);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.url = format!("http://{gone}/api/v1/write");
+    let remote = start(dir.path(), vec![config.clone()]).await;
+    let mut target = Target::open(&remote, "a:1", 10);
+    target.scrape(0).await;
+    let started = std::time::Instant::now();
+    let ledger = remote.shutdown(Duration::from_secs(20)).await.remove(0).ledger;
+    let took = started.elapsed();
+    assert_eq!((ledger.pending.samples, ledger.balances()), (10, true));
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(10), "{took:?}");
 }

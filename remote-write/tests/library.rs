@@ -310,3 +310,40 @@ async fn a_client_sends_either_message_and_says_what_became_of_it() {
         .is_err()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_while_it_closes_is_stored_or_said_not_to_be() {
+    let server = Server::start().await;
+    for round in 0..10 {
+        let writer = Writer::builder(config(&server, ProtobufMessage::V1)).start().await.unwrap();
+        let appending: Vec<_> = (0..2)
+            .map(|number| {
+                let writer = writer.clone();
+                std::thread::spawn(move || {
+                    let labels =
+                        Labels::from_pairs([("__name__", "m".to_owned()), ("n", number.to_string())]);
+                    (0..).take_while(|second| writer.append(&labels, at(*second), 1.0).is_ok()).count() as u64
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let ledger = writer.close(Duration::ZERO).await;
+        let appended: u64 = appending.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(ledger.balances(), "{ledger:?}");
+        assert_eq!(ledger.accepted.samples, appended, "round {round}: {ledger:?}");
+    }
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-key", http::HeaderValue::from_static("hunter2"));
+    let url = "http://me:hunter2@localhost:1/write?token=hunter2";
+    let layer = promferry_remote_write::WriteLayer::new(url.parse().unwrap()).with_headers(headers.clone());
+    let http = HttpClient::new(Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap());
+    let client = Client::new(url, transport(http)).unwrap().with_headers(headers);
+    for shown in [format!("{layer:?}"), format!("{client:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("localhost:1/write") && shown.contains("x-key"), "{shown}");
+    }
+}

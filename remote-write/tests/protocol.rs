@@ -344,3 +344,28 @@ async fn requests_of_metadata_go_to_whom_1_0_is_sent() {
         sender.stop(0).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_out_holds_for_another_password_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let only = Arc::new(Mutex::new("0.1"));
+    speaks(&receiver, &only, (415, "unsupported"));
+    let with_password = |password: &str| {
+        let mut config = config(&receiver, ProtobufMessage::V2);
+        config.url = config.url.replacen("http://", &format!("http://me:{password}@"), 1);
+        config
+    };
+    let mut sender = Sender::start(dir.path(), with_password("hunter2"), 0).await;
+    sender.scrape().await;
+    sender.arrives(&receiver).await;
+    sender.stop(0).await;
+    let of_2_0 = || receiver.requests().iter().filter(|(version, ..)| version.starts_with('2')).count();
+    assert_eq!(of_2_0(), 1);
+    let mut sender = Sender::start(dir.path(), with_password("changed"), 1).await;
+    sender.scrape().await;
+    let expected = 2 * SERIES;
+    receiver.until("the second scrape", |r| r.count() == expected).await;
+    sender.stop(0).await;
+    assert_eq!(of_2_0(), 1, "it was known");
+}

@@ -1,14 +1,17 @@
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use promferry_http_client::KeepMethod;
 use promferry_model::Timestamp;
 use tower::{BoxError, Layer, Service};
 
 use crate::delivery::Outcome;
 use crate::encode::Request;
+use crate::options::shown_url;
 use crate::refusal::written;
 use crate::{Counts, Protocol};
 
@@ -42,7 +45,7 @@ use crate::{Counts, Protocol};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WriteLayer {
     url: Uri,
     headers: HeaderMap,
@@ -70,8 +73,18 @@ impl<S> Layer<S> for WriteLayer {
     }
 }
 
+/// Shows neither a password in the URL nor what is in its query, nor the values of headers.
+impl fmt::Debug for WriteLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteLayer")
+            .field("url", &shown_url(&self.url.to_string()))
+            .field("headers", &HeaderNames(&self.headers))
+            .finish()
+    }
+}
+
 /// The service of [`WriteLayer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Write<S> {
     inner: S,
     url: Uri,
@@ -81,6 +94,26 @@ pub struct Write<S> {
 impl<S> Write<S> {
     pub(super) fn add_headers(&mut self, headers: HeaderMap) {
         self.headers.extend(headers);
+    }
+}
+
+/// As [`WriteLayer`]'s.
+impl<S: fmt::Debug> fmt::Debug for Write<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write")
+            .field("inner", &self.inner)
+            .field("url", &shown_url(&self.url.to_string()))
+            .field("headers", &HeaderNames(&self.headers))
+            .finish()
+    }
+}
+
+/// Headers as they may be shown.
+struct HeaderNames<'a>(&'a HeaderMap);
+
+impl fmt::Debug for HeaderNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.keys().map(|name| (name, format_args!("<secret>")))).finish()
     }
 }
 
@@ -119,6 +152,7 @@ where
         *post.uri_mut() = self.url.clone();
         post.headers_mut().clone_from(&self.headers);
         put_headers(post.headers_mut(), protocol);
+        post.extensions_mut().insert(KeepMethod);
         let answer = self.inner.call(post);
         Box::pin(async move {
             let (head, body) = answer.await.map_err(Into::into)?.into_parts();

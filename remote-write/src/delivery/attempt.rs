@@ -1,13 +1,16 @@
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use promferry_http_client::KeepMethod;
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
 use super::outcome::Outcome;
 use super::request::{Phase, Sender};
-use super::transport::describe;
+use super::transport::{Failure, describe};
 use crate::client::put_headers;
-use crate::refusal::{redact, written};
+use crate::options::shown_url;
+use crate::refusal::{Refusal, redact, written};
+use crate::spool::Reason;
 use crate::{Counts, Protocol};
 
 /// What came of one attempt.
@@ -17,6 +20,8 @@ pub(super) struct Answer {
     pub(super) words: String,
     /// What a 2.0 endpoint says that it wrote.
     pub(super) written: Option<Counts>,
+    /// Nobody takes connections there.
+    pub(super) unreachable: bool,
 }
 
 /// Delivery was stopped before an answer came.
@@ -38,10 +43,19 @@ impl Sender {
             _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(Stopped),
         };
         let took = started.elapsed();
-        let mut confirmed = None;
+        let (mut confirmed, mut unreachable) = (None, false);
         let (outcome, name, words) = match answer {
             Err(_) => (retry, "failed", format!("no answer within {:?}", self.attempt_timeout)),
-            Ok(Err(text)) => (retry, "failed", text),
+            // It was answered, with redirects: it goes nowhere however often it is sent.
+            Ok(Err((Failure::Redirected, text))) => {
+                let outcome = Outcome::Refused(Box::new(Refusal::of_everything(Reason::REFUSED)));
+                let name = outcome.name();
+                (outcome, name, text)
+            }
+            Ok(Err((failure, text))) => {
+                unreachable = failure == Failure::Unreachable;
+                (retry, "failed", text)
+            }
             Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 let outcome = Outcome::of(head.status, &head.headers, &body, protocol, self.clock.now());
@@ -65,7 +79,7 @@ impl Sender {
         if outcome != Outcome::Delivered {
             self.stats.fail(self.clock.now(), words.clone());
         }
-        Ok(Answer { outcome, words, written: confirmed })
+        Ok(Answer { outcome, words, written: confirmed, unreachable })
     }
 
     fn explain(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<String> {
@@ -82,10 +96,12 @@ impl Sender {
         body: Bytes,
         protocol: Protocol,
         attempt: usize,
-    ) -> Result<http::Response<Bytes>, String> {
+    ) -> Result<http::Response<Bytes>, (Failure, String)> {
+        let failed = |error| (Failure::of(&error), describe(&error));
         let mut request = Request::post(self.url.as_str())
             .body(body)
-            .map_err(|error| format!("the url can't be used: {error}"))?;
+            .map_err(|error| (Failure::Other, format!("the url can't be used: {error}")))?;
+        request.extensions_mut().insert(KeepMethod);
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         put_headers(headers, protocol);
@@ -93,22 +109,31 @@ impl Sender {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(attempt));
         }
         let mut transport = self.transport.clone();
-        let ready = transport.ready().await.map_err(|error| describe(&error))?;
-        ready.call(request).await.map_err(|error| describe(&error))
+        let ready = transport.ready().await.map_err(failed)?;
+        ready.call(request).await.map_err(failed)
     }
 }
+
+/// The most characters of a header's value that are shown.
+const MAX_SHOWN_HEADER: usize = 256;
 
 /// An answer in words: status, the body's beginning, and AWS' request id where there is one.
 fn words(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
     const SHOWN: usize = 512;
     let text = redact(body, SHOWN);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let id = headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
+    let of_header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let id = of_header(HeaderName::from_static("x-amzn-requestid"));
     let mut words = format!("answered {status}");
+    if let Some(location) = of_header(header::LOCATION).filter(|_| status.is_redirection()) {
+        let location: String = shown_url(location).chars().take(MAX_SHOWN_HEADER).collect();
+        words = format!("{words} (to {location})");
+    }
     if !text.is_empty() {
         words = format!("{words} {text:?}");
     }
     if let Some(id) = id {
+        let id: String = id.chars().take(MAX_SHOWN_HEADER).collect();
         words = format!("{words} (request id {id})");
     }
     words

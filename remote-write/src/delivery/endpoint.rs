@@ -3,17 +3,17 @@ use std::time::Duration;
 
 use promferry_model::{MemoryBudget, Purpose, Reservation};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::limited::by_lane;
+use super::metadata::MetadataSchedule;
 use super::queue::{Due, Queue, RequestLimits};
 use super::request::{Phase, Sender, Settlement};
 use super::shards::{Measurement, Shards};
-use crate::encode::{self, EncodingContext};
 use crate::limits::Way;
 use crate::spool::{EndpointId, LedgerSnapshot, Reason, Spool, SpoolError, StoredFragment};
-use crate::{Fragment, Lane, LaneSet};
+use crate::{Fragment, Lane, LaneSet, Protocol};
 
 /// One endpoint's delivery: reads its part of the spool, bounded in bytes, joins it into requests and keeps
 /// as many of them in flight as there are shards.
@@ -30,13 +30,6 @@ pub(super) struct EndpointLoop {
     pub(super) started: Instant,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metadata: Option<MetadataSchedule>,
-}
-
-/// What 1.0's metadata requests are made of and how often.
-pub(super) struct MetadataSchedule {
-    pub(super) context: Arc<EncodingContext>,
-    pub(super) interval: Duration,
-    pub(super) max_entries: usize,
 }
 
 /// What is read ahead for each request that may be in flight, in bytes as stored.
@@ -65,7 +58,10 @@ struct State {
     /// Memory for what the queue holds.
     held: Option<Reservation>,
     tasks: JoinSet<Event>,
-    reading: bool,
+    /// The read that is on its way, the metadata request, and the look at the ledger: one of each at most.
+    reading: Option<Id>,
+    sending_metadata: Option<Id>,
+    counting: Option<Id>,
     /// The last read, over all lanes, found nothing: wait to be told of more.
     drained: bool,
     /// When to read what was announced since.
@@ -92,7 +88,9 @@ impl EndpointLoop {
             queue: Queue::default(),
             held: None,
             tasks: JoinSet::new(),
-            reading: false,
+            reading: None,
+            sending_metadata: None,
+            counting: None,
             drained: false,
             read_at: None,
             blocked: false,
@@ -120,7 +118,10 @@ impl EndpointLoop {
                 self.read_ahead(&mut state, hurried);
                 self.start_requests(&mut state, hurried);
             }
-            let all_sent = state.queue.is_idle() && state.drained && !state.reading;
+            // The lanes of a request that panicked are never idle again.
+            let idle = state.queue.is_idle()
+                || (state.in_flight == 0 && state.queue.due(self.limits(), Duration::ZERO).is_none());
+            let all_sent = idle && state.drained && state.reading.is_none();
             state.hurried &= !all_sent;
             if flushing && (all_sent || (state.stopping && state.in_flight == 0)) {
                 break;
@@ -141,11 +142,7 @@ impl EndpointLoop {
             tokio::select! {
                 Some(event) = state.tasks.join_next(), if !state.tasks.is_empty() => match event {
                     Ok(event) => self.handle(event, &mut state),
-                    Err(error) => {
-                        // The lanes of a request that panicked stay busy until a restart: never out of order.
-                        tracing::error!("{}: a delivery task failed: {error}", self.sender.endpoint);
-                        state.in_flight = state.in_flight.saturating_sub(1);
-                    }
+                    Err(error) => self.failed(&error, &mut state),
                 },
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
@@ -157,9 +154,9 @@ impl EndpointLoop {
                         next_metadata = self.send_metadata(&mut state, now);
                     }
                 }
-                arrived = self.arrivals.changed(), if state.drained => match arrived {
+                arrived = self.arrivals.changed(), if state.drained || state.blocked => match arrived {
                     Ok(()) => {
-                        state.drained = false;
+                        (state.drained, state.blocked) = (false, false);
                         state.read_at = Some(Instant::now() + self.batch_send_deadline.min(MAX_WAIT) / WAIT_SHARE);
                     }
                     // The spool is closed: what is in flight ends, and nothing comes after it.
@@ -189,11 +186,11 @@ impl EndpointLoop {
     /// How long fragments may wait for others. In a flush not at all, but for those that are being read: they
     /// go in the same request.
     fn deadline(&self, state: &State, hurried: bool) -> Duration {
-        if hurried && !state.reading { Duration::ZERO } else { self.batch_send_deadline }
+        if hurried && state.reading.is_none() { Duration::ZERO } else { self.batch_send_deadline }
     }
 
     fn read_ahead(&mut self, state: &mut State, hurried: bool) {
-        if state.reading || state.blocked || state.drained {
+        if state.reading.is_some() || state.blocked || state.drained {
             return;
         }
         // Scrapes arrive one by one, requests take several: reading each at once would be a trip too many.
@@ -214,13 +211,13 @@ impl EndpointLoop {
             return;
         }
         let (spool, id) = (self.spool.clone(), self.id);
-        state.reading = true;
         // What arrives from here on is seen as a change.
         self.arrivals.mark_unchanged();
-        state.tasks.spawn(async move {
+        let task = state.tasks.spawn(async move {
             let fetched = spool.fetch(id, lanes, room).await;
             Event::Fetched(fetched, lanes, Instant::now())
         });
+        state.reading = Some(task.id());
     }
 
     fn start_requests(&mut self, state: &mut State, hurried: bool) {
@@ -245,7 +242,9 @@ impl EndpointLoop {
                 match sender.settle(&spool, id, settlements).await {
                     Ok(()) => Event::Settled(Some(freed)),
                     Err(error) => {
-                        tracing::error!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
+                        let text =
+                            format!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
+                        sender.notices.error(sender.clock.monotonic(), "record", &text);
                         Event::Settled(Some(freed))
                     }
                 }
@@ -256,7 +255,7 @@ impl EndpointLoop {
     fn handle(&mut self, event: Event, state: &mut State) {
         match event {
             Event::Fetched(Ok(fragments), lanes, at) => {
-                state.reading = false;
+                state.reading = None;
                 state.drained = fragments.is_empty() && lanes == LaneSet::ALL;
                 state.blocked = fragments.is_empty() && lanes != LaneSet::ALL;
                 for fragment in fragments {
@@ -265,9 +264,10 @@ impl EndpointLoop {
                 self.hold(state);
             }
             Event::Fetched(Err(error), ..) => {
-                state.reading = false;
+                state.reading = None;
                 state.drained = true;
-                tracing::error!("{}: the spool can't be read: {error}", self.sender.endpoint);
+                let text = format!("{}: the spool can't be read: {error}", self.sender.endpoint);
+                self.sender.notices.error(self.sender.clock.monotonic(), "read", &text);
             }
             Event::Settled(freed) => {
                 state.in_flight -= 1;
@@ -278,10 +278,27 @@ impl EndpointLoop {
                 }
                 self.hold(state);
             }
-            Event::MetadataSent => {}
-            Event::Counted(Ok(ledger), at) => self.resize(&ledger, at),
+            Event::MetadataSent => state.sending_metadata = None,
+            Event::Counted(Ok(ledger), at) => {
+                state.counting = None;
+                self.resize(&ledger, at);
+            }
             Event::Counted(Err(error), _) => {
+                state.counting = None;
                 tracing::debug!("{}: the number of shards stays: {error}", self.sender.endpoint);
+            }
+        }
+    }
+
+    /// A task panicked. The lanes of a request stay busy until a restart: never out of order.
+    fn failed(&self, error: &JoinError, state: &mut State) {
+        tracing::error!("{}: a delivery task failed: {error}", self.sender.endpoint);
+        let one_of = [&mut state.reading, &mut state.sending_metadata, &mut state.counting];
+        match one_of.into_iter().find(|task| **task == Some(error.id())) {
+            Some(task) => *task = None,
+            None => {
+                state.in_flight = state.in_flight.saturating_sub(1);
+                state.blocked = false;
             }
         }
     }
@@ -299,8 +316,13 @@ impl EndpointLoop {
     }
 
     fn count(&self, state: &mut State) {
-        let (spool, id) = (self.spool.clone(), self.id);
-        state.tasks.spawn(async move { Event::Counted(spool.ledger(id).await, Instant::now()) });
+        // A disk that stalls is asked once.
+        if state.counting.is_none() {
+            let (spool, id) = (self.spool.clone(), self.id);
+            let task =
+                state.tasks.spawn(async move { Event::Counted(spool.ledger(id).await, Instant::now()) });
+            state.counting = Some(task.id());
+        }
     }
 
     fn resize(&mut self, ledger: &LedgerSnapshot, at: Instant) {
@@ -321,24 +343,23 @@ impl EndpointLoop {
         }
     }
 
+    /// Begins a round of metadata, unless the one before still waits for the endpoint.
     fn send_metadata(&self, state: &mut State, now: Instant) -> Option<Instant> {
         let schedule = self.metadata.as_ref()?;
+        let next = Some(now + schedule.interval);
+        if state.sending_metadata.is_some() || self.sender.negotiation.protocol() != Protocol::V1 {
+            return next;
+        }
         let entries = schedule.context.metadata();
-        let max_entries = schedule.max_entries;
-        let sender = Arc::clone(&self.sender);
-        if !entries.is_empty() && sender.negotiation.protocol() == crate::Protocol::V1 {
-            state.tasks.spawn(async move {
-                for (chunk, request) in
-                    entries.chunks(max_entries).zip(encode::metadata_requests(&entries, max_entries))
-                {
-                    let bytes = request.body.len();
-                    let sent = sender.deliver_metadata(request.body).await;
-                    sender.stats.count_metadata(chunk.len(), sent.then_some(bytes));
-                }
+        if !entries.is_empty() {
+            let (sender, max_entries) = (Arc::clone(&self.sender), schedule.max_entries);
+            let task = state.tasks.spawn(async move {
+                sender.deliver_metadata(&entries, max_entries).await;
                 Event::MetadataSent
             });
+            state.sending_metadata = Some(task.id());
         }
-        Some(now + schedule.interval)
+        next
     }
 }
 

@@ -1,10 +1,12 @@
 //! Delivery: from the spool to an endpoint, whatever the endpoint answers.
 
+mod age;
 mod attempt;
 mod backoff;
 mod endpoint;
 mod latency;
 mod limited;
+mod metadata;
 mod negotiation;
 mod notice;
 mod outcome;
@@ -30,7 +32,9 @@ use crate::encode::EncodingContext;
 use crate::limits::{Limits, LimitsOptions};
 use crate::options::RemoteWriteConfig;
 use crate::spool::{EndpointId, ProtocolChoice, Spool};
-use endpoint::{EndpointLoop, MetadataSchedule};
+use age::SampleAge;
+use endpoint::EndpointLoop;
+use metadata::MetadataSchedule;
 use negotiation::Negotiation;
 use pace::Pace;
 use parked::ParkedLoop;
@@ -92,11 +96,18 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         interval: config.metadata_config.send_interval.as_std(),
         max_entries: config.metadata_config.max_samples_per_send,
     });
+    let url_hash = xxh3_64(config.shown_url().as_bytes());
+    // Cursors of earlier releases have the hash of the whole URL, passwords included.
+    let earlier_hash = xxh3_64(config.url.as_bytes());
+    let choice = delivery.protocol_choice.map(|choice| match choice.url_hash {
+        hash if hash == earlier_hash => ProtocolChoice { url_hash, ..choice },
+        _ => choice,
+    });
     let negotiation = Negotiation::new(
         config.protocol(),
         config.protobuf_fallback,
-        xxh3_64(config.url.as_bytes()),
-        delivery.protocol_choice,
+        url_hash,
+        choice,
         delivery.clock.now(),
         Arc::clone(&delivery.stats),
     );
@@ -113,6 +124,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         sample_age_limit: age_limit.unwrap_or_default(),
         explain_denial: delivery.explain_denial,
         stats: delivery.stats,
+        age: SampleAge::new(Arc::clone(&delivery.clock)),
         clock: delivery.clock,
         rng: Mutex::new(delivery.rng),
         notices: notice::Notices::default(),

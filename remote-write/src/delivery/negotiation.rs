@@ -41,7 +41,7 @@ pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 const INCONCLUSIVE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 impl Negotiation {
-    /// Starts with what an earlier run found out at this URL, if it did.
+    /// Starts with what an earlier run found out at this URL, if it did; `url_hash` is of nothing that is secret in it.
     pub(super) fn new(
         configured: Protocol,
         fallback: bool,
@@ -101,6 +101,19 @@ impl Negotiation {
                 Some(Offer { protocol: Protocol::V1, probe: false })
             }
             (true, Protocol::V1) => Some(Offer { protocol: Protocol::V2, probe: true }),
+        }
+    }
+
+    /// What to configure where the endpoint refuses the only message that it may be sent.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        match (self.configured, self.fallback) {
+            (Protocol::V1, _) => Some(
+                "if it takes remote write 2.0 alone, `protobuf_message: auto` sends whichever message is taken",
+            ),
+            (Protocol::V2, false) => {
+                Some("if it takes remote write 1.0 alone, `protobuf_fallback: true` sends that instead")
+            }
+            (Protocol::V2, true) => None,
         }
     }
 

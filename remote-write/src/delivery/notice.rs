@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Says each kind of trouble at most once a minute, with how often it happened since.
@@ -12,9 +12,13 @@ pub(super) struct Notices {
 struct Said {
     at: Duration,
     unsaid: u64,
+    /// It happened since it last was well.
+    lasts: bool,
 }
 
 const INTERVAL: Duration = Duration::from_secs(60);
+/// Kinds of trouble that are over when a request was taken.
+const ENDED_BY_SUCCESS: [&str; 2] = ["retry", "denied"];
 
 impl Notices {
     pub(super) fn warn(&self, now: Duration, kind: &'static str, text: &str) {
@@ -29,25 +33,29 @@ impl Notices {
         }
     }
 
-    /// Says that it works again, if trouble was said before.
-    pub(super) fn recovered(&self, endpoint: &str) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_waiting = said.remove("retry").is_some() | said.remove("denied").is_some();
-        if was_waiting {
-            tracing::info!("{endpoint}: accepts data again");
+    /// Says that it works again, if trouble was said before; once a minute at most, as trouble is.
+    pub(super) fn recovered(&self, now: Duration, endpoint: &str) {
+        let mut had_trouble = false;
+        for said in
+            self.said().iter_mut().filter_map(|(kind, said)| ENDED_BY_SUCCESS.contains(kind).then_some(said))
+        {
+            had_trouble |= std::mem::replace(&mut said.lasts, false);
+        }
+        if had_trouble && let Some(more) = self.due(now, "recovered") {
+            tracing::info!("{endpoint}: accepts data again{more}");
         }
     }
 
     fn due(&self, now: Duration, kind: &'static str) -> Option<String> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said();
         match said.get_mut(kind) {
             Some(said) if now < said.at + INTERVAL => {
-                said.unsaid += 1;
+                (said.unsaid, said.lasts) = (said.unsaid + 1, true);
                 None
             }
             known => {
                 let unsaid = known.map_or(0, |said| said.unsaid);
-                said.insert(kind, Said { at: now, unsaid: 0 });
+                said.insert(kind, Said { at: now, unsaid: 0, lasts: true });
                 Some(if unsaid == 0 {
                     String::new()
                 } else {
@@ -55,6 +63,10 @@ impl Notices {
                 })
             }
         }
+    }
+
+    fn said(&self) -> MutexGuard<'_, HashMap<&'static str, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -515,7 +515,7 @@ impl ParkedLoop {
 
     /// What is older is dropped.
     fn oldest(&self) -> Timestamp {
-        self.sender.clock.now().saturating_sub(self.sender.limits.options().max_parked_age)
+        self.sender.age.oldest(self.sender.limits.options().max_parked_age)
     }
 
     fn ahead(&self) -> std::sync::MutexGuard<'_, Option<Ahead>> {

@@ -8,6 +8,7 @@ use promferry_model::{Clock, Rng, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::age::SampleAge;
 use super::attempt::{Answer, Stopped};
 use super::backoff::Backoff;
 use super::limited::{self, Group, Kind};
@@ -53,6 +54,7 @@ pub(super) struct Sender {
     pub(super) sample_age_limit: Duration,
     pub(super) explain_denial: Option<ExplainDenial>,
     pub(super) stats: Arc<EndpointStats>,
+    pub(super) age: SampleAge,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Mutex<Box<dyn Rng>>,
     pub(super) notices: Notices,
@@ -124,6 +126,9 @@ struct Encoded {
     left_out: Vec<LeftOut>,
 }
 
+/// In a flush, an endpoint to which no connection came about for this long, twice at least, is not waited for.
+const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// After a 401 or 403 the next attempt waits at least this long.
 const DENIED_PAUSE: Duration = Duration::from_secs(10);
 
@@ -164,6 +169,7 @@ impl Sender {
             let kind = group.kind;
             let judged = match self.deliver_group(kind, &group.parts, &mut backoff).await {
                 Decision::Delivered { left_out, written } => {
+                    backoff = Backoff::new(self.min_backoff, self.max_backoff);
                     let judged = refused::delivered(&group.parts, &left_out, written);
                     if judged.delivered.iter().any(|(_, counts)| !counts.is_zero()) {
                         self.learn(way, kind, &group.parts);
@@ -196,8 +202,8 @@ impl Sender {
                 Decision::Split => match halves(group.parts) {
                     Ok((first, second)) => Judged { again: vec![first, second], ..Judged::default() },
                     Err(part) => {
-                        self.say_too_large(&part.fragment);
-                        refused::dropped(&[part], &too_large())
+                        let reason = self.say_too_large(&part.fragment);
+                        refused::dropped(&[part], &reason)
                     }
                 },
                 Decision::LookAgain => Judged { again: vec![group.parts], ..Judged::default() },
@@ -239,20 +245,6 @@ impl Sender {
         }
     }
 
-    /// Sends a 1.0 metadata request; given up after a refusal or when delivery stops.
-    pub(super) async fn deliver_metadata(&self, body: Bytes) -> bool {
-        let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
-        for attempt in 0.. {
-            let Ok(answer) = self.attempt(body.clone(), Protocol::V1, attempt).await else { return false };
-            match answer.outcome {
-                Outcome::Delivered => return true,
-                Outcome::Retry { after, .. } if self.pause(&mut backoff, after, Phase::Flushing).await => {}
-                _ => return false,
-            }
-        }
-        false
-    }
-
     async fn deliver_group(&self, kind: Kind, group: &[Part], backoff: &mut Backoff) -> Decision {
         let counts = group.iter().fold(Counts::default(), |sum, part| sum + part.fragment.counts);
         let raw_bytes: usize = group.iter().map(|part| part.fragment.raw_len as usize).sum();
@@ -266,6 +258,8 @@ impl Sender {
         let mut instead = None;
         // A lasting limit that is not known to be in force may be a passing one the first time.
         let mut may_pass = matches!(kind, Kind::Sorted { .. });
+        // Since when no connection comes about, and at how many attempts.
+        let mut unreachable: Option<(Instant, u32)> = None;
         for attempt in 0.. {
             let offer = match instead.take() {
                 Some(offer) => offer,
@@ -283,9 +277,7 @@ impl Sender {
                 Ok(Some(request)) => request,
                 Ok(None) => return Decision::Split,
                 Err(error) => {
-                    let text =
-                        format!("{}: {counts:?} can't be read back and are dropped: {error}", self.endpoint);
-                    self.notices.error(self.clock.monotonic(), "encode", &text);
+                    self.say_corrupt(counts, &error);
                     return Decision::Corrupt;
                 }
             };
@@ -296,14 +288,18 @@ impl Sender {
             }
             let body_bytes = body.len();
             let started = Instant::now();
-            let Answer { outcome, words: answer, written } = match self.attempt(body, protocol, attempt).await
-            {
-                Ok(answered) => answered,
-                Err(Stopped) => {
-                    self.negotiation.inconclusive(offer, self.clock.now());
-                    return Decision::Undecided;
-                }
-            };
+            let Answer { outcome, words: answer, written, unreachable: nobody_there } =
+                match self.attempt(body, protocol, attempt).await {
+                    Ok(answered) => answered,
+                    Err(Stopped) => {
+                        self.negotiation.inconclusive(offer, self.clock.now());
+                        return Decision::Undecided;
+                    }
+                };
+            unreachable = nobody_there.then(|| {
+                let (since, attempts) = unreachable.unwrap_or((started, 0));
+                (since, attempts + 1)
+            });
             if !matches!(outcome, Outcome::Retry { .. } | Outcome::Denied) {
                 self.stats.count_answered(counts.values(), started.elapsed());
             }
@@ -333,7 +329,7 @@ impl Sender {
                 Outcome::Delivered => {
                     self.stats.count_delivered(body_bytes, highest, self.clock.now());
                     self.pace.delivered(self.clock.monotonic());
-                    self.notices.recovered(&self.endpoint);
+                    self.notices.recovered(self.clock.monotonic(), &self.endpoint);
                     return Decision::Delivered { left_out, written };
                 }
                 Outcome::Limited { refusal, .. } if !may_pass || self.limits.is_limited() => {
@@ -341,7 +337,10 @@ impl Sender {
                 }
                 Outcome::Retry { after, .. } | Outcome::Limited { after, .. } => {
                     self.stats.count_retried(counts);
-                    may_pass &= !matches!(outcome, Outcome::Limited { .. });
+                    let limited = matches!(outcome, Outcome::Limited { .. });
+                    may_pass &= !limited;
+                    // Waiting does not help against a limit that lasts, and what the endpoint knows waits with the rest.
+                    let after = if limited { after.map(|after| after.min(self.max_backoff)) } else { after };
                     if matches!(outcome, Outcome::Retry { throttled: true, .. }) {
                         self.pace.throttled(self.clock.monotonic());
                     }
@@ -350,6 +349,12 @@ impl Sender {
                         "retry",
                         &format!("{}: {answer}; the data is kept and sent again", self.endpoint),
                     );
+                    let gone = unreachable.is_some_and(|(since, attempts)| {
+                        attempts > 1 && since.elapsed() >= UNREACHABLE_PATIENCE
+                    });
+                    if gone && *self.phase.borrow() >= Phase::Flushing {
+                        return Decision::Undecided;
+                    }
                     if !self.pause(backoff, after, Phase::Stopped).await {
                         return Decision::Undecided;
                     }
@@ -370,6 +375,9 @@ impl Sender {
                     if !self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await {
                         return Decision::Undecided;
                     }
+                    if self.any_too_old(group) {
+                        return Decision::LookAgain;
+                    }
                 }
                 Outcome::TooLarge if self.size.too_large(raw_bytes, counts, self.clock.monotonic()) => {
                     self.notices.warn(
@@ -388,6 +396,10 @@ impl Sender {
                 }
                 Outcome::WrongProtocol => {
                     let refusal = Box::new(Refusal::of_everything(Reason::REFUSED));
+                    let answer = match self.negotiation.advice() {
+                        Some(advice) => format!("{answer}: {advice}"),
+                        None => answer,
+                    };
                     return Decision::Refused { left_out, refusal, answer };
                 }
                 Outcome::Refused(refusal) => return Decision::Refused { left_out, refusal, answer },
@@ -461,20 +473,30 @@ impl Sender {
         self.notices.error(now, kind, &format!("{}: {answer}; {text}", self.endpoint));
     }
 
-    fn say_too_large(&self, fragment: &Fragment) {
+    /// Says what can't be split any further, and for which reason it is dropped.
+    fn say_too_large(&self, fragment: &Fragment) -> Reason {
         let mut series = String::new();
-        // What can't be read has no name either.
-        let _ = encode::for_each_series(fragment, |first| {
+        let read = encode::for_each_series(fragment, |first| {
             if series.is_empty() {
                 series = refusal::display(first.labels);
             }
         });
+        if let Err(error) = read {
+            self.say_corrupt(fragment.counts, &error);
+            return Reason::CORRUPT;
+        }
         let series: String = series.chars().take(SHOWN_SERIES_CHARS).collect();
         let text = format!(
             "{}: a sample of {} bytes is larger than a request may be and dropped (too_large): {series}",
             self.endpoint, fragment.raw_len
         );
         self.notices.error(self.clock.monotonic(), "single value too large", &text);
+        too_large()
+    }
+
+    fn say_corrupt(&self, counts: Counts, error: &FragmentError) {
+        let text = format!("{}: {counts:?} can't be read back and are dropped: {error}", self.endpoint);
+        self.notices.error(self.clock.monotonic(), "encode", &text);
     }
 
     /// Sleeps between attempts; false when delivery came to `end` meanwhile. A flush does not hurry what is
@@ -502,7 +524,7 @@ impl Sender {
     }
 
     fn oldest_allowed(&self) -> Option<Timestamp> {
-        (!self.sample_age_limit.is_zero()).then(|| self.clock.now().saturating_sub(self.sample_age_limit))
+        (!self.sample_age_limit.is_zero()).then(|| self.age.oldest(self.sample_age_limit))
     }
 }
 

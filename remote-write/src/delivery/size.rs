@@ -26,7 +26,7 @@ struct State {
 }
 
 /// A 413 to a request below both is no matter of size: it is refused, not split.
-const BLAMABLE_RAW_BYTES: usize = 64 * 1024;
+pub(super) const BLAMABLE_RAW_BYTES: usize = 64 * 1024;
 const BLAMABLE_VALUES: u64 = 500;
 
 const GROW_EVERY: Duration = Duration::from_secs(600);

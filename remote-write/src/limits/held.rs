@@ -22,6 +22,8 @@ pub(super) struct HeldOut {
     next_probe: u64,
     /// Series in a probe.
     probe_size: usize,
+    /// When it is looked for series that nothing came of any more.
+    next_sweep: Duration,
 }
 
 #[derive(Debug)]
@@ -29,8 +31,13 @@ struct Held {
     until: Duration,
     /// How long, and for how long again after a probe.
     length: Duration,
+    /// When the latest sample of it came.
+    seen: Duration,
     reason: Reason,
 }
+
+/// Looking for departed series takes a look at each: parts of the time of being held out.
+const SWEEPS: u32 = 10;
 
 /// How many series of a request may be probed.
 #[derive(Debug, Default)]
@@ -51,7 +58,13 @@ pub(super) enum Hold {
 
 impl Default for HeldOut {
     fn default() -> Self {
-        Self { series: HashMap::new(), requests: 0, next_probe: 0, probe_size: usize::MAX }
+        Self {
+            series: HashMap::new(),
+            requests: 0,
+            next_probe: 0,
+            probe_size: usize::MAX,
+            next_sweep: Duration::ZERO,
+        }
     }
 }
 
@@ -59,7 +72,20 @@ impl HeldOut {
     /// Holds a series out for `length` from now on.
     pub(super) fn hold(&mut self, now: Duration, length: Duration, fingerprint: u64, reason: &Reason) {
         if self.series.len() < MAX_HELD || self.series.contains_key(&fingerprint) {
-            self.series.insert(fingerprint, Held { until: now + length, length, reason: reason.clone() });
+            let held = Held { until: now + length, length, seen: now, reason: reason.clone() };
+            self.series.insert(fingerprint, held);
+        }
+    }
+
+    /// Forgets series of which nothing came for as long as they were held out, and as long again: they are gone.
+    pub(super) fn forget_departed(&mut self, now: Duration) {
+        if self.series.is_empty() || now < self.next_sweep {
+            return;
+        }
+        self.series.retain(|_, held| now < held.seen.max(held.until) + held.length);
+        match self.series.values().map(|held| held.length).min() {
+            Some(length) => self.next_sweep = now + length / SWEEPS,
+            None => *self = Self::default(),
         }
     }
 
@@ -81,6 +107,7 @@ impl HeldOut {
     /// unless it is released before.
     pub(super) fn judge(&mut self, now: Duration, fingerprint: u64, turn: &mut ProbeTurn) -> Hold {
         let Some(held) = self.series.get_mut(&fingerprint) else { return Hold::Not };
+        held.seen = now;
         if now < held.until || turn.left == 0 {
             return Hold::Drop(held.reason.clone());
         }
@@ -134,6 +161,25 @@ mod tests {
         assert_eq!(judge(&mut held, 1200, 7), Hold::Probe);
         held.release(7);
         assert_eq!(judge(&mut held, 1201, 7), Hold::Not);
+    }
+
+    #[test]
+    fn a_series_that_went_away_is_forgotten() {
+        let reason = Reason::new("label_value_too_long");
+        let mut held = HeldOut::default();
+        let at = Duration::from_secs;
+        held.hold(at(0), HOLD, 7, &reason);
+        held.hold(at(0), HOLD, 8, &reason);
+        assert_eq!(judge(&mut held, 900, 8), Hold::Probe);
+        for now in [0, 600, 1199] {
+            held.forget_departed(at(now));
+            assert_eq!(held.len(), 2, "{now}");
+        }
+        held.forget_departed(at(1300));
+        assert_eq!(judge(&mut held, 1300, 7), Hold::Not);
+        assert_eq!(judge(&mut held, 1300, 8), Hold::Drop(reason), "that one is still there");
+        held.forget_departed(at(10_000));
+        assert!(held.is_empty());
     }
 
     fn make_requests(held: &mut HeldOut) {

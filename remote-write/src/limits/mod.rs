@@ -541,6 +541,7 @@ impl Limits {
     fn settle_down(&self, state: &mut State) {
         let now = self.clock.monotonic();
         let quiet = 2 * self.options.probe_interval;
+        state.held.forget_departed(now);
         if state.parked.is_empty() && state.limit.as_ref().is_some_and(|limit| now >= limit.seen + quiet) {
             state.limit = None;
         }

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::RemoteWriteConfig;
 
 /// The URL without user and password, its query's values as `xxxxx`, and without a fragment.
-pub(super) fn url(url: &str) -> String {
+pub(crate) fn url(url: &str) -> String {
     let Parts { scheme, host_and_path, query, .. } = Parts::of(url);
     let mut shown = format!("{scheme}{host_and_path}");
     for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {

@@ -68,9 +68,13 @@ pub(crate) fn redact(body: &[u8], most: usize) -> String {
             // user:password@ of a URL.
             (r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s]*@", "${1}<secret>@"),
             (r"(?i)((?:https?://|/)[^\s?\x22'<>]*\?)[^\s\x22'<>]+", "${1}<query>"),
+            (r#"(?i)\b((?:proxy-)?authorization["']?\s*[:=]\s*["']?)[^\n"']+"#, "${1}<secret>"),
+            (r#"(?i)\b((?:set-)?cookie["']?\s*[:=]\s*["']?)[^\n"']+"#, "${1}<secret>"),
             (r"(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{6,}", "${1} <secret>"),
+            // A JSON Web Token, or another one that begins as one does: base64 of `{"`.
+            (r"eyJ[A-Za-z0-9_+/=-]{8,}(?:\.[A-Za-z0-9_+/=-]*)*", "<token>"),
             (
-                r#"(?i)((?:credential|signature|authorization|token|secret|password|api[-_]?key)[a-z0-9_-]*["']?\s*[:=]\s*["']?)[^\s"',;&]{4,}"#,
+                r#"(?i)((?:credential|signature|authorization|token|secret|passw(?:or)?d|api[-_]?key)[a-z0-9_-]*["']?\s*[:=]\s*["']?)[^\s"',;&]{4,}"#,
                 "${1}<secret>",
             ),
             (r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}", "<key>"),
@@ -131,6 +135,18 @@ mod tests {
         let kept = redact(body, KEPT_BYTES);
         assert!(!kept.to_ascii_lowercase().contains("hunter2"), "{kept}");
         assert!(kept.contains("x.example/w?<query> said"), "{kept}");
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.c2lnbmF0dXJlaHVudGVyMg";
+        for body in [
+            format!("invalid token {token}"),
+            format!(r#"cannot parse "{token}""#),
+            format!("key glc_{token} is unknown"),
+            "Authorization: Token hunter2hunter2 is unknown".to_owned(),
+            r#"{"authorization": "ApiKey hunter2hunter2"}"#.to_owned(),
+            "Cookie: a=b; session=hunter2hunter2".to_owned(),
+        ] {
+            let kept = redact(body.as_bytes(), KEPT_BYTES);
+            assert!(!kept.contains("hunter2") && !kept.contains("eyJ") && !kept.contains("c2lnbm"), "{kept}");
+        }
         let long = format!("label {:?} is odd", "v".repeat(300));
         assert!(redact(long.as_bytes(), KEPT_BYTES).len() < 100);
         assert!(redact(&[b'x'; 100_000], KEPT_BYTES).len() <= KEPT_BYTES);

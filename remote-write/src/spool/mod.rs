@@ -53,4 +53,5 @@ pub use self::options::{EndpointOptions, FsyncPolicy, SpoolOptions};
 pub use self::read_only::ReadOnly;
 pub use self::stats::{EndpointStats, LogStats, RecoveryReport, SpoolStats, StorageState};
 pub use self::storage::Storage;
+pub(crate) use self::time::Time;
 pub use self::verify::{Damage, Verification, verify};

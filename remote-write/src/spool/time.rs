@@ -6,9 +6,9 @@ use promferry_model::Timestamp;
 /// What the calls said the time is, and what can be concluded from it: the wall clock may be set while samples
 /// wait.
 #[derive(Debug)]
-pub(super) struct Time {
+pub(crate) struct Time {
     now: Timestamp,
-    /// Milliseconds since the spool was opened, without the jumps.
+    /// Milliseconds since the start, without the jumps.
     steady: i64,
     jumps: VecDeque<Jump>,
 }
@@ -27,7 +27,7 @@ const STEP: i64 = 1_000;
 const MAX_JUMPS: usize = 64;
 
 impl Time {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self { now, steady: 0, jumps: VecDeque::new() }
     }
 
@@ -45,24 +45,44 @@ impl Time {
         let passed = now.as_millis().saturating_sub(self.now.as_millis());
         self.now = now;
         if passed.abs() > JUMP {
-            if self.jumps.len() == MAX_JUMPS {
-                self.jumps.pop_front();
-            }
             self.steady += STEP;
-            self.jumps.push_back(Jump { at: self.steady, by: passed });
+            self.jumped(passed);
         } else {
             self.steady += passed.max(0);
         }
     }
 
+    /// The same where a monotonic clock says how much has passed: calls may be as rare as they like.
+    pub(crate) fn advance_by(&mut self, now: Timestamp, elapsed: Duration) {
+        let elapsed = i64::try_from(millis(elapsed)).unwrap_or(i64::MAX);
+        let passed = now.as_millis().saturating_sub(self.now.as_millis());
+        self.now = now;
+        self.steady = self.steady.saturating_add(elapsed);
+        let jump = passed.saturating_sub(elapsed);
+        if jump.abs() > JUMP {
+            self.jumped(jump);
+        }
+    }
+
+    fn jumped(&mut self, by: i64) {
+        if self.jumps.len() == MAX_JUMPS {
+            self.jumps.pop_front();
+        }
+        self.jumps.push_back(Jump { at: self.steady, by });
+    }
+
     /// Samples before this are older than `limit`, in milliseconds.
     ///
     /// A clock that was set forward makes nothing old that was young before: for as long as the limit the jump
-    /// is taken off. Sending what the endpoint then refuses is safe, dropping what it would have taken is not.
-    pub(super) fn oldest(&self, limit: Duration) -> i64 {
+    /// is taken off, and of several as many of the latest as take off most: a sample may be from before any of
+    /// them. Sending what the endpoint then refuses is safe, dropping what it would have taken is not.
+    pub(crate) fn oldest(&self, limit: Duration) -> i64 {
         let limit = i64::try_from(millis(limit)).unwrap_or(i64::MAX);
-        let recent = self.jumps.iter().filter(|jump| self.steady - jump.at < limit);
-        let ahead = recent.fold(0i64, |sum, jump| sum.saturating_add(jump.by)).max(0);
+        let recent = self.jumps.iter().rev().take_while(|jump| self.steady - jump.at < limit);
+        let (ahead, _) = recent.fold((0i64, 0i64), |(most, sum), jump| {
+            let sum = sum.saturating_add(jump.by);
+            (most.max(sum), sum)
+        });
         self.now.as_millis().saturating_sub(ahead).saturating_sub(limit)
     }
 }
@@ -98,8 +118,20 @@ mod tests {
         let steady = time.steady();
         time.advance(at(5_000));
         assert_eq!((time.oldest(limit), time.steady()), (4_700_000, steady + 1_000));
-        // And forward to where it was: the two cancel out.
+        // And forward to where it was: what was scraped in between is as young as it was.
         time.advance(at(13_902));
-        assert_eq!(time.oldest(limit), 13_602_000 - 1_000);
+        assert_eq!(time.oldest(limit), 4_700_000);
+    }
+
+    #[test]
+    fn with_a_monotonic_clock_a_long_wait_is_no_jump() {
+        let limit = Duration::from_secs(300);
+        let mut time = Time::new(at(10_000));
+        time.advance_by(at(13_600), Duration::from_secs(3_600));
+        assert_eq!(time.oldest(limit), 13_300_000);
+        time.advance_by(at(17_201), Duration::from_secs(1));
+        assert_eq!(time.oldest(limit), 13_301_000);
+        time.advance_by(at(17_501), Duration::from_secs(300));
+        assert_eq!(time.oldest(limit), 17_201_000);
     }
 }

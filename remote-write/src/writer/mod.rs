@@ -200,8 +200,16 @@ impl Writer {
     /// it waits on disk for the next start, or is lost where it was in memory. Nothing can be appended from
     /// then on, by no clone.
     pub async fn close(&self, limit: Duration) -> LedgerSnapshot {
-        let _ = self.commit().await;
-        self.open().closed = true;
+        // In one step: what is appended between the two would be stored by nobody.
+        let commit = {
+            let mut open = self.open();
+            open.closed = true;
+            open.commit(self.0.clock.monotonic())
+        };
+        if let Some(commit) = commit {
+            // That it could not be stored is in the ledger.
+            let _ = commit.await;
+        }
         ledger_of(self.0.remote.shutdown(limit).await)
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use promferry_model::PromDuration;
+
 use crate::backend::{Backend, Bad};
 use crate::receiver::Receiver;
 use crate::world::{MINUTE, Target, config, scrape_all, start, until};
@@ -82,4 +84,46 @@ async fn series_that_are_never_taken_cost_hardly_a_request_more() {
         println!("{what}: {ratio:.3}");
         assert!(ratio <= 1.05, "{what}: {} requests for {}", run.requests, clean.requests);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_out_series_that_went_away_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut backend = Backend::new(usize::MAX, 429, "");
+    backend.bad = Some(Bad { text: "kind=bad".to_owned(), named: true });
+    backend.serve(&receiver);
+    let mut config = config(receiver.url());
+    config.lasting_limits.hold_out = PromDuration::from_secs(1);
+    let remote = start(dir.path(), vec![config]).await;
+    let mut departing = Target::open(&remote, "host-0:80");
+    let mut staying = Target::open(&remote, "host-1:80");
+    departing.add("bad", 1);
+    staying.add("bad", 1);
+    until_held(&remote, &mut [departing, staying], 2).await;
+    // Of the other one a sample comes all the time.
+    let mut staying = Target::open(&remote, "host-1:80");
+    staying.add("bad", 1);
+    for _ in 0..40 {
+        tokio::time::sleep(INTERVAL / 4).await;
+        staying.scrape().await;
+        let held =
+            until(&remote, "a scrape is decided", |s| s.ledger.pending.is_zero()).await.delivery.limits;
+        assert!((1..=2).contains(&held.held_series), "{held:?}");
+    }
+    until(&remote, "the departed one is forgotten", |s| s.delivery.limits.held_series == 1).await;
+    drop(staying);
+    until(&remote, "nothing is held out", |s| s.delivery.limits.held_series == 0).await;
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+async fn until_held(remote: &promferry_remote_write::RemoteWrite, targets: &mut [Target], count: usize) {
+    for _ in 0..20 {
+        scrape_all(targets).await;
+        let status = until(remote, "a scrape is decided", |s| s.ledger.pending.is_zero()).await;
+        if status.delivery.limits.held_series == count {
+            return;
+        }
+    }
+    panic!("not all of the {count} are held out");
 }

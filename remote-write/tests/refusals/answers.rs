@@ -323,3 +323,77 @@ async fn each_of_several_that_are_named_is_dropped() {
     assert_eq!(world.receiver.count(), 180);
     world.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_without_the_body_or_without_an_end_is_a_refusal() {
+    // A request that was turned into a GET would succeed at many a page, and nothing would be written.
+    for (status, requests) in [(301, 1), (302, 1), (303, 1), (308, 11), (307, 11)] {
+        let world = World::start().await;
+        let first = AtomicBool::new(true);
+        let mut times = 0;
+        world.receiver.answer_by(move |_| {
+            times += 1;
+            first.store(times <= requests, Ordering::Relaxed);
+            if !first.load(Ordering::Relaxed) {
+                return verdict(200, "");
+            }
+            let mut verdict = verdict(status, "");
+            verdict.headers.push(("location", "/api/v1/write?token=hunter2".into()));
+            verdict
+        });
+        let mut target = world.target("a:1", 100);
+        target.scrape(0).await;
+        world.receiver.until("a refusal", |receiver| receiver.requests().len() >= requests).await;
+        target.scrape(1).await;
+        assert_eq!(world.settled().await, (100, dropped("refused", 100)), "{status}");
+        assert_eq!(world.receiver.requests().len(), requests + 1, "{status}");
+        let snapshot = world.snapshot().await;
+        assert_eq!(snapshot.requests["refused"], 1);
+        let text = snapshot.last_error.unwrap().text;
+        assert!(text.contains("redirect") || text.contains("/api/v1/write"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        world.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_that_keeps_the_body_is_followed() {
+    let world = World::start().await;
+    let mut times = 0;
+    world.receiver.answer_by(move |_| {
+        times += 1;
+        let mut verdict = verdict(if times == 1 { 308 } else { 200 }, "");
+        verdict.headers.push(("location", "/elsewhere".into()));
+        verdict
+    });
+    world.target("a:1", 100).scrape(0).await;
+    assert_eq!(world.settled().await, (100, Vec::new()));
+    assert_eq!((world.receiver.requests().len(), world.receiver.count()), (2, 100));
+    world.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_does_not_wait_for_the_retry_after_of_a_lasting_limit() {
+    let world = World::start().await;
+    let is_new = |series: &str| series.contains("instance=new");
+    world.receiver.answer_by(move |received| {
+        let new = received.samples.iter().filter(|(series, _)| is_new(series)).count();
+        if new == 0 {
+            return verdict(200, "");
+        }
+        let mut verdict = verdict(429, "per-user series limit of 100 exceeded");
+        verdict.taken = Some(Vec::new());
+        verdict.headers.push(("retry-after", "300".into()));
+        verdict
+    });
+    let (mut known, mut new) = (world.target("known:1", 100), world.target("new:1", 100));
+    known.scrape(0).await;
+    world.receiver.until("what is known", |receiver| receiver.count() == 100).await;
+    let started = Instant::now();
+    tokio::join!(known.scrape(1), new.scrape(1));
+    known.scrape(2).await;
+    world.receiver.until("what is known goes on", |receiver| receiver.count() == 300).await;
+    assert!(started.elapsed() < Duration::from_secs(15));
+    world.receiver.assert_once_in_order();
+    world.shutdown().await;
+}
