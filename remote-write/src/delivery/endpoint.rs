@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,9 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 
 enum Event {
     Fetched(Result<Vec<StoredFragment>, SpoolError>, LaneSet, Instant),
-    Settled(Option<Vec<(Lane, usize)>>),
+    Settled,
+    /// Delivery was stopped before all of a request was decided.
+    Undecided,
     MetadataSent,
     Counted(Result<LedgerSnapshot, SpoolError>, Instant),
 }
@@ -68,7 +71,8 @@ struct State {
     read_at: Option<Instant>,
     /// The last read found nothing in the lanes that have room: wait until another has some.
     blocked: bool,
-    in_flight: usize,
+    /// What is in flight: the task of each request, and its fragments.
+    requests: HashMap<Id, Vec<(Lane, usize)>>,
     /// What waits goes out without waiting for more, once.
     hurried: bool,
     /// A request came back undecided: delivery is being stopped, nothing new starts.
@@ -94,7 +98,7 @@ impl EndpointLoop {
             drained: false,
             read_at: None,
             blocked: false,
-            in_flight: 0,
+            requests: HashMap::new(),
             hurried: false,
             stopping: false,
         };
@@ -118,15 +122,12 @@ impl EndpointLoop {
                 self.read_ahead(&mut state, hurried);
                 self.start_requests(&mut state, hurried);
             }
-            // The lanes of a request that panicked are never idle again.
-            let idle = state.queue.is_idle()
-                || (state.in_flight == 0 && state.queue.due(self.limits(), Duration::ZERO).is_none());
-            let all_sent = idle && state.drained && state.reading.is_none();
+            let all_sent = state.queue.is_idle() && state.drained && state.reading.is_none();
             state.hurried &= !all_sent;
-            if flushing && (all_sent || (state.stopping && state.in_flight == 0)) {
+            if flushing && (all_sent || (state.stopping && state.requests.is_empty())) {
                 break;
             }
-            self.sender.stats.set_gauges(self.shards.current(), state.in_flight, state.queue.bytes());
+            self.sender.stats.set_gauges(self.shards.current(), state.requests.len(), state.queue.bytes());
             let mut wake = next_resize;
             if let Some(at) = next_metadata {
                 wake = wake.min(at);
@@ -134,14 +135,14 @@ impl EndpointLoop {
             if let Some(at) = state.read_at {
                 wake = wake.min(at);
             }
-            if state.in_flight < self.senders()
+            if state.requests.len() < self.senders()
                 && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, hurried))
             {
                 wake = wake.min(at);
             }
             tokio::select! {
-                Some(event) = state.tasks.join_next(), if !state.tasks.is_empty() => match event {
-                    Ok(event) => self.handle(event, &mut state),
+                Some(event) = state.tasks.join_next_with_id(), if !state.tasks.is_empty() => match event {
+                    Ok((task, event)) => self.handle(task, event, &mut state),
                     Err(error) => self.failed(&error, &mut state),
                 },
                 () = tokio::time::sleep_until(wake) => {
@@ -221,7 +222,7 @@ impl EndpointLoop {
     }
 
     fn start_requests(&mut self, state: &mut State, hurried: bool) {
-        while state.in_flight < self.senders() {
+        while state.requests.len() < self.senders() {
             match state.queue.due(self.limits(), self.deadline(state, hurried)) {
                 Some(Due::Now) => {}
                 Some(Due::At(at)) if at <= Instant::now() => {}
@@ -232,32 +233,29 @@ impl EndpointLoop {
                 return;
             }
             let (sender, spool, id) = (Arc::clone(&self.sender), self.spool.clone(), self.id);
-            state.in_flight += 1;
-            state.tasks.spawn(async move {
+            let held =
+                fragments.iter().map(|stored| (stored.fragment.lane, stored.fragment.body.len())).collect();
+            let task = state.tasks.spawn(async move {
                 let Some(settlements) = sender.deliver(Way::Queue, fragments).await else {
-                    return Event::Settled(None);
+                    return Event::Undecided;
                 };
-                let freed = settlements.iter().map(|settled| (settled.lane, settled.body_bytes)).collect();
                 // Recorded before the lane's next request may start: a restart repeats only what was in flight.
-                match sender.settle(&spool, id, settlements).await {
-                    Ok(()) => Event::Settled(Some(freed)),
-                    Err(error) => {
-                        let text =
-                            format!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
-                        sender.notices.error(sender.clock.monotonic(), "record", &text);
-                        Event::Settled(Some(freed))
-                    }
+                if let Err(error) = sender.settle(&spool, id, settlements).await {
+                    let text = format!("{}: what was delivered can't be recorded: {error}", sender.endpoint);
+                    sender.notices.error(sender.clock.monotonic(), "record", &text);
                 }
+                Event::Settled
             });
+            state.requests.insert(task.id(), held);
         }
     }
 
-    fn handle(&mut self, event: Event, state: &mut State) {
+    fn handle(&mut self, task: Id, event: Event, state: &mut State) {
         match event {
             Event::Fetched(Ok(fragments), lanes, at) => {
                 state.reading = None;
-                state.drained = fragments.is_empty() && lanes == LaneSet::ALL;
-                state.blocked = fragments.is_empty() && lanes != LaneSet::ALL;
+                let all = state.queue.lanes().iter().all(|lane| lanes.contains(lane));
+                (state.drained, state.blocked) = (fragments.is_empty() && all, fragments.is_empty() && !all);
                 for fragment in fragments {
                     state.queue.push(fragment, at);
                 }
@@ -269,14 +267,14 @@ impl EndpointLoop {
                 let text = format!("{}: the spool can't be read: {error}", self.sender.endpoint);
                 self.sender.notices.error(self.sender.clock.monotonic(), "read", &text);
             }
-            Event::Settled(freed) => {
-                state.in_flight -= 1;
+            Event::Settled => {
+                state.queue.settled(state.requests.remove(&task).unwrap_or_default());
                 state.blocked = false;
-                match freed {
-                    Some(freed) => state.queue.settled(freed),
-                    None => state.stopping = true,
-                }
                 self.hold(state);
+            }
+            Event::Undecided => {
+                state.requests.remove(&task);
+                state.stopping = true;
             }
             Event::MetadataSent => state.sending_metadata = None,
             Event::Counted(Ok(ledger), at) => {
@@ -290,16 +288,16 @@ impl EndpointLoop {
         }
     }
 
-    /// A task panicked. The lanes of a request stay busy until a restart: never out of order.
+    /// A task panicked. Nothing more is sent of the lanes of a request until a restart: never out of order.
     fn failed(&self, error: &JoinError, state: &mut State) {
         tracing::error!("{}: a delivery task failed: {error}", self.sender.endpoint);
-        let one_of = [&mut state.reading, &mut state.sending_metadata, &mut state.counting];
-        match one_of.into_iter().find(|task| **task == Some(error.id())) {
-            Some(task) => *task = None,
-            None => {
-                state.in_flight = state.in_flight.saturating_sub(1);
-                state.blocked = false;
-            }
+        if let Some(fragments) = state.requests.remove(&error.id()) {
+            state.queue.abandon(fragments);
+            state.blocked = false;
+            self.hold(state);
+        }
+        for task in [&mut state.reading, &mut state.sending_metadata, &mut state.counting] {
+            task.take_if(|task| *task == error.id());
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Queue {
     waiting_values: u64,
     busy_bytes: usize,
     lane_bytes: LaneBytes,
+    /// Lanes that nothing is sent of any more.
+    abandoned: LaneSet,
 }
 
 /// A fragment read from the spool, and since when it could have been sent.
@@ -46,6 +48,9 @@ impl Default for LaneBytes {
 
 impl Queue {
     pub(super) fn push(&mut self, stored: StoredFragment, since: Instant) {
+        if self.abandoned.contains(stored.fragment.lane) {
+            return;
+        }
         let bytes = stored.fragment.body.len();
         self.waiting_bytes += bytes;
         self.waiting_values += stored.fragment.counts.values();
@@ -64,12 +69,17 @@ impl Queue {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.busy.is_empty()
+        self.waiting.is_empty() && self.busy == self.abandoned
+    }
+
+    /// All lanes but those that are abandoned.
+    pub(super) fn lanes(&self) -> LaneSet {
+        Lane::all().filter(|lane| !self.abandoned.contains(*lane)).collect()
     }
 
     /// Lanes that hold less than `lane_limit` bytes: the ones worth reading more of.
     pub(super) fn lanes_with_room(&self, lane_limit: usize) -> LaneSet {
-        Lane::all().filter(|lane| self.lane_bytes.0[lane.index()] < lane_limit).collect()
+        self.lanes().iter().filter(|lane| self.lane_bytes.0[lane.index()] < lane_limit).collect()
     }
 
     /// When the next request is due: at once when enough waits in idle lanes for a full one, else when the
@@ -139,6 +149,26 @@ impl Queue {
             self.lane_bytes.0[lane.index()] -= bytes;
         }
     }
+
+    /// What became of a request of these fragments will never be known. Nothing of their lanes may overtake it:
+    /// they stay busy, and what is held of them is given back. It is in the spool.
+    pub(super) fn abandon(&mut self, fragments: impl IntoIterator<Item = (Lane, usize)>) {
+        for (lane, bytes) in fragments {
+            self.abandoned.insert(lane);
+            self.busy_bytes -= bytes;
+            self.lane_bytes.0[lane.index()] -= bytes;
+        }
+        let Self { waiting, abandoned, waiting_bytes, waiting_values, lane_bytes, .. } = self;
+        waiting.retain(|Waiting { stored: StoredFragment { fragment, .. }, .. }| {
+            let keep = !abandoned.contains(fragment.lane);
+            if !keep {
+                *waiting_bytes -= fragment.body.len();
+                *waiting_values -= fragment.counts.values();
+                lane_bytes.0[fragment.lane.index()] -= fragment.body.len();
+            }
+            keep
+        });
+    }
 }
 
 /// When a request is due.
@@ -203,6 +233,22 @@ mod tests {
         let mut queue = queue(&[(1, 5000), (2, 1)], Instant::now());
         assert_eq!(take(&mut queue), [(1, 0)]);
         assert_eq!(take(&mut queue), [(2, 1)]);
+    }
+
+    #[test]
+    fn what_is_abandoned_holds_up_its_own_lanes_alone() {
+        let mut queue = queue(&[(1, 600), (2, 300), (1, 500), (3, 500)], Instant::now());
+        assert_eq!(take(&mut queue), [(1, 0), (2, 1)]);
+        queue.abandon([(1, 600), (2, 300)].map(|(lane, bytes)| (Lane::new(lane).unwrap(), bytes)));
+        assert_eq!((queue.bytes(), queue.waiting_values()), (500, 500));
+        queue.push(fragment(2, 100, 9), Instant::now());
+        assert_eq!(take(&mut queue), [(3, 3)], "lane 2 was being read");
+        assert_eq!(queue.bytes(), 500);
+        queue.settled([(Lane::new(3).unwrap(), 500)]);
+        assert!(queue.is_idle() && queue.bytes() == 0);
+        assert!(
+            queue.lanes_with_room(1000) == queue.lanes() && !queue.lanes().contains(Lane::new(1).unwrap())
+        );
     }
 
     #[test]

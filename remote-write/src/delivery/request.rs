@@ -70,7 +70,6 @@ pub(super) struct Sender {
 pub(super) struct Settlement {
     pub(super) lane: Lane,
     pub(super) position: Position,
-    pub(super) body_bytes: usize,
     pub(super) delivered: Counts,
     /// What is parked is among it.
     pub(super) dropped: Vec<(Reason, Counts)>,
@@ -141,7 +140,6 @@ impl Sender {
             .map(|stored| Settlement {
                 lane: stored.fragment.lane,
                 position: stored.position,
-                body_bytes: stored.fragment.body.len(),
                 delivered: Counts::default(),
                 dropped: Vec::new(),
                 parked: Vec::new(),
