@@ -316,16 +316,13 @@ async fn what_is_appended_while_it_closes_is_stored_or_said_not_to_be() {
     let server = Server::start().await;
     for round in 0..10 {
         let writer = Writer::builder(config(&server, ProtobufMessage::V1)).start().await.unwrap();
-        let appending: Vec<_> = (0..2)
-            .map(|number| {
-                let writer = writer.clone();
-                std::thread::spawn(move || {
-                    let labels =
-                        Labels::from_pairs([("__name__", "m".to_owned()), ("n", number.to_string())]);
-                    (0..).take_while(|second| writer.append(&labels, at(*second), 1.0).is_ok()).count() as u64
-                })
+        let appending = [0, 1].map(|number| {
+            let writer = writer.clone();
+            std::thread::spawn(move || {
+                let labels = Labels::from_pairs([("__name__", "m".to_owned()), ("n", number.to_string())]);
+                (0..).take_while(|second| writer.append(&labels, at(*second), 1.0).is_ok()).count() as u64
             })
-            .collect();
+        });
         tokio::time::sleep(Duration::from_millis(20)).await;
         let ledger = writer.close(Duration::ZERO).await;
         let appended: u64 = appending.into_iter().map(|thread| thread.join().unwrap()).sum();

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use http::{Method, Request};
-use promferry_http_client::{Client, Connection};
+use promferry_http_client::{Client, Connection, KeepMethod};
 use tower::Service;
 
 use crate::support::*;
@@ -67,6 +67,11 @@ async fn a_post_becomes_a_get_or_stays_one() {
             );
             assert_eq!(seen.headers.contains_key("content-type"), !body.is_empty());
         }
+        // Unless it has to arrive as it is.
+        let mut request = request();
+        request.extensions_mut().insert(KeepMethod);
+        let status = Client::new(http("{}")).call(request).await.unwrap().status();
+        assert_eq!(status, if path == "/302" { 302 } else { 200 });
     }
 }
 
