@@ -568,7 +568,6 @@ fn settlement_of(stored: &StoredFragment) -> Settlement {
     Settlement {
         lane: stored.fragment.lane,
         position: stored.position,
-        body_bytes: stored.fragment.body.len(),
         delivered: Counts::default(),
         dropped: Vec::new(),
         parked: Vec::new(),
