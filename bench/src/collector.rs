@@ -13,13 +13,15 @@ use std::{
 };
 
 /// A collector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Collector {
     /// Ours.
     Promferry,
     /// `prometheus --agent`.
     Prometheus,
+    /// The same, told to send metadata: its remote write 2.0 has none otherwise.
+    PrometheusMetadata,
     /// VictoriaMetrics' agent.
     Vmagent,
     /// The OpenTelemetry Collector.
@@ -47,6 +49,7 @@ impl Collector {
         match self {
             Self::Promferry => "promferry",
             Self::Prometheus => "prometheus --agent",
+            Self::PrometheusMetadata => "prometheus --agent, metadata-wal-records",
             Self::Vmagent => "vmagent",
             Self::Otelcol => "otelcol",
         }
@@ -56,7 +59,7 @@ impl Collector {
     pub fn program(self, ours: Option<&Path>) -> Option<PathBuf> {
         match self {
             Self::Promferry => ours.filter(|path| path.is_file()).map(Path::to_owned),
-            Self::Prometheus => Peer::Prometheus.path(),
+            Self::Prometheus | Self::PrometheusMetadata => Peer::Prometheus.path(),
             Self::Vmagent => Peer::Vmagent.path(),
             Self::Otelcol => Peer::Otelcol.path(),
         }
@@ -66,7 +69,7 @@ impl Collector {
     pub fn version(self, program: &Path) -> String {
         let argument = match self {
             Self::Promferry => "version",
-            Self::Prometheus | Self::Otelcol => "--version",
+            Self::Prometheus | Self::PrometheusMetadata | Self::Otelcol => "--version",
             Self::Vmagent => "-version",
         };
         let output =
@@ -80,7 +83,7 @@ impl Collector {
         let data = folder.join("data");
         fs::create_dir_all(&data)?;
         let text = match self {
-            Self::Promferry | Self::Prometheus => {
+            Self::Promferry | Self::Prometheus | Self::PrometheusMetadata => {
                 format!("{}{}", scrape_config(work, ""), remote_write(work))
             }
             Self::Vmagent => scrape_config(work, ""),
@@ -99,13 +102,19 @@ impl Collector {
                 format!("--web.listen-address={listen}").into(),
                 flag("--storage.agent.path", &data),
             ],
-            Self::Prometheus => vec![
-                "--agent".into(),
-                flag("--config.file", &config),
-                format!("--web.listen-address={listen}").into(),
-                flag("--storage.agent.path", &data),
-                "--log.level=warn".into(),
-            ],
+            Self::Prometheus | Self::PrometheusMetadata => {
+                let mut arguments = vec![
+                    "--agent".into(),
+                    flag("--config.file", &config),
+                    format!("--web.listen-address={listen}").into(),
+                    flag("--storage.agent.path", &data),
+                    "--log.level=warn".into(),
+                ];
+                if self == Self::PrometheusMetadata {
+                    arguments.push("--enable-feature=metadata-wal-records".into());
+                }
+                arguments
+            }
             Self::Vmagent => vec![
                 flag("-promscrape.config", &config),
                 format!("-httpListenAddr={listen}").into(),

@@ -20,6 +20,7 @@
 //! ```
 
 pub mod account;
+pub mod check;
 pub mod clock;
 pub mod collector;
 pub mod compare;

@@ -5,6 +5,7 @@
 use clap::{Args, Parser, Subcommand};
 use http::{Method, StatusCode};
 use promferry_bench::{
+    check,
     collector::Collector,
     control::{Control, json},
     farm::Farm,
@@ -21,6 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::task::JoinSet;
 
 /// Measures metrics collectors beside each other, on loopback.
 #[derive(Parser)]
@@ -140,6 +142,9 @@ enum Command {
         /// Time afterwards.
         #[arg(long = "for", value_parser = duration, default_value = "20m")]
         limited: Duration,
+        /// All collectors beside each other, each with a receiver and targets of its own, instead of one after another.
+        #[arg(long)]
+        at_once: bool,
     },
 }
 
@@ -160,6 +165,10 @@ struct Collectors {
     /// Keeps configurations, data and logs in this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Ends with a failure when a collector is missing or ended by itself, or when ours lost a scrape, sent a sample out
+    /// of order, fell further behind than 15 s or sent more bytes a sample than a rival.
+    #[arg(long)]
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -204,14 +213,11 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             let mut measurements = Vec::new();
             for (collector, program, folder) in collectors.present()? {
                 eprintln!("bench: {} for {:?}", collector.name(), warmup + window);
-                match measure(collector, &program, &load, folder.path()).await {
-                    Ok(measurement) => measurements.push(measurement),
-                    Err(error) => eprintln!("bench: {error}"),
-                }
+                measurements.extend(said(measure(collector, &program, &load, folder.path()).await));
             }
             print!("{}", table::steady(&load, &measurements));
             collectors.write_json(&(&load, table::machine(), &measurements))?;
-            return Ok(if measurements.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(collectors.verdict(measurements.len(), check::steady(&measurements)));
         }
         Command::Kill {
             collectors,
@@ -245,14 +251,11 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
                         torment(collector, &program, &plan, folder.path()).await
                     }
                 };
-                match outcome {
-                    Ok(survival) => survivals.push(survival),
-                    Err(error) => eprintln!("bench: {error}"),
-                }
+                survivals.extend(said(outcome));
             }
             print!("{}", table::survival(&plan, &survivals));
             collectors.write_json(&(&plan, table::machine(), &survivals))?;
-            return Ok(if survivals.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(collectors.verdict(survivals.len(), check::survival(&survivals)));
         }
         Command::Limit {
             collectors,
@@ -265,6 +268,7 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             named,
             warmup,
             limited,
+            at_once,
         } => {
             let limits = SeriesLimits { active_series: Some(limit), refuse_one_in, names_refused: named };
             let plan = Plan {
@@ -277,17 +281,28 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
                 limited_ms: limited.as_millis() as u64,
                 remote_write_2: collectors.remote_write_2,
             };
+            let mut under_way = JoinSet::new();
             let mut runs = Vec::new();
             for (collector, program, folder) in collectors.present()? {
                 eprintln!("bench: {} and a limit of {limit} series for {limited:?}", collector.name());
-                match run_into_limit(collector, &program, &plan, folder.path()).await {
-                    Ok(run) => runs.push(run),
-                    Err(error) => eprintln!("bench: {error}"),
+                let plan = plan.clone();
+                under_way
+                    .spawn(async move { run_into_limit(collector, &program, &plan, folder.path()).await });
+                if !at_once {
+                    runs.extend(under_way.join_next().await);
                 }
             }
+            while let Some(run) = under_way.join_next().await {
+                runs.push(run);
+            }
+            let mut runs: Vec<_> = runs
+                .into_iter()
+                .filter_map(|run| said(run.unwrap_or_else(|error| Err(error.into()))))
+                .collect();
+            runs.sort_by_key(|run| run.collector);
             print!("{}", table::limited(&plan, &runs));
             collectors.write_json(&(&plan, table::machine(), &runs))?;
-            return Ok(if runs.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(collectors.verdict(runs.len(), check::limited(&runs)));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -374,7 +389,7 @@ impl Collectors {
             };
             let folder = match &self.keep {
                 Some(keep) => {
-                    let path = keep.join(collector.name().split(' ').next().unwrap_or("collector"));
+                    let path = keep.join(collector.name().replace([' ', ','], ""));
                     fs::create_dir_all(&path)?;
                     Folder::Kept(path)
                 }
@@ -385,12 +400,29 @@ impl Collectors {
         Ok(present)
     }
 
+    /// How the program ends when so many collectors gave figures.
+    fn verdict(&self, measured: usize, broken: Vec<String>) -> ExitCode {
+        if !self.check {
+            return if measured == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+        for promise in &broken {
+            eprintln!("bench: BROKEN: {promise}");
+        }
+        let complete = measured == self.collectors.len();
+        if complete && broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
     fn write_json(&self, figures: &impl serde::Serialize) -> Result<(), RunError> {
         if let Some(path) = &self.json {
             fs::write(path, serde_json::to_vec_pretty(figures)?)?;
         }
         Ok(())
     }
+}
+
+/// What came of a run; an error is printed.
+fn said<T>(outcome: Result<T, RunError>) -> Option<T> {
+    outcome.inspect_err(|error| eprintln!("bench: {error}")).ok()
 }
 
 /// Durations as Prometheus writes them, one unit: 500ms, 15s, 5m, 1h.

@@ -44,6 +44,9 @@ pub enum RunError {
         /// The end of its log.
         log: String,
     },
+    /// It did not run to its end.
+    #[error("a run broke off: {0}")]
+    BrokeOff(#[from] tokio::task::JoinError),
     /// Farm or sink printed something else than their addresses.
     #[error("farm or sink did not say where it listens: {0}")]
     NoAddress(#[from] serde_json::Error),
