@@ -471,6 +471,8 @@ impl<S: Storage> SpoolCore<S> {
             self.start_syncs();
         }
         self.release_caches();
+        // While an endpoint is away nothing is read, and what is written has indices too.
+        self.forget_indices(u64::MAX);
         self.note_recovery();
     }
 

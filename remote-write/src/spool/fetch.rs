@@ -166,13 +166,13 @@ impl<S: Storage> SpoolCore<S> {
         self.note_read(log, at);
         self.logs[log].segments[at].read_at = reads;
         if !loaded {
-            self.forget_indices();
+            self.forget_indices(reads);
         }
         true
     }
 
-    /// Keeps the indices of closed segments within their bound, the most recently read ones.
-    fn forget_indices(&mut self) {
+    /// Keeps the indices of closed segments within their bound: the most recently read ones, and those of this read.
+    pub(super) fn forget_indices(&mut self, read: u64) {
         loop {
             let mut records = 0;
             let mut oldest: Option<&mut Segment<S::File>> = None;
@@ -182,7 +182,7 @@ impl<S: Storage> SpoolCore<S> {
                 for segment in log.segments.iter_mut().take(closed).filter(|segment| !segment.is_memory()) {
                     let Some(index) = &segment.index else { continue };
                     records += index.len();
-                    if segment.read_at < self.reads
+                    if segment.read_at < read
                         && oldest.as_ref().is_none_or(|oldest| segment.read_at < oldest.read_at)
                     {
                         oldest = Some(segment);

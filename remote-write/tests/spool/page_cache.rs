@@ -10,7 +10,7 @@ use promferry_remote_write::spool::sim::SimDisk;
 use promferry_remote_write::spool::{DiskStorage, EndpointOptions, SpoolCore, SpoolOptions, Storage as _};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::world::fragment;
+use crate::world::{fragment, id_of};
 
 const PAGE: u64 = 4096;
 
@@ -73,4 +73,27 @@ fn segments_are_released_a_while_after_they_are_sealed_and_after_they_are_read()
     core.fetch(now(30), endpoint, LaneSet::ALL, 700).unwrap();
     core.maintain(now(41));
     assert_eq!(disk.take_released(), segments[..1], "what was read is given back again");
+}
+
+#[test]
+fn where_records_are_is_not_remembered_beyond_the_bound_while_nothing_is_read() {
+    let disk = SimDisk::new();
+    let options = SpoolOptions { segment_bytes: 1_500, index_records: 6, ..SpoolOptions::default() };
+    let now = |seconds| Timestamp::from_millis(1_000_000).saturating_add(Duration::from_secs(seconds));
+    let (mut core, _) = SpoolCore::open(disk.storage(), options, MemoryBudget::unlimited(), now(0)).unwrap();
+    let log = core.open_log("x").unwrap();
+    let endpoint = core.attach("away", log, EndpointOptions::default()).unwrap();
+    for id in 0..18 {
+        core.append_all(now(0), &[(log, vec![fragment(id, 1)])]).unwrap();
+    }
+    let mut segments: Vec<String> =
+        disk.files().into_keys().filter(|path| path.ends_with(".segment")).collect();
+    let _growing = segments.pop();
+    assert_eq!(segments.len(), 4);
+    // A segment whose index is forgotten is closed, which gives back its page cache before its time.
+    core.maintain(now(1));
+    assert_eq!(disk.take_released(), segments[..3], "all that are beyond the bound");
+    let fetched = core.fetch(now(2), endpoint, LaneSet::ALL, usize::MAX).unwrap();
+    let ids: Vec<u32> = fetched.iter().map(|stored| id_of(&stored.fragment)).collect();
+    assert_eq!(ids, (0..18).collect::<Vec<_>>());
 }
