@@ -17,7 +17,9 @@ use crate::delivery::{
     Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, start_endpoint,
 };
 use crate::duplicates::DuplicateNotices;
-use crate::encode::{DuplicateSeries, EncodingContext, Profile, Profiles, TargetEncoder};
+use crate::encode::{
+    DuplicateSeries, EncodedProfile, EncodingContext, NotEncoded, Profile, Profiles, TargetEncoder,
+};
 use crate::options::{ConfigError, QueueConfig, RemoteWriteConfig};
 use crate::spool::{EndpointOptions, LedgerSnapshot, LogId, Reason, Spool, SpoolError, SpoolStats, Ticket};
 use crate::usage::{ConfiguredLimits, Intake, JobUsage, LimitUsage, LimitWatch, RateMeter, TotalIntake};
@@ -370,6 +372,17 @@ impl RemoteWrite {
 }
 
 impl Inner {
+    /// Counts what a scrape had for this log and what is not among its fragments.
+    fn refuse_left_out(&self, log: LogId, profile: &EncodedProfile) {
+        if profile.nhcb_in_rw1_not_supported > 0 {
+            let counts = Counts { histograms: profile.nhcb_in_rw1_not_supported, ..Counts::default() };
+            self.spool.refuse(vec![(log, counts)], Reason::NHCB_IN_RW1);
+        }
+        if !profile.duplicate_series.is_zero() {
+            self.spool.refuse(vec![(log, profile.duplicate_series)], Reason::DUPLICATE_SERIES);
+        }
+    }
+
     fn usage(&self, endpoint: &Running) -> Vec<JobUsage> {
         let Some(at) = endpoint.profile else { return Vec::new() };
         let series = self.context.active_series_by_job(&self.profiles[at]);
@@ -417,7 +430,7 @@ pub struct RemoteWriteTarget {
     inner: Arc<Inner>,
     /// What the job's rate is counted with, by the profile's position.
     meters: Box<[Arc<RateMeter>]>,
-    /// What was added since `begin`: what is refused when there is no memory to encode it.
+    /// What was added since `begin`, whichever profiles send it.
     values: Counts,
 }
 
@@ -478,12 +491,15 @@ impl TargetSink for RemoteWriteTarget {
     fn commit(&mut self) -> Commit {
         let values = std::mem::take(&mut self.values);
         self.inner.total_intake.add(values);
-        let Ok(scrape) = self.encoder.finish() else {
-            // Which endpoints would have been sent exemplars is not asked: none counts them.
-            let values = Counts { exemplars: 0, ..values };
-            let counts = self.inner.logs.iter().map(|log| (*log, values)).collect();
-            self.inner.spool.refuse(counts, Reason::OVER_BUDGET);
-            return Commit(Ticket::failed(SinkError::OverBudget));
+        let scrape = match self.encoder.finish() {
+            Ok(scrape) => scrape,
+            Err(NotEncoded { profiles, .. }) => {
+                for (log, profile) in self.inner.logs.iter().zip(&profiles) {
+                    self.inner.spool.refuse(vec![(*log, profile.counts)], Reason::OVER_BUDGET);
+                    self.inner.refuse_left_out(*log, profile);
+                }
+                return Commit(Ticket::failed(SinkError::OverBudget));
+            }
         };
         if let Some(target) = self.encoder.take_newly_spread() {
             self.inner.spool.note_spread(target);
@@ -494,13 +510,7 @@ impl TargetSink for RemoteWriteTarget {
             intake.count(meter, now, profile);
         }
         for (log, profile) in self.inner.logs.iter().zip(scrape.profiles) {
-            if profile.nhcb_in_rw1_not_supported > 0 {
-                let counts = Counts { histograms: profile.nhcb_in_rw1_not_supported, ..Counts::default() };
-                self.inner.spool.refuse(vec![(*log, counts)], Reason::NHCB_IN_RW1);
-            }
-            if !profile.duplicate_series.is_zero() {
-                self.inner.spool.refuse(vec![(*log, profile.duplicate_series)], Reason::DUPLICATE_SERIES);
-            }
+            self.inner.refuse_left_out(*log, &profile);
             if !profile.fragments.is_empty() {
                 groups.push((*log, profile.fragments));
             }

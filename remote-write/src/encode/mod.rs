@@ -33,7 +33,7 @@ pub use rewrite::{LeftOut, SeriesInFragment, divide, for_each_series, split, tra
 pub use sort::{FingerprintedSeries, Sorted, for_each_fingerprint, sort};
 pub use target::{DuplicateSeries, TargetEncoder};
 
-use promferry_model::Reservation;
+use promferry_model::{OverBudget, Reservation};
 
 use crate::{Counts, Fragment};
 
@@ -46,11 +46,24 @@ pub struct EncodedScrape {
     pub reservation: Reservation,
 }
 
+/// The memory budget had no room for a scrape's fragments.
+#[derive(Debug, thiserror::Error)]
+#[error("{over}")]
+pub struct NotEncoded {
+    /// What was missing.
+    #[source]
+    pub over: OverBudget,
+    /// What each profile would have sent, and none of the fragments.
+    pub profiles: Vec<EncodedProfile>,
+}
+
 /// What one profile sends of a scrape.
 #[derive(Debug, Default)]
 pub struct EncodedProfile {
     /// Its fragments, those of a lane in order. None when the profile sends nothing of the scrape.
     pub fragments: Vec<Fragment>,
+    /// What is in them.
+    pub counts: Counts,
     /// Native histograms with custom buckets that remote write 1.0 can't carry: they were left out.
     pub nhcb_in_rw1_not_supported: u64,
     /// What was left out because its series leaves under the same labels as another one.

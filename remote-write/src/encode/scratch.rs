@@ -4,7 +4,7 @@ use bytes::Bytes;
 use promferry_model::{MemoryBudget, OverBudget, Purpose, Reservation, Timestamp};
 
 use super::writer::Writer;
-use super::{EncodedProfile, EncodedScrape, Profiles};
+use super::{EncodedProfile, EncodedScrape, NotEncoded, Profiles};
 use crate::{Compression, Counts, Fragment, Lane};
 
 /// From this many bytes on a fragment is compressed when it closes. Smaller ones are compressed together
@@ -32,6 +32,8 @@ pub(super) struct Scratch {
 #[derive(Debug, Default)]
 struct OpenProfile {
     closed: Vec<Fragment>,
+    /// What went into them, also where the budget has no room for it.
+    counts: Counts,
     /// The writer in which a time series is open.
     open: Option<usize>,
     unsupported_histograms: u64,
@@ -86,6 +88,7 @@ impl Scratch {
         self.profiles.resize_with(profiles.len(), OpenProfile::default);
         for profile in &mut self.profiles {
             profile.closed.clear();
+            profile.counts = Counts::default();
             profile.open = None;
             profile.unsupported_histograms = 0;
             profile.duplicates = Counts::default();
@@ -136,27 +139,28 @@ impl Scratch {
     }
 
     /// Closes what is open and hands over what was encoded.
-    pub(super) fn finish(&mut self, budget: &MemoryBudget) -> Result<EncodedScrape, OverBudget> {
+    pub(super) fn finish(&mut self, budget: &MemoryBudget) -> Result<EncodedScrape, NotEncoded> {
         for profile in 0..self.profiles.len() {
             self.end_series(profile);
             for at in profile * self.lanes..(profile + 1) * self.lanes {
                 self.close(profile, at, budget);
             }
         }
-        if let Some(over) = self.over_budget.take() {
-            self.reservation = None;
-            return Err(over);
-        }
-        let reservation = match self.reservation.take() {
-            Some(reservation) => reservation,
-            None => budget.try_reserve(Purpose::Buffers, 0)?,
-        };
-        let profiles = self.profiles.iter_mut().map(|profile| EncodedProfile {
+        let encoded = self.profiles.iter_mut().map(|profile| EncodedProfile {
             fragments: std::mem::take(&mut profile.closed),
+            counts: profile.counts,
             nhcb_in_rw1_not_supported: profile.unsupported_histograms,
             duplicate_series: profile.duplicates,
         });
-        Ok(EncodedScrape { profiles: profiles.collect(), reservation })
+        let profiles = encoded.collect();
+        if let Some(over) = self.over_budget.take() {
+            self.reservation = None;
+            return Err(NotEncoded { over, profiles });
+        }
+        match self.reservation.take().map_or_else(|| budget.try_reserve(Purpose::Buffers, 0), Ok) {
+            Ok(reservation) => Ok(EncodedScrape { profiles, reservation }),
+            Err(over) => Err(NotEncoded { over, profiles }),
+        }
     }
 
     /// Forgets the scrape and gives back memory beyond what ordinary targets need.
@@ -172,6 +176,7 @@ impl Scratch {
         if counts.is_zero() {
             return;
         }
+        self.profiles[profile].counts += counts;
         if self.over_budget.is_none() {
             let (first, second) = writer.message();
             let raw_len = first.len() + second.len();

@@ -12,7 +12,7 @@ use super::claims::Claims;
 use super::context::EncodingContext;
 use super::profile::Outgoing;
 use super::scratch::Scratch;
-use super::{EncodedScrape, Profiles};
+use super::{EncodedScrape, NotEncoded, Profiles};
 use crate::{Counts, Lane, Protocol};
 
 /// Encodes one target's scrapes: what a [`TargetSink`](promferry_model::TargetSink) of remote write is made
@@ -320,8 +320,8 @@ impl TargetEncoder {
     /// Ends the scrape: its fragments, for each profile in the order of [`TargetEncoder::profiles`].
     ///
     /// # Errors
-    /// [`OverBudget`] when the memory budget has no room for the fragments; nothing is kept of them.
-    pub fn finish(&mut self) -> Result<EncodedScrape, OverBudget> {
+    /// [`NotEncoded`] when the memory budget has no room for the fragments; nothing is kept of them.
+    pub fn finish(&mut self) -> Result<EncodedScrape, NotEncoded> {
         let mut scratch = self.open.take().unwrap_or_else(|| self.context.take_scratch());
         let mut finished = scratch.finish(&self.context.budget);
         scratch.clear();

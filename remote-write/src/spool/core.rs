@@ -80,6 +80,8 @@ pub struct SpoolCore<S: Storage> {
     pub(super) warned: Warned,
     /// Targets whose series are spread over several lanes.
     pub(super) spread: Spread,
+    /// Whether the file lacks some of them.
+    pub(super) spread_unwritten: bool,
     /// Lanes in which something waited when the spool was opened.
     pub(super) backlog: LaneSet,
     /// Cursor files that do not tell what their endpoints have settled, and whose endpoints have not attached yet.
@@ -462,6 +464,7 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         self.write_cursors();
+        self.write_spread();
         self.finish_syncs();
         if let FsyncPolicy::Interval(interval) = self.options.fsync
             && self.time.steady() >= self.synced_at.saturating_add_unsigned(millis(interval))
@@ -491,6 +494,7 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         self.write_cursors();
+        self.write_spread();
         if self.options.fsync != FsyncPolicy::Never {
             self.sync_all();
         }

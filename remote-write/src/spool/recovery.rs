@@ -80,6 +80,7 @@ impl<S: Storage> SpoolCore<S> {
             keep: Vec::new(),
             warned: Warned::default(),
             spread: Spread::new(),
+            spread_unwritten: false,
             backlog: LaneSet::EMPTY,
             lost_cursors: BTreeSet::new(),
             appended: false,

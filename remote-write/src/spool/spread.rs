@@ -21,6 +21,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Remembers that the series of the target with this hash are spread over several lanes from now on.
     pub fn note_spread(&mut self, target: u64) {
         if self.spread.insert(target) {
+            self.spread_unwritten = true;
             self.write_spread();
         }
     }
@@ -44,7 +45,11 @@ impl<S: Storage> SpoolCore<S> {
         self.spread = bytes.chunks_exact(ENTRY_LEN).filter_map(read_entry).collect();
     }
 
-    fn write_spread(&mut self) {
+    /// Writes what is not written yet, now or, where the disk does not take it, when it is called again.
+    pub(super) fn write_spread(&mut self) {
+        if !self.spread_unwritten || !self.disk_is_due() {
+            return;
+        }
         let mut bytes = Vec::with_capacity(self.spread.len() * ENTRY_LEN);
         for target in &self.spread {
             bytes.extend(target.to_le_bytes());
@@ -53,8 +58,9 @@ impl<S: Storage> SpoolCore<S> {
         let written = self
             .make_writable(SPREAD_FILE)
             .and_then(|()| replace(&mut self.storage, SPREAD_FILE, &bytes, self.options.fsync, 0));
-        if let Err(error) = written {
-            self.note_failure(&error);
+        match written {
+            Ok(_) => self.spread_unwritten = false,
+            Err(error) => self.note_failure(&error),
         }
     }
 }

@@ -107,15 +107,21 @@ fn without_memory_new_series_are_refused_and_known_ones_go_on() {
 
 #[test]
 fn a_scrape_without_room_for_its_bytes_fails_whole_and_the_next_one_may_succeed() {
-    let budget = MemoryBudget::new(300_000);
+    let budget = MemoryBudget::new(400_000);
+    let even = Profile { write_relabel: vec![Arc::new(DropOdd)], ..Profile::default() };
     let context = EncodingContext::new(budget.clone(), 1);
     let mut encoder =
-        TargetEncoder::new(&target("api", "a:1"), profiles([Profile::default()]), Arc::clone(&context));
+        TargetEncoder::new(&target("api", "a:1"), profiles([Profile::default(), even]), Arc::clone(&context));
     let ids: Vec<_> = (0..200).map(|n| admit(&mut encoder, &series(n)).unwrap()).collect();
     let others = budget.try_reserve(Purpose::Bodies, budget.available()).unwrap();
     encoder.begin();
     ids.iter().for_each(|&id| encoder.sample(id, Sample::new(AT, 1.0)));
-    assert!(encoder.finish().is_err());
+    // What each profile would have sent, which leaves out what its rules drop.
+    let refused = encoder.finish().unwrap_err();
+    assert!(refused.to_string().contains("memory budget exceeded"), "{refused}");
+    assert!(refused.profiles.iter().all(|profile| profile.fragments.is_empty()));
+    let counts: Vec<_> = refused.profiles.iter().map(|profile| profile.counts.samples).collect();
+    assert_eq!(counts, [200, 100]);
     assert_eq!(budget.used_by(Purpose::Buffers), 0);
     drop(others);
     assert_eq!(scrape(&mut encoder, ids)[0].len(), 200);

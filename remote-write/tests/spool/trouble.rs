@@ -268,3 +268,21 @@ async fn a_disk_that_stalls_costs_no_scrape_and_keeps_their_order() {
         spool.close().await;
     }
 }
+
+#[test]
+fn a_target_that_was_spread_while_the_disk_took_nothing_is_known_after_a_restart() {
+    let disk = SimDisk::new();
+    let (mut core, log, ..) = open_with(&disk, options());
+    append(&mut core, log, 0..4);
+    core.note_spread(7);
+    disk.fail_writes(Some(io::ErrorKind::StorageFull));
+    core.note_spread(8);
+    append(&mut core, log, 4..8);
+    disk.fail_writes(None);
+    core.maintain(after(5));
+    assert!(!is_degraded(&core));
+    // The process is killed.
+    drop(core);
+    let (core, ..) = open_with(&disk, options());
+    assert_eq!(core.spread_targets().0, [7, 8]);
+}
