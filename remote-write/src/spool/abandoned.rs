@@ -54,6 +54,7 @@ impl<S: Storage> SpoolCore<S> {
         // A parked queue stays as long as its endpoint: they have one ledger.
         let owned = self.endpoints.iter().any(|owner| owner.parked == Some(endpoint));
         if known.attached
+            || !self.appended
             || known.forgotten
             || waits
             || owned

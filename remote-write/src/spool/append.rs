@@ -42,7 +42,10 @@ impl<S: Storage> SpoolCore<S> {
         let mut rest = groups;
         while !self.logs[log].has_memory_tail() && self.disk_is_due() && !rest.is_empty() {
             match self.write_groups(log, rest) {
-                Ok(written) => rest = &rest[written..],
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.enforce_quota(log);
+                }
                 Err(error) => self.note_failure(&error),
             }
         }
@@ -120,12 +123,14 @@ impl<S: Storage> SpoolCore<S> {
     /// Takes in a record that is stored: it is visible from now on.
     fn accept(&mut self, log: usize, meta: RecordMeta, min_timestamp: i64) {
         let amount = Amount { records: 1, bytes: meta.body_len.into(), counts: meta.counts() };
+        let now = self.time.now().as_millis();
         let known = &mut self.logs[log];
         known.next_sequence = meta.sequence + 1;
         known.accepted += amount.counts;
         known.unsynced = true;
         let Some(segment) = known.segments.back_mut() else { return };
         segment.push(meta, min_timestamp);
+        segment.latest_past = segment.latest_past.max(meta.max_timestamp.min(now));
         for endpoint in &mut self.endpoints {
             if let Some(attachment) = endpoint.growing(log) {
                 attachment.lanes[meta.lane.index()].unfetched.add(amount);
@@ -287,6 +292,7 @@ impl<S: Storage> SpoolCore<S> {
         }
         segment.release_at = Some(self.time.steady() + RELEASE_AFTER);
         segment.undecided = old.undecided;
+        segment.latest_past = old.latest_past;
         segment.end_sequence = old.end_sequence;
         let path = known.segment_path(old.first_sequence);
         let start = super::segment::SEGMENT_HEADER_LEN as u64;

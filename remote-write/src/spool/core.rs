@@ -255,6 +255,7 @@ impl<S: Storage> SpoolCore<S> {
                 self.enforce_quota(log);
             }
         }
+        self.enforce_max_bytes();
         let receipt = |scrape: &[(LogId, Vec<Fragment>)]| {
             let bytes = scrape.iter().flat_map(|(_, f)| f).map(|f| f.body.len() as u64).sum();
             let samples = |fragments: &[Fragment]| fragments.iter().map(|f| f.counts.values()).sum();
@@ -456,6 +457,7 @@ impl<S: Storage> SpoolCore<S> {
             self.forget_if_abandoned(endpoint);
         }
         self.give_up_unclaimed();
+        self.enforce_max_bytes();
         if self.disk_is_due() {
             for log in 0..self.logs.len() {
                 if self.logs[log].has_memory_tail() {
@@ -485,14 +487,18 @@ impl<S: Storage> SpoolCore<S> {
         self.logs.iter().flat_map(|log| &log.segments).any(|segment| segment.read_retry_at.is_some())
     }
 
-    /// Writes what is not written yet.
+    /// Writes what is not written yet. What the disk does not take even now is dropped for [`Reason::STORAGE`].
     pub fn close(&mut self, now: Timestamp) {
         self.time.advance(now);
         for log in 0..self.logs.len() {
-            if self.logs[log].has_memory_tail() {
-                self.drain_memory(log);
+            // There is no later: a disk that failed just once is asked again.
+            for _ in 0..2 {
+                if self.logs[log].has_memory_tail() {
+                    self.drain_memory(log);
+                }
             }
         }
+        self.give_up_memory();
         self.write_cursors();
         self.write_spread();
         if self.options.fsync != FsyncPolicy::Never {

@@ -1,6 +1,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -15,11 +15,19 @@ use super::storage::Storage;
 #[derive(Debug)]
 pub struct DiskStorage {
     root: PathBuf,
-    lock: Option<File>,
+    lock: Option<Lock>,
     /// Whether the directory is memory: setting space aside would take it at once.
     in_memory: bool,
     /// Does what may take long and nobody waits for; started when first needed.
     background: Option<mpsc::SyncSender<Background>>,
+}
+
+/// The lock that this process has.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
+    /// Whether it is the one that every process takes where files can be created.
+    is_final: bool,
 }
 
 /// Work for the background thread.
@@ -32,11 +40,14 @@ enum Background {
 
 /// What may wait in the background; beyond that page cache is not given up.
 const MAX_BACKGROUND: usize = 64;
+/// Permissions of what is created.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
 /// The type of a file system in memory, as statfs(2) tells it.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 impl DiskStorage {
-    /// Storage under this directory, which is created where it is missing.
+    /// Storage under this directory, which is created where it is missing, for its owner alone.
     ///
     /// A disk that is full or read-only is no error here: the spool then begins in memory, and the directory is
     /// created when the disk allows it.
@@ -45,7 +56,7 @@ impl DiskStorage {
     /// When the directory can't be created for another reason: a missing permission, say, or a file of that name.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        match fs::create_dir_all(&root) {
+        match private_directory(&root) {
             Err(error) if !is_disk_trouble(&error) => return Err(error),
             _ => {}
         }
@@ -112,24 +123,31 @@ impl Storage for DiskStorage {
     type File = File;
 
     fn lock(&mut self, path: &str) -> io::Result<()> {
-        if self.lock.is_some() {
+        if self.lock.as_ref().is_some_and(|lock| lock.is_final) {
             return Ok(());
         }
         let path = self.path(path);
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let opened =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(&path);
+        let mut is_final = true;
         let file = match opened {
             Ok(file) => file,
+            // What it had until now is as good as it was.
+            Err(error) if self.lock.is_some() => return Err(error),
             // Nothing can be created: an older lock file will do, and so will the directory.
-            Err(error) if is_disk_trouble(&error) => {
-                File::open(&path).or_else(|_| File::open(&self.root)).map_err(|_| error)?
-            }
+            Err(error) if is_disk_trouble(&error) => File::open(&path)
+                .or_else(|_| {
+                    is_final = false;
+                    File::open(&self.root)
+                })
+                .map_err(|_| error)?,
             Err(error) => return Err(error),
         };
         match file.try_lock() {
             Ok(()) => {
                 // Whose it is helps a second process to say so, and nothing depends on it.
                 let _ = file.set_len(0).and_then(|()| file.write_all_at(holder().as_bytes(), 0));
-                self.lock = Some(file);
+                self.lock = Some(Lock { _file: file, is_final });
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -155,7 +173,7 @@ impl Storage for DiskStorage {
     }
 
     fn create_directory(&mut self, directory: &str) -> io::Result<()> {
-        fs::create_dir_all(self.path(directory))
+        private_directory(&self.path(directory))
     }
 
     fn remove_directory(&mut self, directory: &str) -> io::Result<()> {
@@ -163,7 +181,9 @@ impl Storage for DiskStorage {
     }
 
     fn create(&mut self, path: &str) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path(path))
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).read(true).write(true).mode(PRIVATE_FILE);
+        options.open(self.path(path))
     }
 
     fn open(&mut self, path: &str) -> io::Result<File> {
@@ -251,6 +271,11 @@ impl Storage for DiskStorage {
             self.in_background(Background::Release(file));
         }
     }
+}
+
+/// Creates a directory, and those above it, that nobody else may read: what is in it names an organisation's inside.
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path)
 }
 
 /// This process, as a second one is told of it.

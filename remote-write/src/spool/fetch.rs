@@ -31,6 +31,7 @@ impl<S: Storage> SpoolCore<S> {
         let mut reached = from;
         let mut complete = true;
         let (mut damaged, mut failed) = (None, None);
+        let mut recovered = Vec::new();
         let mut at = self.logs[log].segment_after(from);
         'segments: while at < self.logs[log].segments.len() {
             let segment = &self.logs[log].segments[at];
@@ -66,6 +67,9 @@ impl<S: Storage> SpoolCore<S> {
                     } else {
                         match segment.read(&mut self.storage, &meta) {
                             Ok(Some(fragment)) => {
+                                if segment.is_recovery(meta.sequence) {
+                                    recovered.push(at);
+                                }
                                 *bytes += fragment.body.len();
                                 let position = Position { attachment: stretch.id, sequence: meta.sequence };
                                 fetched.push(StoredFragment { position, fragment });
@@ -77,7 +81,7 @@ impl<S: Storage> SpoolCore<S> {
                             }
                             Err(error) => {
                                 if !segment.is_given_up() {
-                                    failed = Some((at, error));
+                                    failed = Some((at, meta.sequence, error));
                                     reached = reached.max(meta.sequence);
                                     complete = false;
                                     break 'segments;
@@ -107,13 +111,17 @@ impl<S: Storage> SpoolCore<S> {
             reached = reached.max(end);
             at += 1;
         }
+        for at in recovered {
+            self.logs[log].segments[at].forget_read_failures();
+        }
         if let Some((at, why)) = damaged {
             let path = self.logs[log].segment_path(self.logs[log].segments[at].first_sequence);
             self.logs[log].segments[at].read_retry_at = None;
+            self.logs[log].segments[at].read_given_up = true;
             self.warn_of_damage(&path, 1, &why);
         }
-        if let Some((at, error)) = failed {
-            self.note_failed_read(log, at, &error);
+        if let Some((at, sequence, error)) = failed {
+            self.note_failed_read(log, at, sequence, &error);
         }
         let stretch = &mut self.endpoints[endpoint].attachments[attachment];
         for lane in lanes.iter() {
@@ -141,10 +149,10 @@ impl<S: Storage> SpoolCore<S> {
     }
 
     /// Notes that a segment could not be read, and says whether to try again later.
-    fn note_failed_read(&mut self, log: usize, at: usize, error: &io::Error) -> bool {
+    fn note_failed_read(&mut self, log: usize, at: usize, sequence: u64, error: &io::Error) -> bool {
         let (steady, interval) = (self.time.steady(), millis(self.options.retry_interval));
         let segment = &mut self.logs[log].segments[at];
-        let again = segment.note_read_failure(steady, i64::try_from(interval).unwrap_or(i64::MAX));
+        let again = segment.note_read_failure(sequence, steady, i64::try_from(interval).unwrap_or(i64::MAX));
         let path = self.logs[log].segment_path(self.logs[log].segments[at].first_sequence);
         self.warn_of_damage(&path, 0, &error.to_string());
         again
@@ -157,11 +165,17 @@ impl<S: Storage> SpoolCore<S> {
         let reads = self.reads;
         let loaded = self.logs[log].segments[at].index.is_some();
         match self.logs[log].load_index(&mut self.storage, at) {
+            Ok(()) if self.logs[log].segments[at].is_recovery(0) => {
+                self.logs[log].segments[at].forget_read_failures();
+            }
             Ok(()) => {}
-            Err(SpoolError::Storage { source, .. }) if self.note_failed_read(log, at, &source) => {
+            Err(SpoolError::Storage { source, .. }) if self.note_failed_read(log, at, 0, &source) => {
                 return false;
             }
-            Err(_) => self.logs[log].segments[at].index = Some(Vec::new()),
+            Err(_) => {
+                self.logs[log].segments[at].index = Some(Vec::new());
+                self.logs[log].segments[at].read_given_up = true;
+            }
         }
         self.note_read(log, at);
         self.logs[log].segments[at].read_at = reads;

@@ -340,6 +340,13 @@ impl Spool {
         }
     }
 
+    /// Whether its thread works: not after [`close`](Self::close), and not after faults of ours from which it could
+    /// not recover. Then every call fails and nothing is stored any more.
+    pub fn is_working(&self) -> bool {
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// What there was when the spool was closed; nothing while it is open.
     pub fn closing_stats(&self) -> Option<SpoolStats> {
         self.shared.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::io;
 
 use super::error::{SpoolError, storage_error};
 use super::options::FsyncPolicy;
@@ -51,6 +52,11 @@ impl<F> Log<F> {
             unclaimed: false,
             held_from: None,
         }
+    }
+
+    /// Whether it takes space now or may soon.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.opened || !self.segments.is_empty()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -150,6 +156,9 @@ impl<F> Log<F> {
             let sequences = segment.first_sequence..segment.end_sequence;
             let found = scan(storage, file, segment.bytes, sequences, segment.accepted_before, false, None)
                 .map_err(storage_error("read", &path))?;
+            if found.unreadable && !segment.is_given_up() {
+                return Err(storage_error("read", &path)(io::Error::other("parts of it can't be read")));
+            }
             segment.index = Some(found.records);
         }
         Ok(())

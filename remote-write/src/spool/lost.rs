@@ -72,7 +72,7 @@ impl<S: Storage> SpoolCore<S> {
         for log in 0..self.logs.len() {
             let held = self.logs[log].segments.iter_mut().filter(|segment| segment.held);
             let mut given_up = 0;
-            for segment in held.filter(|segment| segment.max_timestamp < oldest) {
+            for segment in held.filter(|segment| segment.latest_past < oldest) {
                 segment.held = false;
                 given_up += segment.bytes;
             }

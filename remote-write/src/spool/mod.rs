@@ -39,6 +39,7 @@ mod spread;
 mod stats;
 mod storage;
 mod time;
+mod unstored;
 mod verify;
 mod worker;
 

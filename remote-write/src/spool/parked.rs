@@ -64,6 +64,7 @@ impl<S: Storage> SpoolCore<S> {
             self.settle(from, *lane, *position, *delivered, dropped)?;
         }
         self.enforce_quota(log);
+        self.enforce_max_bytes();
         Ok(queue)
     }
 
@@ -106,7 +107,7 @@ impl<S: Storage> SpoolCore<S> {
     /// Bytes that this log may take, if it is a parked queue's.
     pub(super) fn parked_quota(&self, log: usize) -> Option<u64> {
         is_parked_key(&self.logs[log].key).then(|| {
-            let queues = self.logs.iter().filter(|log| is_parked_key(&log.key)).count();
+            let queues = self.logs.iter().filter(|log| log.is_parked() && log.is_in_use()).count();
             self.max_bytes / PARKED_SHARE / queues.max(1) as u64
         })
     }

@@ -219,24 +219,24 @@ impl<S: Storage> SpoolCore<S> {
 
     /// Begins to make everything durable that is written, without waiting for it where the storage can do that.
     pub(super) fn start_syncs(&mut self) {
-        let mut started = Vec::new();
         for (log, known) in self.logs.iter_mut().enumerate().filter(|(_, known)| known.unsynced) {
             let Some(Segment { first_sequence, body: Body::Disk(Some(file)), .. }) = known.segments.back()
             else {
                 continue;
             };
+            // Those that were begun are still answered.
             let Some(answer) = self.storage.sync_in_background(file) else { return self.sync_all() };
             // What is written from here on is for the next time.
             known.unsynced = false;
-            started.push(Syncing { what: Synced::Segment { log, first_sequence: *first_sequence }, answer });
+            self.syncing
+                .push(Syncing { what: Synced::Segment { log, first_sequence: *first_sequence }, answer });
         }
         for (endpoint, known) in self.endpoints.iter_mut().enumerate().filter(|(_, known)| known.unsynced) {
             let Some(file) = &known.file else { continue };
             let Some(answer) = self.storage.sync_in_background(file) else { continue };
             known.unsynced = false;
-            started.push(Syncing { what: Synced::Cursor { endpoint }, answer });
+            self.syncing.push(Syncing { what: Synced::Cursor { endpoint }, answer });
         }
-        self.syncing = started;
     }
 
     /// Takes the answers of what was begun in the background.

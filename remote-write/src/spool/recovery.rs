@@ -11,6 +11,7 @@ use super::ledger::Reason;
 use super::log::Log;
 use super::options::SpoolOptions;
 use super::persist::{LOG_KEY_FILE, SET_ASIDE_SUFFIX, Warned};
+use super::record::HEADER_LEN;
 use super::segment::{Body, HeaderFound, SEGMENT_HEADER_LEN, Segment, SegmentHeader, scan};
 use super::spread::Spread;
 use super::stats::{RecoveryReport, StorageState};
@@ -71,7 +72,9 @@ impl<S: Storage> SpoolCore<S> {
             max_bytes: 0,
             state: StorageState::Healthy,
             time: Time::new(now),
-            locked,
+            // A lock that was had where nothing can be created may not be the one that others take: it is taken again
+            // before anything is written.
+            locked: locked && trouble.is_none(),
             disk_full: false,
             retry_at: i64::MIN,
             reads: 0,
@@ -315,7 +318,16 @@ impl<S: Storage> SpoolCore<S> {
         let end = end.filter(|_| !scanned.beyond_limit);
         report.damaged += scanned.damaged;
         report.records += scanned.records.len() as u64;
-        if header.is_none() && scanned.records.is_empty() {
+        let unreadable = scanned.unreadable && end.is_none();
+        if unreadable {
+            // What can't be read is not torn: it may be readable one day. What comes next takes no number that it
+            // may have.
+            report.damaged += 1;
+            let unread = length.saturating_sub(scanned.end) / HEADER_LEN as u64 + 1;
+            let next = scanned.records.last().map_or(first_sequence, |last| last.sequence + 1);
+            log.next_sequence = log.next_sequence.max(next + unread);
+            tracing::error!("the end of the spool's {path:?} can't be read: what is in it is left alone");
+        } else if header.is_none() && scanned.records.is_empty() {
             // Nothing of a scrape is in it.
             report.torn_bytes += length;
             if let Err(error) = self.storage.remove(&path) {
@@ -324,8 +336,8 @@ impl<S: Storage> SpoolCore<S> {
             }
             return Ok(scanned.beyond_limit);
         }
-        let mut grows = end.is_none() && header.is_some();
-        if end.is_none() && length > scanned.end {
+        let mut grows = end.is_none() && header.is_some() && !unreadable;
+        if end.is_none() && !unreadable && length > scanned.end {
             report.torn_bytes += length - scanned.end;
             if let Err(error) = self.storage.truncate(&file, scanned.end) {
                 // The next segment's first sequence tells where this one ends.
@@ -334,10 +346,12 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         report.segments += 1;
+        let now = self.time.now().as_millis();
         log.accepted = scanned.accepted;
         let mut segment = Segment::new(first_sequence, accepted, Body::Disk(Some(file)));
         for meta in scanned.records {
             segment.push(meta, scanned.min_timestamp);
+            segment.latest_past = segment.latest_past.max(meta.max_timestamp.min(now));
             let amount = Amount { records: 1, bytes: meta.body_len.into(), counts: meta.counts() };
             for attachment in self.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.attachments) {
                 if attachment.log != Some(number) || !attachment.covers(meta.sequence) {
@@ -351,6 +365,7 @@ impl<S: Storage> SpoolCore<S> {
             }
         }
         segment.bytes = scanned.end;
+        segment.unreadable = scanned.unreadable;
         log.next_sequence = log.next_sequence.max(segment.end_sequence);
         if end.is_some() {
             segment.close(&mut self.storage);

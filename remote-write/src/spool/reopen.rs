@@ -6,7 +6,6 @@ use super::error::SpoolError;
 use super::ledger::Reason;
 use super::log::Log;
 use super::options::{EndpointOptions, SpoolOptions};
-use super::segment::{Body, Segment};
 use super::storage::Storage;
 use crate::{Counts, Lane, LaneSet};
 
@@ -26,8 +25,6 @@ struct KnownLog {
     hash: u64,
     directory: String,
     opened: bool,
-    /// What it held in memory.
-    in_memory: Counts,
 }
 
 #[derive(Clone)]
@@ -38,19 +35,27 @@ struct KnownEndpoint {
     attached: bool,
     forgotten: bool,
     log: Option<usize>,
+    /// What only memory held for it.
+    unstored: Counts,
 }
 
 impl<S: Storage> SpoolCore<S> {
     /// Takes the core apart after something in it went wrong: its own state is not to be trusted.
-    pub(super) fn into_parts(self) -> (S, Known) {
+    pub(super) fn into_parts(mut self) -> (S, Known) {
+        let mut unstored = vec![Counts::default(); self.endpoints.len()];
+        for (endpoint, unstored) in unstored.iter_mut().enumerate() {
+            for attachment in 0..self.endpoints[endpoint].attachments.len() {
+                *unstored += self.take_unstored(endpoint, attachment);
+            }
+        }
         let logs = self.logs.iter().map(|log| KnownLog {
             key: log.key.clone(),
             hash: log.hash,
             directory: log.directory.clone(),
             opened: log.opened,
-            in_memory: log.segments.iter().map(in_memory).fold(Counts::default(), |sum, counts| sum + counts),
         });
-        let endpoints = self.endpoints.iter().map(|endpoint| KnownEndpoint {
+        let endpoints = self.endpoints.iter().zip(unstored).map(|(endpoint, unstored)| KnownEndpoint {
+            unstored,
             key: endpoint.key.clone(),
             path: endpoint.path.clone(),
             options: endpoint.options,
@@ -111,8 +116,10 @@ impl<S: Storage> SpoolCore<S> {
         if core.appended {
             core.note_claims();
         }
-        for (at, log) in known.logs.iter().enumerate().filter(|(_, log)| !log.in_memory.is_zero()) {
-            core.refuse(LogId(at), log.in_memory, &Reason::STORAGE);
+        for (at, endpoint) in
+            known.endpoints.iter().enumerate().filter(|(_, known)| !known.unstored.is_zero())
+        {
+            core.endpoints[at].refuse(&Reason::STORAGE, endpoint.unstored);
         }
         Ok(core)
     }
@@ -146,14 +153,5 @@ impl<S: Storage> SpoolCore<S> {
                 log => log,
             });
         }
-    }
-}
-
-fn in_memory<F>(segment: &Segment<F>) -> Counts {
-    match &segment.body {
-        Body::Memory { fragments, .. } => {
-            fragments.iter().fold(Counts::default(), |sum, (fragment, _)| sum + fragment.counts)
-        }
-        Body::Disk(_) => Counts::default(),
     }
 }

@@ -15,7 +15,7 @@ impl<S: Storage> SpoolCore<S> {
     pub(super) fn quota(&self, log: usize) -> u64 {
         self.parked_quota(log).unwrap_or_else(|| {
             let parked: u64 = self.logs.iter().filter(|log| log.is_parked()).map(Log::bytes).sum();
-            let logs = self.logs.iter().filter(|log| !log.is_parked()).count();
+            let logs = self.logs.iter().filter(|log| !log.is_parked() && log.is_in_use()).count();
             self.max_bytes.saturating_sub(parked) / logs.max(1) as u64
         })
     }
@@ -35,21 +35,41 @@ impl<S: Storage> SpoolCore<S> {
         }
     }
 
+    /// Drops the oldest of the log that is furthest over its quota while all together take more than they may. A log
+    /// that nothing is added to any more keeps what it has for as long as there is room.
+    pub(super) fn enforce_max_bytes(&mut self) {
+        while self.logs.iter().map(Log::allocated_bytes).sum::<u64>() > self.max_bytes {
+            let over = |log: usize| self.logs[log].allocated_bytes().saturating_sub(self.quota(log));
+            let logs = (0..self.logs.len()).filter(|&log| self.logs[log].segments.len() > 1 && over(log) > 0);
+            let Some(log) = logs.max_by_key(|&log| over(log)) else { return };
+            let bytes = self.logs[log].segments.front().map_or(0, |oldest| oldest.bytes);
+            self.warn_of_full_log(log, bytes);
+            self.evict_oldest(log);
+        }
+    }
+
     /// Drops what is too old for the endpoint without reading it, segment by segment.
     pub(super) fn expire(&mut self, endpoint: usize) {
         let known = &self.endpoints[endpoint];
         let (limit, reason) = if known.attached {
             (known.options.sample_age_limit, Reason::TOO_OLD)
-        } else {
+        } else if self.appended {
             (Some(self.options.abandoned_after), Reason::ABANDONED)
+        } else {
+            // It may only not have attached yet, or this run has no use for it: that is not having left.
+            return;
         };
+        let attached = known.attached;
         let Some(oldest) = limit.map(|limit| self.time.oldest(limit)) else { return };
         for attachment in 0..self.endpoints[endpoint].attachments.len() {
             let stretch = &self.endpoints[endpoint].attachments[attachment];
             let Some(log) = stretch.log else { continue };
             let mut at = self.logs[log].segment_after(stretch.first_undecided());
             // From the oldest on, up to the first that still has something to send.
-            while self.logs[log].segments.get(at).is_some_and(|segment| segment.max_timestamp < oldest) {
+            // Samples from the future keep a backlog no longer than others when nobody is there to judge them.
+            let latest =
+                |segment: &Segment<_>| if attached { segment.max_timestamp } else { segment.latest_past };
+            while self.logs[log].segments.get(at).is_some_and(|segment| latest(segment) < oldest) {
                 let last = self.logs[log].segments[at].end_sequence;
                 self.decide_unfetched(endpoint, attachment, at, &reason);
                 at = self.logs[log].segment_after(last);
@@ -72,8 +92,9 @@ impl<S: Storage> SpoolCore<S> {
             let known = &self.logs[log];
             let last = at + 1 == known.segments.len();
             let segment = &known.segments[at];
+            let is_kept = segment.held || segment.unreadable || (last && needed);
             let is_decided = segment.undecided == 0 || segment.end_sequence <= decided;
-            if is_decided && !segment.held && !(last && needed) {
+            if is_decided && !is_kept {
                 self.remove_segment(log, at);
             } else {
                 at += 1;

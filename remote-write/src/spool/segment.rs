@@ -95,10 +95,14 @@ pub(super) struct Segment<F> {
     pub(super) lanes: LaneSet,
     pub(super) min_timestamp: i64,
     pub(super) max_timestamp: i64,
+    /// The same, where what lies in the future when it is stored or found counts as of then.
+    pub(super) latest_past: i64,
     /// Records that some endpoint has not settled, counted once for each such endpoint.
     pub(super) undecided: u64,
     /// Whether it is kept for an endpoint whose cursor was lost, decided or not.
     pub(super) held: bool,
+    /// Whether parts of it could not be read when it was found: while there is room it is kept for a start that can.
+    pub(super) unreadable: bool,
     pub(super) body: Body<F>,
     /// Where the records are; absent where it has to be read first.
     pub(super) index: Option<Vec<RecordMeta>>,
@@ -108,8 +112,12 @@ pub(super) struct Segment<F> {
     pub(super) allocated: u64,
     /// When its page cache is to be given back, by the steady clock.
     pub(super) release_at: Option<i64>,
-    /// Reads of it that failed.
+    /// Reads of it that failed since the one that failed last succeeded or was given up.
     pub(super) read_failures: u8,
+    /// The record that could not be read last; none has the number of the index, 0.
+    pub(super) failed_sequence: u64,
+    /// Whether something of it was given up and nothing was read since.
+    pub(super) read_given_up: bool,
     /// When it is read again after a failure, by the steady clock.
     pub(super) read_retry_at: Option<i64>,
 }
@@ -133,25 +141,44 @@ impl<F> Segment<F> {
             lanes: LaneSet::EMPTY,
             min_timestamp: i64::MAX,
             max_timestamp: i64::MIN,
+            latest_past: i64::MIN,
             undecided: 0,
             held: false,
+            unreadable: false,
             body,
             index: Some(Vec::new()),
             read_at: 0,
             allocated: 0,
             release_at: None,
             read_failures: 0,
+            failed_sequence: 0,
+            read_given_up: false,
             read_retry_at: None,
         }
     }
 
-    /// Notes that it could not be read at `steady`; says whether to wait and try again. One that fails again and
-    /// again must not hold up its lanes: from then on what can't be read is given up at once.
-    pub(super) fn note_read_failure(&mut self, steady: i64, retry_interval: i64) -> bool {
+    /// Notes that a record, or the index (0), could not be read at `steady`; says whether to wait and try again. A
+    /// segment that fails again and again must not hold up its lanes: from then on what can't be read is given up at
+    /// once.
+    pub(super) fn note_read_failure(&mut self, sequence: u64, steady: i64, retry_interval: i64) -> bool {
         self.read_failures = self.read_failures.saturating_add(1);
+        self.failed_sequence = sequence;
         let again = self.read_failures < MAX_READ_FAILURES;
         self.read_retry_at = again.then_some(steady.saturating_add(retry_interval));
         again
+    }
+
+    /// Whether reading this record shows that an earlier failure has passed. That another record can be read says
+    /// nothing of one that is still tried.
+    pub(super) fn is_recovery(&self, sequence: u64) -> bool {
+        self.read_failures > 0 && (self.failed_sequence == sequence || self.read_given_up)
+    }
+
+    /// Forgets the failures that have passed: those of a backlog's whole life must not add up.
+    pub(super) fn forget_read_failures(&mut self) {
+        self.read_failures = 0;
+        self.read_given_up = false;
+        self.read_retry_at = None;
     }
 
     /// Whether reading it failed so often that the next failure is taken as final.
@@ -226,6 +253,8 @@ pub(super) struct Scan {
     pub(super) max_timestamp: i64,
     /// Whether it holds more than it should.
     pub(super) beyond_limit: bool,
+    /// Whether parts of it could not be read.
+    pub(super) unreadable: bool,
 }
 
 /// Reads the headers of the records in `sequences`; damage costs the damaged records only.
@@ -283,6 +312,7 @@ pub(super) fn scan<S: Storage>(
             committed = Some((state.records.len(), state.end, state.accepted, state.damaged));
         }
     }
+    state.unreadable = window.failures > 0;
     if tail || state.beyond_limit {
         let (records, end, accepted, damaged) = committed.unwrap_or((0, start, accepted, 0));
         state.records.truncate(records);

@@ -49,8 +49,8 @@ struct Disk {
     failures: BTreeMap<u64, io::ErrorKind>,
     writes_fail: Option<io::ErrorKind>,
     capacity: Option<u64>,
-    /// Files whose reading fails.
-    unreadable: BTreeSet<String>,
+    /// Files whose reading fails, each from this byte on.
+    unreadable: BTreeMap<String, u64>,
     no_allocation: bool,
     /// Syncs are acknowledged and not done.
     syncs_lie: bool,
@@ -149,7 +149,12 @@ impl SimDisk {
 
     /// Reading this file fails from now on, as on a disk with a bad spot.
     pub fn fail_reads(&self, path: &str) {
-        self.disk().unreadable.insert(path.to_owned());
+        self.fail_reads_from(path, 0);
+    }
+
+    /// Reading anything of this file that lies behind so many bytes fails from now on.
+    pub fn fail_reads_from(&self, path: &str, offset: u64) {
+        self.disk().unreadable.insert(path.to_owned(), offset);
     }
 
     /// Reading this file works again.
@@ -405,7 +410,8 @@ impl Storage for SimStorage {
         const EIO: i32 = 5;
         let mut disk = self.disk.disk();
         disk.whole_call(false)?;
-        if disk.unreadable.contains(&disk.files[file.0].path) {
+        let end = offset + buffer.len() as u64;
+        if disk.unreadable.get(&disk.files[file.0].path).is_some_and(|&from| end > from) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         let content = disk.files[file.0].now.get(offset as usize..).unwrap_or_default();

@@ -41,14 +41,18 @@ pub(super) struct Desk {
     closing: Option<oneshot::Sender<SpoolStats>>,
     maintained: Duration,
     restarts: u32,
+    /// When it last panicked.
+    panicked: Duration,
 }
 
 /// How often what is due by time is looked at.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Scrapes that are taken together into one write at most.
 const MAX_BATCH: usize = 256;
-/// So often the spool is opened again after a panic before it goes on in memory.
+/// So often the spool is opened again after panics that follow each other before it goes on in memory.
 const MAX_RESTARTS: u32 = 3;
+/// After so long without a panic earlier ones count no more.
+const RESTARTS_FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// Why the work ended.
 enum End {
@@ -71,6 +75,7 @@ impl Desk {
             settling: None,
             closing: None,
             restarts: 0,
+            panicked: Duration::ZERO,
         }
     }
 }
@@ -84,7 +89,7 @@ pub(super) fn run<S: Storage>(core: SpoolCore<S>, desk: Desk) {
     loop {
         let Some(Worker { core, mut desk }) = worker.until_panic() else { return };
         desk.give_up_what_was_being_stored();
-        desk.restarts += 1;
+        desk.note_panic();
         let (storage, known) = core.into_parts();
         let opened = match desk.restarts {
             ..=MAX_RESTARTS => desk.reopen(storage, &known),
@@ -93,6 +98,8 @@ pub(super) fn run<S: Storage>(core: SpoolCore<S>, desk: Desk) {
         worker = match opened {
             Some(core) => {
                 tracing::error!("the spool's thread panicked; it was opened again as it is on the disk");
+                // Who waits for something may have been promised it by what is gone.
+                desk.announce_all();
                 Worker { core, desk }
             }
             None => {
@@ -113,6 +120,24 @@ pub(super) fn run<S: Storage>(core: SpoolCore<S>, desk: Desk) {
 }
 
 impl Desk {
+    fn note_panic(&mut self) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.panicked) > RESTARTS_FORGOTTEN_AFTER {
+            self.restarts = 0;
+        }
+        self.restarts += 1;
+        self.panicked = now;
+    }
+
+    /// Lets every endpoint look again for what it may fetch, also those that get nothing new.
+    fn announce_all(&self) {
+        let Some(shared) = self.arrivals.upgrade() else { return };
+        let arrivals = shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, sender) in arrivals.iter() {
+            sender.send_modify(|count| *count += 1);
+        }
+    }
+
     /// Whether they are on the disk nobody knows: they are not promised.
     fn give_up_what_was_being_stored(&mut self) {
         for append in self.storing.drain(..) {
@@ -180,7 +205,7 @@ impl<S: Storage> Worker<S> {
                 self.core.maintain(self.desk.clock.now());
                 self.publish();
                 if self.core.reads_are_retried() {
-                    self.announce(|_| true);
+                    self.desk.announce_all();
                 }
             }
             match command {

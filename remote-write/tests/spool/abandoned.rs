@@ -121,3 +121,54 @@ fn one_that_is_adopted_gets_what_waits_for_it_in_order_and_nothing_new() {
     drop(core);
     assert_eq!(open(&disk).stats().endpoints.iter().find(|e| e.key == "gone").unwrap().ledger, ledger);
 }
+
+#[test]
+fn who_has_not_attached_yet_or_only_waits_while_others_are_drained_has_not_left() {
+    let disk = SimDisk::new();
+    drop(left_behind(&disk, NOW.as_millis() - 10_000_000));
+    let later = |second| NOW.saturating_add(Duration::from_secs(second));
+    // A start that takes its time, or a drain of another endpoint.
+    let mut core = open(&disk);
+    core.adopt("amp", EndpointOptions::default()).unwrap();
+    for second in 0..1_300 {
+        core.maintain(later(second));
+    }
+    drop(core);
+    let mut core = open(&disk);
+    for second in 0..5 {
+        core.maintain(later(second));
+    }
+    let log = core.open_log("x").unwrap();
+    let gone = core.attach("gone", log, EndpointOptions::default()).unwrap();
+    let fetched = core.fetch(NOW, gone, LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(fetched.iter().map(|f| id_of(&f.fragment)).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    assert_eq!(core.ledger(gone).unwrap().dropped_total(), Counts::default());
+}
+
+#[test]
+fn samples_from_the_future_do_not_keep_what_was_abandoned() {
+    let disk = SimDisk::new();
+    let mut core = open(&disk);
+    let log = core.open_log("x").unwrap();
+    core.attach("gone", log, EndpointOptions::default()).unwrap();
+    let microseconds = NOW.as_millis() * 1000;
+    for id in 0..20 {
+        let at = if id == 1 { microseconds } else { NOW.as_millis() };
+        core.append_all(NOW, &[(log, vec![fragment(id, at)])]).unwrap();
+    }
+    drop(core);
+    let mut core = open(&disk);
+    let log = core.open_log("x").unwrap();
+    core.attach("amp", log, EndpointOptions::default()).unwrap();
+    core.append_all(NOW, &[(log, vec![fragment(20, NOW.as_millis())])]).unwrap();
+    for second in 0..590 {
+        core.maintain(NOW.saturating_add(Duration::from_secs(second)));
+    }
+    assert_eq!(keys(&core), ["gone", "amp"]);
+    for second in 590..700 {
+        core.maintain(NOW.saturating_add(Duration::from_secs(second)));
+    }
+    let ledger = core.stats().endpoints.into_iter().find(|e| e.key == "gone").map(|e| e.ledger);
+    assert!(ledger.is_none_or(|ledger| ledger.pending.is_zero()));
+    assert_eq!(segments(&disk), 1);
+}

@@ -285,3 +285,46 @@ fn any_single_call_that_fails_loses_nothing() {
         run(Some(call), io::ErrorKind::StorageFull);
     }
 }
+
+#[test]
+fn what_the_disk_does_not_take_before_the_process_ends_is_counted() {
+    let disk = SimDisk::new();
+    let now = Timestamp::from_millis(1_000_000);
+    let options = || SpoolOptions { segment_bytes: 1_500, ..SpoolOptions::default() };
+    let open = |disk: &SimDisk| {
+        let (mut core, _) =
+            SpoolCore::open(disk.storage(), options(), MemoryBudget::unlimited(), now).unwrap();
+        let log = core.open_log("x").unwrap();
+        let ends =
+            ["keeps up", "is down"].map(|key| core.attach(key, log, EndpointOptions::default()).unwrap());
+        (core, log, ends)
+    };
+    let (mut core, log, [up, down]) = open(&disk);
+    core.append_all(now, &[(log, vec![fragment(0, 1)])]).unwrap();
+    disk.set_capacity(Some(0));
+    for id in 1..20 {
+        core.append_all(now, &[(log, vec![fragment(id, 1)])]).unwrap();
+    }
+    assert!(core.stats().logs[0].memory_bytes > 0);
+    for f in core.fetch(now, up, LaneSet::ALL, usize::MAX).unwrap() {
+        core.settle(up, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+    }
+    // Some of it is in flight, the rest not even read.
+    let in_flight = core.fetch(now, down, LaneSet::ALL, 8 * 300).unwrap();
+    assert_eq!(in_flight.len(), 8);
+    core.close(now);
+    let everything = sum(&(0..20).collect::<Vec<_>>());
+    let ledgers = [up, down].map(|endpoint| core.ledger(endpoint).unwrap());
+    assert!(ledgers.iter().all(|ledger| ledger.balances() && ledger.accepted == everything), "{ledgers:?}");
+    assert_eq!(ledgers[0].delivered, everything);
+    let lost = ledgers[1].dropped_for(&Reason::STORAGE);
+    assert!(!lost.is_zero() && ledgers[1].pending == everything - lost, "{ledgers:?}");
+    assert_eq!(core.stats().logs[0].memory_bytes, 0);
+    drop(core);
+    disk.set_capacity(None);
+    let (mut core, _, ends) = open(&disk);
+    assert_eq!(ends.map(|endpoint| core.ledger(endpoint).unwrap()), ledgers);
+    let left = core.fetch(now, ends[1], LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(sum(&left.iter().map(|f| id_of(&f.fragment)).collect::<Vec<_>>()), ledgers[1].pending);
+    assert!(core.fetch(now, ends[0], LaneSet::ALL, usize::MAX).unwrap().is_empty());
+}

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use promferry_model::{MemoryBudget, Purpose, SystemClock};
+use promferry_model::{Clock, MemoryBudget, Purpose, SystemClock, Timestamp};
 use promferry_remote_write::spool::sim::SimDisk;
 use promferry_remote_write::spool::{
-    EndpointId, EndpointOptions, FsyncPolicy, LogId, Spool, SpoolOptions, StoredFragment,
+    EndpointId, EndpointOptions, FsyncPolicy, LogId, Reason, Spool, SpoolOptions, StoredFragment,
 };
 use promferry_remote_write::{Lane, LaneSet};
 
-use crate::world::{fragment, id_of};
+use crate::world::{fragment, id_of, sum};
 
 async fn open(disk: &SimDisk, budget: MemoryBudget) -> (Spool, LogId, EndpointId) {
     let options =
@@ -126,4 +127,65 @@ async fn a_spool_that_panics_again_and_again_goes_on_in_memory_and_leaves_the_di
     let left: Vec<u32> = left.iter().map(|stored| id_of(&stored.fragment)).collect();
     assert!(left.starts_with(&[0, 1, 2, 3, 4]), "{left:?}");
     spool.close().await;
+}
+
+#[tokio::test]
+async fn what_was_only_in_memory_when_it_panicked_is_counted_less_what_was_delivered() {
+    let disk = SimDisk::new();
+    let (spool, log, endpoint) = open(&disk, MemoryBudget::unlimited()).await;
+    let mut seen = Seen::default();
+    seen.append(&spool, log, 0..1).await;
+    disk.set_capacity(Some(0));
+    seen.append(&spool, log, 1..20).await;
+    seen.fetch(&spool, endpoint, 12 * 300).await;
+    seen.send(&spool, endpoint, 10).await;
+    assert_eq!(seen.sent.len(), 10);
+    disk.panic_at(0);
+    // The next call that comes to the disk.
+    spool.note_spread(1);
+    let ledger = spool.ledger(endpoint).await.unwrap();
+    assert!(ledger.balances(), "{ledger:?}");
+    let lost = ledger.dropped_for(&Reason::STORAGE);
+    let stored = ledger.pending;
+    assert!(!lost.is_zero(), "{ledger:?}");
+    assert_eq!(ledger.delivered, sum(&seen.sent), "{ledger:?}");
+    let everything = sum(&(0..20).collect::<Vec<_>>());
+    assert!(ledger.delivered + lost + stored == everything, "{ledger:?}, not {everything:?}");
+    spool.close().await;
+}
+
+/// A clock that is told how much time has passed.
+struct ToldClock(std::sync::Mutex<Duration>);
+
+impl Clock for ToldClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_000_000).saturating_add(self.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn panics_that_lie_far_apart_do_not_add_up() {
+    let disk = SimDisk::new();
+    let budget = MemoryBudget::new(1 << 20);
+    let clock = Arc::new(ToldClock(std::sync::Mutex::default()));
+    let (spool, _) =
+        Spool::open(disk.storage(), SpoolOptions::default(), budget.clone(), clock.clone()).unwrap();
+    let log = spool.open_log("x").await.unwrap();
+    let endpoint = spool.attach("amp", log, EndpointOptions::default()).await.unwrap();
+    let mut seen = Seen::default();
+    for id in 0..8 {
+        *clock.0.lock().unwrap() += Duration::from_secs(2 * 60 * 60);
+        disk.panic_at(0);
+        let _ = spool.append(vec![(log, vec![fragment(100 + id, 1)])]).await;
+        seen.append(&spool, log, id..id + 1).await;
+        assert!(spool.is_working());
+    }
+    assert_eq!((seen.acknowledged.len(), budget.used_by(Purpose::Fallback)), (8, 0));
+    assert!(spool.ledger(endpoint).await.unwrap().balances());
+    spool.close().await;
+    assert!(!spool.is_working());
 }

@@ -217,3 +217,43 @@ fn a_settlement_that_does_not_add_up_is_noticed_and_the_ledger_balances() {
     assert_eq!(ledger.pending, fetched[2].fragment.counts);
     assert_eq!(core.stats().settle_mismatches, 3);
 }
+
+#[test]
+fn a_log_that_is_not_added_to_any_more_makes_room_when_it_is_needed_and_not_before() {
+    const MAX: u64 = 16_000;
+    let disk = SimDisk::new();
+    let options = SpoolOptions { max_bytes: Some(MAX), ..small() };
+    let mut core = open(&disk, options.clone());
+    let old = core.open_log("old").unwrap();
+    core.attach("down", old, EndpointOptions::default()).unwrap();
+    append(&mut core, old, 0..100, 1);
+    core.close(NOW);
+    drop(core);
+    // The configuration changes again and again during one outage.
+    for change in 1..5u32 {
+        let mut core = open(&disk, options.clone());
+        let log = core.open_log(&format!("changed {change}")).unwrap();
+        let down = core.attach("down", log, EndpointOptions::default()).unwrap();
+        let before = core.ledger(down).unwrap();
+        core.maintain(NOW);
+        assert_eq!(core.ledger(down).unwrap(), before, "there is room");
+        for id in change * 100..change * 100 + 100 {
+            append(&mut core, log, [id], 1);
+            let bytes: u64 = core.stats().logs.iter().map(|log| log.bytes).sum();
+            assert!(bytes <= MAX, "{bytes}: {:?}", core.stats().logs);
+        }
+        let last = core.stats().logs.into_iter().find(|log| log.key.ends_with(&change.to_string())).unwrap();
+        assert!(last.bytes >= MAX / 2 / (u64::from(change) + 1), "{last:?}");
+        assert!(core.ledger(down).unwrap().balances());
+        core.close(NOW);
+    }
+    // Once the old ones are delivered the new one has all of it, in the same process.
+    let mut core = open(&disk, options);
+    let log = core.open_log("changed 4").unwrap();
+    let down = core.attach("down", log, EndpointOptions::default()).unwrap();
+    let fetched = core.fetch(NOW, down, LaneSet::ALL, usize::MAX).unwrap();
+    settle(&mut core, down, &fetched);
+    assert!(core.ledger(down).unwrap().pending.is_zero());
+    let quota = core.stats().logs.into_iter().find(|log| log.key == "changed 4").unwrap().max_bytes;
+    assert_eq!(quota, MAX);
+}

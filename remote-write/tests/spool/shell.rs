@@ -1,5 +1,6 @@
 //! The spool on a real directory, through its thread.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -107,4 +108,26 @@ async fn what_the_budget_has_no_room_for_is_refused_and_counted() {
     assert_eq!(ledger.accepted.samples, 14);
     assert_eq!(ledger.dropped_for(&Reason::OVER_BUDGET).samples, 7);
     spool.close().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("data/spool");
+    let spool = open(&root).unwrap();
+    let log = spool.open_log("v1").await.unwrap();
+    spool.attach("amp", log, EndpointOptions::default()).await.unwrap();
+    spool.append(vec![(log, vec![fragment(0, 2, [1; 5])])]).await.unwrap();
+    spool.close().await;
+    let mut seen = 0;
+    let mut paths = vec![root];
+    while let Some(path) = paths.pop() {
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o077, 0, "{path:?}");
+        if metadata.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
 }

@@ -286,3 +286,69 @@ fn a_target_that_was_spread_while_the_disk_took_nothing_is_known_after_a_restart
     let (core, ..) = open_with(&disk, options());
     assert_eq!(core.spread_targets().0, [7, 8]);
 }
+
+#[test]
+fn reads_that_failed_once_and_then_went_well_do_not_add_up() {
+    let disk = SimDisk::new();
+    let options = SpoolOptions { segment_bytes: 1 << 20, ..options() };
+    let (mut core, log, endpoint, _) = open_with(&disk, options);
+    append(&mut core, log, 0..12);
+    for id in 0..12u32 {
+        let now = after(u64::from(id) * 10);
+        disk.fail_call(0, io::ErrorKind::Other);
+        assert!(core.fetch(now, endpoint, LaneSet::ALL, 1).unwrap().is_empty(), "{id}");
+        let fetched =
+            core.fetch(now.saturating_add(Duration::from_secs(2)), endpoint, LaneSet::ALL, 1).unwrap();
+        assert_eq!(fetched.iter().map(|f| id_of(&f.fragment)).collect::<Vec<_>>(), [id]);
+        assert!(!core.reads_are_retried());
+    }
+    assert_eq!(core.ledger(endpoint).unwrap().dropped_total(), Counts::default());
+}
+
+#[test]
+fn the_end_of_a_log_that_cannot_be_read_is_left_alone() {
+    let disk = SimDisk::new();
+    let options = SpoolOptions { segment_bytes: 1 << 20, ..options() };
+    let (mut core, log, ..) = open_with(&disk, options.clone());
+    append(&mut core, log, 0..20);
+    drop(core);
+    let path = segments(&disk)[0].clone();
+    let content = disk.files()[&path].clone();
+    for from in [64, 5_000] {
+        let copy = SimDisk::new();
+        disk.files().iter().for_each(|(path, content)| copy.put(path, content));
+        copy.fail_reads_from(&path, from);
+        let (mut core, log, endpoint, report) = open_with(&copy, options.clone());
+        assert!(report.damaged > 0 && report.torn_bytes == 0, "{report:?}");
+        append(&mut core, log, 20..25);
+        let ledger = core.ledger(endpoint).unwrap();
+        assert!(ledger.balances(), "{ledger:?}");
+        drop(core);
+        assert_eq!(copy.files()[&path], content);
+        copy.heal_reads(&path);
+        let (mut core, _, endpoint, _) = open_with(&copy, options.clone());
+        assert_eq!(take(&mut core, endpoint, NOW), (0..25).collect::<Vec<_>>(), "from {from}");
+        assert!(core.ledger(endpoint).unwrap().pending.is_zero());
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_gets_nothing_new_is_told_when_a_read_is_worth_repeating() {
+    let disk = SimDisk::new();
+    let (mut core, log, ..) = open_with(&disk, options());
+    append(&mut core, log, 0..20);
+    drop(core);
+    let clock = Arc::new(SystemClock::new());
+    let options = SpoolOptions { retry_interval: Duration::from_millis(10), ..options() };
+    let (spool, _) = Spool::open(disk.storage(), options, MemoryBudget::unlimited(), clock).unwrap();
+    let endpoint = spool.adopt("amp", EndpointOptions::default()).await.unwrap();
+    let mut arrivals = spool.arrivals(endpoint);
+    let path = segments(&disk)[0].clone();
+    disk.fail_reads(&path);
+    assert!(spool.fetch(endpoint, LaneSet::ALL, usize::MAX).await.unwrap().is_empty());
+    disk.heal_reads(&path);
+    tokio::time::timeout(Duration::from_secs(10), arrivals.changed()).await.unwrap().unwrap();
+    let fetched = spool.fetch(endpoint, LaneSet::ALL, usize::MAX).await.unwrap();
+    assert_eq!(fetched.len(), 20);
+    spool.close().await;
+}
