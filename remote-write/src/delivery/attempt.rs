@@ -9,7 +9,7 @@ use super::request::{Phase, Sender};
 use super::transport::{Failure, describe};
 use crate::client::put_headers;
 use crate::options::shown_url;
-use crate::refusal::{Refusal, redact, written};
+use crate::refusal::{KEPT_BYTES, Refusal, Secrets, redact, written};
 use crate::spool::Reason;
 use crate::{Counts, Protocol};
 
@@ -59,9 +59,10 @@ impl Sender {
             Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 let outcome = Outcome::of(head.status, &head.headers, &body, protocol, self.clock.now());
-                let mut text = words(head.status, &head.headers, &body);
+                let mut text = words(head.status, &head.headers, &body, &self.secrets);
                 if matches!(&outcome, Outcome::Refused(refusal) if refusal.class.is_none()) {
-                    self.stats.keep_unknown(head.status, &head.headers, &body, self.clock.now());
+                    let body = redact(&body, KEPT_BYTES, &self.secrets);
+                    self.stats.keep_unknown(head.status, &head.headers, body, self.clock.now());
                 }
                 if outcome == Outcome::Denied
                     && let Some(explanation) = self.explain(head.status, &head.headers, &body)
@@ -97,7 +98,7 @@ impl Sender {
         protocol: Protocol,
         attempt: usize,
     ) -> Result<http::Response<Bytes>, (Failure, String)> {
-        let failed = |error| (Failure::of(&error), describe(&error));
+        let failed = |error| (Failure::of(&error), self.secrets.hide(describe(&error)));
         let mut request = Request::post(self.url.as_str())
             .body(body)
             .map_err(|error| (Failure::Other, format!("the url can't be used: {error}")))?;
@@ -118,9 +119,9 @@ impl Sender {
 const MAX_SHOWN_HEADER: usize = 256;
 
 /// An answer in words: status, the body's beginning, and AWS' request id where there is one.
-fn words(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
+fn words(status: StatusCode, headers: &HeaderMap, body: &[u8], secrets: &Secrets) -> String {
     const SHOWN: usize = 512;
-    let text = redact(body, SHOWN);
+    let text = redact(body, SHOWN, secrets);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let of_header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let id = of_header(HeaderName::from_static("x-amzn-requestid"));

@@ -12,10 +12,16 @@ pub(super) struct Backoff {
 
 /// How far chance may move a pause: receivers judge senders by the ratio of successive pauses.
 const JITTER: f64 = 0.1;
+/// What is taken where no pause is configured.
+const LEAST: Duration = Duration::from_millis(1);
+const MOST: Duration = Duration::from_secs(5);
 
 impl Backoff {
     /// Pauses from `min` to `max`.
     pub(super) fn new(min: Duration, max: Duration) -> Self {
+        // Nothing, doubled, is nothing: an endpoint that is down would get all that the machine can send.
+        let min = if min.is_zero() { LEAST } else { min };
+        let max = if max.is_zero() { MOST } else { max };
         Self { max: max.max(min), next: min }
     }
 
@@ -40,6 +46,14 @@ mod tests {
         assert!((0.027..=0.033).contains(&pauses[0]) && pauses[15] <= 5.0);
         // The compliance suite for 2.0 senders takes a ratio below 0.8 for a missing backoff.
         assert!(pauses.windows(2).all(|pair| pair[1] / pair[0] >= 0.8), "{pauses:?}");
+    }
+
+    #[test]
+    fn there_is_always_a_pause() {
+        let mut rng = SeededRng::new(7);
+        let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+        let pauses: Vec<_> = (0..20).map(|_| backoff.pause(None, &mut rng)).collect();
+        assert!(pauses[0] > Duration::ZERO && pauses[19] > Duration::from_secs(4), "{pauses:?}");
     }
 
     #[test]

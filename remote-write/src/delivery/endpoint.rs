@@ -155,7 +155,7 @@ impl EndpointLoop {
                         next_metadata = self.send_metadata(&mut state, now);
                     }
                 }
-                arrived = self.arrivals.changed(), if state.drained || state.blocked => match arrived {
+                arrived = self.arrivals.changed(), if (state.drained || state.blocked) && !state.stopping => match arrived {
                     Ok(()) => {
                         (state.drained, state.blocked) = (false, false);
                         state.read_at = Some(Instant::now() + self.batch_send_deadline.min(MAX_WAIT) / WAIT_SHARE);

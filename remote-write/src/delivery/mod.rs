@@ -31,6 +31,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::encode::EncodingContext;
 use crate::limits::{Limits, LimitsOptions};
 use crate::options::RemoteWriteConfig;
+use crate::refusal::Secrets;
 use crate::spool::{EndpointId, ProtocolChoice, Spool};
 use age::SampleAge;
 use endpoint::EndpointLoop;
@@ -114,6 +115,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
     let sender = Sender {
         endpoint: config.key(),
         url: config.url.clone(),
+        secrets: Secrets::of(&config.url, &delivery.headers),
         headers: delivery.headers,
         negotiation: negotiation.remember_in(delivery.spool.clone(), delivery.id),
         send_native_histograms: config.send_native_histograms,

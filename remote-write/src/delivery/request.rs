@@ -23,7 +23,7 @@ use super::stats::EndpointStats;
 use super::transport::Transport;
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
 use crate::limits::{Limits, Way};
-use crate::refusal::{self, Refusal, Rest};
+use crate::refusal::{self, Refusal, Rest, Secrets};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
 
@@ -44,6 +44,8 @@ pub(super) struct Sender {
     pub(super) endpoint: String,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
+    /// What is secret in them and in the URL.
+    pub(super) secrets: Secrets,
     pub(super) negotiation: Negotiation,
     /// Over 1.0; over 2.0 they always are.
     pub(super) send_native_histograms: bool,

@@ -200,7 +200,7 @@ impl EndpointStats {
         }
     }
 
-    pub(super) fn keep_unknown(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) {
+    pub(super) fn keep_unknown(&self, status: StatusCode, headers: &HeaderMap, body: String, now: Timestamp) {
         let id = headers.get("x-amzn-requestid").and_then(|id| id.to_str().ok());
         self.unknown_refusals.keep(status, body, id, now);
     }

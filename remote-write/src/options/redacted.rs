@@ -37,10 +37,18 @@ pub(super) fn key(url: &str) -> String {
     format!("{shown}#{hash:08x}")
 }
 
+/// What [`url`] leaves out, but for the user's name.
+pub(crate) fn secrets(url: &str) -> impl Iterator<Item = &str> {
+    let Parts { password, query, .. } = Parts::of(url);
+    let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    std::iter::once(password).chain(values)
+}
+
 struct Parts<'a> {
     /// With its `://`; empty where there is none.
     scheme: &'a str,
     user: &'a str,
+    password: &'a str,
     host_and_path: &'a str,
     query: &'a str,
 }
@@ -55,8 +63,8 @@ impl<'a> Parts<'a> {
             Some(at) => (&before_query[..at], &before_query[at + 1..]),
             None => ("", before_query),
         };
-        let user = userinfo.split(':').next().unwrap_or_default();
-        Self { scheme, user, host_and_path, query }
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        Self { scheme, user, password, host_and_path, query }
     }
 }
 

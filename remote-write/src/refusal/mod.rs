@@ -41,8 +41,8 @@ use class::Table;
 pub use class::{Confidence, LimitScope, Meaning, Naming, RefusalClass, Rest};
 pub use series_text::SeriesText;
 pub(crate) use series_text::display;
+pub(crate) use unknown::{KEPT_BYTES, Secrets, UnknownRefusals, redact};
 pub use unknown::{MAX_UNKNOWN_REFUSALS, UnknownRefusal};
-pub(crate) use unknown::{UnknownRefusals, redact};
 
 /// The most series that one answer may name; what is beyond counts as not named.
 pub const MAX_OFFENDERS: usize = 10_000;

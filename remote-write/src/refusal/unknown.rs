@@ -2,15 +2,17 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 use std::sync::{Mutex, PoisonError};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use promferry_model::Timestamp;
 use regex::Regex;
+
+use crate::options::secrets_of_url;
 
 /// How many different bodies that no class fits are kept for each endpoint.
 pub const MAX_UNKNOWN_REFUSALS: usize = 20;
 
 /// The most of a body that is kept, in bytes.
-const KEPT_BYTES: usize = 2048;
+pub(crate) const KEPT_BYTES: usize = 2048;
 
 /// A refusal whose text no row of the table fits: kept for whoever is to read it, never guessed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ pub(crate) struct UnknownRefusals {
 }
 
 impl UnknownRefusals {
-    pub(crate) fn keep(&self, status: StatusCode, body: &[u8], request_id: Option<&str>, now: Timestamp) {
-        let body = redact(body, KEPT_BYTES);
+    /// Keeps a body, [redacted](redact) to [`KEPT_BYTES`].
+    pub(crate) fn keep(&self, status: StatusCode, body: String, request_id: Option<&str>, now: Timestamp) {
         let request_id = request_id.map(|id| id.chars().take(128).collect());
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = kept.iter().position(|known| known.status == status && same_kind(&known.body, &body));
@@ -61,8 +63,46 @@ impl UnknownRefusals {
     }
 }
 
+/// What an endpoint is sent that nobody else should see: some answer with all that they were asked.
+#[derive(Default)]
+pub(crate) struct Secrets(Vec<String>);
+
+/// What is shorter stands in many a text by chance.
+const MIN_SECRET_BYTES: usize = 6;
+/// Whose metrics they are is no secret, and texts name it.
+const TENANT_HEADERS: [&str; 3] = ["x-scope-orgid", "thanos-tenant", "user-agent"];
+
+impl Secrets {
+    /// Those among an endpoint's URL and headers.
+    pub(crate) fn of(url: &str, headers: &HeaderMap) -> Self {
+        let of_headers = headers
+            .iter()
+            .filter(|(name, _)| !TENANT_HEADERS.contains(&name.as_str()))
+            .filter_map(|(_, value)| value.to_str().ok());
+        let mut secrets: Vec<String> = secrets_of_url(url)
+            .chain(of_headers)
+            .filter(|text| text.len() >= MIN_SECRET_BYTES)
+            .map(str::to_owned)
+            .collect();
+        // One may be a part of another.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(secrets)
+    }
+
+    /// The text without them.
+    pub(crate) fn hide(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, secret| {
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), "<secret>") } else { text }
+        })
+    }
+}
+
 /// The first `most` bytes of a body without what could be a secret.
-pub(crate) fn redact(body: &[u8], most: usize) -> String {
+pub(crate) fn redact(body: &[u8], most: usize, secrets: &Secrets) -> String {
+    // One that the cut would leave half of is looked for in whole.
+    let beyond = body.len().min(2 * most);
+    let body = secrets.hide(String::from_utf8_lossy(&body[..beyond]).into_owned());
+    let body = body.as_bytes();
     static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         let rules = [
             // user:password@ of a URL.
@@ -113,18 +153,38 @@ mod tests {
             let kind = char::from(b'A' + number % 25);
             let body = format!("the {kind} thing {number} is wrong");
             let id = format!("id-{number}");
-            unknown.keep(StatusCode::BAD_REQUEST, body.as_bytes(), Some(&id), at(i64::from(number)));
+            unknown.keep(StatusCode::BAD_REQUEST, body, Some(&id), at(i64::from(number)));
         }
         let kept = unknown.snapshot();
         assert_eq!(kept.len(), MAX_UNKNOWN_REFUSALS);
         let latest = kept.last().unwrap();
         assert_eq!((latest.body.as_str(), latest.count), ("the Y thing 49 is wrong", 1));
-        unknown.keep(StatusCode::BAD_REQUEST, b"the Y thing 7 is wrong", None, at(60));
-        unknown.keep(StatusCode::NOT_FOUND, b"the Y thing 7 is wrong", None, at(61));
+        unknown.keep(StatusCode::BAD_REQUEST, "the Y thing 7 is wrong".to_owned(), None, at(60));
+        unknown.keep(StatusCode::NOT_FOUND, "the Y thing 7 is wrong".to_owned(), None, at(61));
         let kept = unknown.snapshot();
         let again = &kept[kept.len() - 2];
         assert_eq!((again.count, again.first, again.last), (2, at(49), at(60)));
         assert_eq!(kept.last().map(|other| other.status), Some(StatusCode::NOT_FOUND));
+    }
+
+    fn redact(body: &[u8], most: usize) -> String {
+        super::redact(body, most, &Secrets::default())
+    }
+
+    #[test]
+    fn what_the_endpoint_was_sent_is_hidden_wherever_it_stands() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-pass", http::HeaderValue::from_static("hunter2hunter2"));
+        headers.insert("x-scope-orgid", http::HeaderValue::from_static("tenant-1"));
+        let url = "https://me:hunter2@x.example/write?apikey=hunter2/2&more";
+        let secrets = Secrets::of(url, &headers);
+        let body = "tenant-1 sent <hunter2hunter2> to me, hunter2 and hunter2/2";
+        assert_eq!(
+            super::redact(body.as_bytes(), KEPT_BYTES, &secrets),
+            "tenant-1 sent <<secret>> to me, <secret> and <secret>"
+        );
+        let cut = format!("{}hunter2hunter2 and more", "x".repeat(500));
+        assert!(!super::redact(cut.as_bytes(), 505, &secrets).contains("hunt"));
     }
 
     #[test]
