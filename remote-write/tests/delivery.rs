@@ -406,25 +406,3 @@ async fn a_flush_does_not_wait_for_an_endpoint_that_is_gone() {
     assert_eq!((ledger.pending.samples, ledger.balances()), (10, true));
     assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(10), "{took:?}");
 }
-
-#[tokio::test]
-async fn a_spool_that_was_closed_by_another_hand_costs_no_cpu() {
-    let on_cpu = || {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let receiver = Receiver::start().await;
-    let remote = start(dir.path(), vec![config(&receiver)]).await;
-    let mut target = Target::open(&remote, "a:1", 10);
-    target.scrape(0).await;
-    receiver.until("the scrape", |r| r.count() == 10).await;
-    remote.spool().close().await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let before = on_cpu();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let spent = on_cpu() - before;
-    assert!(spent < Duration::from_millis(100), "{spent:?}");
-    drop(target);
-    remote.shutdown(Duration::from_secs(20)).await;
-}

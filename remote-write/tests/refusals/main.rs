@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod answers;
+mod hostile;
 mod page;
 mod prometheus;
 #[path = "../receiver/mod.rs"]
