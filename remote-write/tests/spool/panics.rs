@@ -7,9 +7,10 @@ use std::time::Duration;
 use promferry_model::{Clock, MemoryBudget, Purpose, SystemClock, Timestamp};
 use promferry_remote_write::spool::sim::SimDisk;
 use promferry_remote_write::spool::{
-    EndpointId, EndpointOptions, FsyncPolicy, LogId, Reason, Spool, SpoolOptions, StoredFragment,
+    EndpointId, EndpointOptions, FsyncPolicy, LogId, ProtocolChoice, Reason, Spool, SpoolOptions,
+    StoredFragment,
 };
-use promferry_remote_write::{Lane, LaneSet};
+use promferry_remote_write::{Lane, LaneSet, Protocol};
 
 use crate::world::{fragment, id_of, sum};
 
@@ -142,7 +143,8 @@ async fn what_was_only_in_memory_when_it_panicked_is_counted_less_what_was_deliv
     assert_eq!(seen.sent.len(), 10);
     disk.panic_at(0);
     // The next call that comes to the disk.
-    spool.note_spread(1);
+    let chosen_at = Timestamp::from_millis(0);
+    spool.choose_protocol(endpoint, ProtocolChoice { protocol: Protocol::V1, chosen_at, url_hash: 0 });
     let ledger = spool.ledger(endpoint).await.unwrap();
     assert!(ledger.balances(), "{ledger:?}");
     let lost = ledger.dropped_for(&Reason::STORAGE);
