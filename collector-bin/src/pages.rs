@@ -21,6 +21,10 @@ impl CollectorPages {
 }
 
 impl Pages for CollectorPages {
+    fn is_healthy(&self) -> bool {
+        self.pipeline.is_working()
+    }
+
     async fn metrics(&self, accept: Option<&str>) -> (String, Vec<u8>) {
         self_metrics::page(&self.pipeline, accepted_format(accept.unwrap_or_default())).await
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use promferry_config::Config;
@@ -34,6 +35,7 @@ pub struct Pipeline {
     credentials: Vec<(String, CachedCredentials)>,
     recovery: RecoveryReport,
     tasks: Vec<JoinHandle<()>>,
+    is_stopping: AtomicBool,
 }
 
 /// What pages show of delivery, all of one moment.
@@ -217,13 +219,25 @@ impl Pipeline {
         let heartbeat = Heartbeat::default();
         let tasks =
             vec![tokio::spawn(follow(changes, Arc::clone(&scraper))), tokio::spawn(heartbeat.clone().run())];
-        Ok(Self { scraper, remote, discovery, budget, limits, heartbeat, credentials, recovery, tasks })
+        Ok(Self {
+            scraper,
+            remote,
+            discovery,
+            budget,
+            limits,
+            heartbeat,
+            credentials,
+            recovery,
+            tasks,
+            is_stopping: AtomicBool::new(false),
+        })
     }
 
     /// Stops scraping, sends what waits for at most `limit`, and closes the spool. The rest stays there for
     /// the next start. Every endpoint as it finally stands.
     pub async fn shutdown(&self, limit: Duration) -> Vec<EndpointStatus> {
         let started = tokio::time::Instant::now();
+        self.is_stopping.store(true, Ordering::Relaxed);
         for task in &self.tasks {
             task.abort();
         }
@@ -233,6 +247,12 @@ impl Pipeline {
             tracing::warn!("scrapes under way did not end within {half:?} and are given up");
         }
         self.remote.shutdown(limit.saturating_sub(started.elapsed())).await
+    }
+
+    /// Whether what is scraped can be stored. Faults of ours from which the spool's thread could not recover end
+    /// that; a new start finds on the disk what waits.
+    pub fn is_working(&self) -> bool {
+        self.remote.spool().is_working() || self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The scrape side.

@@ -124,8 +124,8 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
             return Ok(());
         }
     };
-    log_start(config, &pipeline);
     let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
+    log_start(config, &pipeline);
     ready.store(true, Ordering::Release);
 
     let signal = signals.next().await;

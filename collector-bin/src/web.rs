@@ -19,6 +19,9 @@ use tokio::task::JoinSet;
 
 /// What the pages show; asked anew for each request.
 pub trait Pages: Send + Sync + 'static {
+    /// Whether the process can still do its work; if not, it is better started anew.
+    fn is_healthy(&self) -> bool;
+
     /// The collector's own metrics in the format that `accept` prefers: content type and page.
     fn metrics(&self, accept: Option<&str>) -> impl Future<Output = (String, Vec<u8>)> + Send;
 
@@ -123,7 +126,10 @@ async fn answer<P: Pages>(
             let (content_type, metrics) = pages.metrics(accept).await;
             page(StatusCode::OK, &content_type, metrics)
         }
-        HEALTHY => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+        HEALTHY if pages.is_healthy() => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+        HEALTHY => {
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable: nothing is stored any more\n")
+        }
         "/-/ready" if ready.load(Ordering::Acquire) => page(StatusCode::OK, TEXT, "Promferry is Ready.\n"),
         "/-/ready" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable"),
         "/api/v1/targets" => {

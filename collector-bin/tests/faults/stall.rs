@@ -61,16 +61,22 @@ impl OnSimulatedDisk {
 
     /// A page, which has to be there within a second.
     async fn page(&self, path: &str) -> String {
+        let (status, page) = self.answer(path).await;
+        assert_eq!(status, 200, "{path}: {page}");
+        page
+    }
+
+    async fn answer(&self, path: &str) -> (u16, String) {
         let asked = async {
             let http = promferry_http_client::Http::new(&Default::default(), Default::default()).unwrap();
             let request = http::Request::get(format!("http://{}{path}", self.address));
             let request = request.body(bytes::Bytes::new()).unwrap();
             let response = promferry_http_client::Connection::new(http).send(request).await.unwrap();
-            assert_eq!(response.status(), 200, "{path}");
-            response.into_body().read_to_end(16 << 20).await.unwrap()
+            (response.status().as_u16(), response.into_body().read_to_end(16 << 20).await.unwrap())
         };
-        let page = tokio::time::timeout(Duration::from_secs(1), asked).await;
-        String::from_utf8(page.unwrap_or_else(|_| panic!("{path} is not answered")).to_vec()).unwrap()
+        let answered = tokio::time::timeout(Duration::from_secs(1), asked).await;
+        let (status, page) = answered.unwrap_or_else(|_| panic!("{path} is not answered"));
+        (status, String::from_utf8(page.to_vec()).unwrap())
     }
 
     /// How old it is what the pages say.
@@ -80,12 +86,11 @@ impl OnSimulatedDisk {
         line.unwrap().parse().unwrap()
     }
 
-    /// Scrapes of a job that succeeded; none failed. On a busy machine some may come late.
-    fn scraped(&self, job: &str) -> u64 {
+    /// Scrapes of a job that succeeded, and those that failed. On a busy machine some may come late.
+    fn scrapes(&self, job: &str) -> (u64, u64) {
         let stats = self.pipeline.scraper().stats();
         let (_, stats) = stats.iter().find(|(name, _)| *name == job).unwrap();
-        assert!(stats.ledger.failed.is_empty(), "{job}: {:?}", stats.ledger);
-        stats.ledger.scraped
+        (stats.ledger.scraped, stats.ledger.failed.values().sum())
     }
 }
 
@@ -95,10 +100,10 @@ async fn a_disk_that_stalls_costs_no_scrape_and_no_page() {
     let farm = Farm::start(5, 200).await.unwrap();
     let sink = Sink::start(Judgement::EachSeries).await.unwrap();
     let run = OnSimulatedDisk::start(&farm, &sink).await;
-    until("the first samples", async || sink.stats().samples > 3_000 && run.scraped("own") > 2).await;
+    until("the first samples", async || sink.stats().samples > 3_000 && run.scrapes("own").0 > 2).await;
 
     run.disk.stall(stall);
-    let (began, before) = (Instant::now(), (run.scraped("farm"), run.scraped("own")));
+    let (began, before) = (Instant::now(), (run.scrapes("farm"), run.scrapes("own")));
     let mut oldest: f64 = 0.0;
     while began.elapsed() < stall - Duration::from_millis(200) {
         for path in ["/", "/-/healthy", "/api/v1/targets"] {
@@ -107,10 +112,11 @@ async fn a_disk_that_stalls_costs_no_scrape_and_no_page() {
         oldest = oldest.max(run.age().await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let after = (run.scraped("farm"), run.scraped("own"));
+    let after = (run.scrapes("farm"), run.scrapes("own"));
     assert!(oldest > stall.as_secs_f64() - 2.0, "the disk did not stall: {oldest} s");
     assert!(run.page("/").await.contains("The disk has not answered for"));
-    let (farm_scrapes, own_scrapes) = (after.0 - before.0, after.1 - before.1);
+    assert_eq!((after.0.1, after.1.1), (before.0.1, before.1.1), "scrapes failed");
+    let (farm_scrapes, own_scrapes) = (after.0.0 - before.0.0, after.1.0 - before.1.0);
     let at_least = stall.as_secs() / 2;
     assert!(own_scrapes >= at_least && farm_scrapes >= 5 * at_least, "{after:?} after {before:?}");
 
@@ -141,4 +147,19 @@ async fn a_disk_that_never_answers_again_does_not_keep_the_process_from_ending()
         tokio::time::timeout(Duration::from_secs(10), run.pipeline.shutdown(Duration::from_secs(2)));
     let status = stopped.await.expect("it waits for the disk");
     assert!(status[0].ledger.balances() && !status[0].ledger.accepted.is_zero(), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_can_store_nothing_any_more_says_so_to_a_probe_and_one_that_ends_does_not() {
+    let farm = Farm::start(1, 20).await.unwrap();
+    let sink = Sink::start(Judgement::CountOnly).await.unwrap();
+    let run = OnSimulatedDisk::start(&farm, &sink).await;
+    until("the first samples", async || sink.stats().samples > 0).await;
+    run.page("/-/healthy").await;
+    // As after faults from which it could not recover, the thread has ended.
+    run.pipeline.remote().spool().close().await;
+    assert_eq!(run.answer("/-/healthy").await.0, 503);
+    run.page("/metrics").await;
+    run.pipeline.shutdown(Duration::from_secs(1)).await;
+    run.page("/-/healthy").await;
 }
