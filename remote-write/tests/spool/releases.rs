@@ -1,8 +1,10 @@
 //! Spools as earlier releases wrote them, in `tests/fixtures/spool/<release>/`: each is read back, endpoint by
 //! endpoint, and compared with what was in it when it was written.
 //!
-//! A release adds its own: `cargo test -p promferry-remote-write --test spool -- --ignored write_this_release`.
+//! A release adds its own: `cargo test -p promferry-remote-write --test spool -- --ignored write_this_release`. What
+//! is there already is never written again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promferry_model::{
-    Labels, LabelsBuilder, MemoryBudget, MetadataView, Sample, SeriesView, TargetInfo, Timestamp,
+    Labels, LabelsBuilder, MemoryBudget, MetadataView, Sample, SeriesId, SeriesView, TargetInfo, Timestamp,
 };
 use promferry_remote_write::encode::{self, EncodingContext, Profile, Profiles, TargetEncoder};
 use promferry_remote_write::spool::sim::SimDisk;
 use promferry_remote_write::spool::{
-    EndpointOptions, ProtocolChoice, Reason, SpoolCore, SpoolOptions, StorageState, verify,
+    EndpointOptions, ProtocolChoice, Reason, Settled, SpoolCore, SpoolOptions, StorageState, StoredFragment,
+    verify,
 };
 use promferry_remote_write::{Counts, Fragment, Lane, LaneSet, Protocol, wire};
 
@@ -32,32 +35,53 @@ fn spools_of_earlier_releases_are_read_whole() {
         fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!releases.is_empty());
     for release in releases {
-        let disk = SimDisk::new();
-        put(&disk, &release.join("spool"), "");
-        let written = disk.files();
-        let found = verify(&mut disk.storage()).unwrap();
-        assert!(found.damage.is_empty() && found.unknown.is_empty() && found.records > 0, "{found:?}");
-        assert_eq!(disk.files(), written, "looking changes nothing");
-        let expected = fs::read_to_string(release.join("expected.txt")).unwrap();
-        assert_eq!(describe(&disk), expected, "{release:?}");
+        for Written { spool, expected, .. } in WRITTEN {
+            let disk = SimDisk::new();
+            put(&disk, &release.join(spool), "");
+            let written = disk.files();
+            let found = verify(&mut disk.storage()).unwrap();
+            assert!(found.damage.is_empty() && found.unknown.is_empty() && found.records > 0, "{found:?}");
+            assert_eq!(disk.files(), written, "looking changes nothing");
+            let expected = fs::read_to_string(release.join(expected)).unwrap();
+            assert_eq!(describe(&disk), expected, "{release:?}, {spool}");
+        }
     }
 }
 
 #[test]
 #[ignore = "writes the fixture of this release"]
 fn write_this_release() {
-    let disk = SimDisk::new();
-    write(&disk);
     let release = fixtures().join(env!("CARGO_PKG_VERSION"));
-    let copy = SimDisk::new();
-    for (path, content) in disk.files() {
-        let file = release.join("spool").join(&path);
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, &content).unwrap();
-        copy.put(&path, &content);
+    for Written { spool, expected, write } in WRITTEN {
+        if release.join(expected).exists() {
+            continue;
+        }
+        let disk = SimDisk::new();
+        write(&disk);
+        let copy = SimDisk::new();
+        for (path, content) in disk.files() {
+            let file = release.join(spool).join(&path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, &content).unwrap();
+            copy.put(&path, &content);
+        }
+        fs::write(release.join(expected), describe(&copy)).unwrap();
     }
-    fs::write(release.join("expected.txt"), describe(&copy)).unwrap();
 }
+
+/// A spool of each release.
+struct Written {
+    /// Its directory.
+    spool: &'static str,
+    /// What was in it.
+    expected: &'static str,
+    write: fn(&SimDisk),
+}
+
+const WRITTEN: [Written; 2] = [
+    Written { spool: "spool", expected: "expected.txt", write },
+    Written { spool: "parked", expected: "expected-parked.txt", write: write_parked },
+];
 
 /// Delivers everything and says what it was.
 fn describe(disk: &SimDisk) -> String {
@@ -81,6 +105,14 @@ fn describe(disk: &SimDisk) -> String {
             let fragment = stored.fragment;
             writeln!(text, "  {}", contents(&fragment)).unwrap();
             core.settle(endpoint, fragment.lane, stored.position, fragment.counts, &[]).unwrap();
+        }
+        if let Some(parked) = core.parked(endpoint) {
+            writeln!(text, "  parked:").unwrap();
+            for stored in core.fetch(NOW, parked, LaneSet::ALL, usize::MAX).unwrap() {
+                let fragment = stored.fragment;
+                writeln!(text, "  {}", contents(&fragment)).unwrap();
+                core.settle(parked, fragment.lane, stored.position, fragment.counts, &[]).unwrap();
+            }
         }
         assert!(core.ledger(endpoint).unwrap().pending.is_zero());
     }
@@ -126,32 +158,7 @@ fn write(disk: &SimDisk) {
     let amp = core.attach("amp", logs[0], EndpointOptions::default()).unwrap();
     let gone = core.attach("https://gone.example/write", logs[0], EndpointOptions::default()).unwrap();
     let newer = core.attach("newer", logs[1], EndpointOptions::default()).unwrap();
-    let profile = |protocol| {
-        let external_labels = Labels::from_pairs([("cluster", "fixture")]);
-        Arc::new(Profile { external_labels, protocol, ..Profile::default() })
-    };
-    let profiles = Arc::new(Profiles::new(1, vec![profile(Protocol::V1), profile(Protocol::V2)]));
-    let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
-    let mut targets: Vec<_> = [("a:1", 12), ("b:1", 12), ("large:1", 300)]
-        .into_iter()
-        .map(|(instance, series)| {
-            let labels = Labels::from_pairs([("instance", instance), ("job", "fixture")]);
-            let url = format!("http://{instance}/metrics");
-            let scrape_interval = Duration::from_secs(15);
-            let target = TargetInfo { job: "fixture".into(), labels: labels.clone(), url, scrape_interval };
-            let mut encoder = TargetEncoder::new(&target, Arc::clone(&profiles), Arc::clone(&context));
-            let ids: Vec<_> = (0..series)
-                .map(|number| {
-                    let mut builder = LabelsBuilder::from(&labels);
-                    builder.set("__name__", "fixture_requests_total");
-                    builder.set("number", number.to_string());
-                    let labels = builder.as_slice();
-                    encoder.admit(&SeriesView { labels, metadata: MetadataView::default() }).unwrap()
-                })
-                .collect();
-            (encoder, ids)
-        })
-        .collect();
+    let mut targets = targets(&[("a:1", 12), ("b:1", 12), ("large:1", 300)]);
     for scrape in 0..6 {
         let at = Timestamp::from_millis(1_700_000_000_000 + 15_000 * scrape);
         for (encoder, ids) in &mut targets {
@@ -200,6 +207,89 @@ fn write(disk: &SimDisk) {
     let record = content[64..64 + 40].to_vec();
     content.extend(record);
     disk.put(&path, &content);
+}
+
+/// An endpoint with a parked queue: parked from several lanes, delivered from in part, parked again, and a scrape that
+/// a crash left half parked.
+fn write_parked(disk: &SimDisk) {
+    let options = SpoolOptions { segment_bytes: 3_000, ..SpoolOptions::default() };
+    let (mut core, _) = SpoolCore::open(disk.storage(), options, MemoryBudget::unlimited(), NOW).unwrap();
+    let log = core.open_log("v1-of-the-fixture").unwrap();
+    let amp = core.attach("amp", log, EndpointOptions::default()).unwrap();
+    let mut targets = targets(&[("a:1", 12), ("b:1", 12), ("c:1", 12), ("d:1", 12)]);
+    for scrape in 0..6 {
+        let at = Timestamp::from_millis(1_700_000_000_000 + 15_000 * scrape);
+        for (encoder, ids) in &mut targets {
+            encoder.begin();
+            for (number, id) in ids.iter().enumerate() {
+                encoder.sample(*id, Sample::new(at, (scrape * 1000) as f64 + number as f64));
+            }
+            let of_v1 = encoder.finish().unwrap().profiles.swap_remove(0).fragments;
+            core.append_all(NOW, &[(log, of_v1)]).unwrap();
+        }
+    }
+    let park = |core: &mut SpoolCore<_>, from, stored: StoredFragment, to: Option<u8>| {
+        let StoredFragment { position, fragment } = stored;
+        let (lane, counts) = (fragment.lane, fragment.counts);
+        let (delivered, dropped, fragments) = match to.and_then(Lane::new) {
+            Some(to) => {
+                let parked = Fragment { lane: to, ..fragment };
+                (Counts::default(), vec![(Reason::PARKED, counts)], vec![parked])
+            }
+            None => (counts, Vec::new(), Vec::new()),
+        };
+        let settled = Settled { lane, position, delivered, dropped };
+        core.park(NOW, from, &[(lane, fragments)], &[settled]).unwrap()
+    };
+    for (number, stored) in core.fetch(NOW, amp, LaneSet::ALL, 4_000).unwrap().into_iter().enumerate() {
+        park(&mut core, amp, stored, (number % 3 != 0).then_some((number % 2) as u8));
+    }
+    let queue = core.parked(amp).unwrap();
+    for (number, stored) in core.fetch(NOW, queue, LaneSet::ALL, 1_000).unwrap().into_iter().enumerate() {
+        park(&mut core, queue, stored, (number % 2 == 0).then_some(16));
+    }
+    let own = |files: BTreeMap<String, Vec<u8>>| {
+        files.into_iter().filter(|(path, _)| path.ends_with(".cursor")).collect::<BTreeMap<_, _>>()
+    };
+    let before = own(disk.files());
+    let next = core.fetch(NOW, amp, LaneSet::ALL, 1).unwrap().remove(0);
+    park(&mut core, amp, next, Some(1));
+    core.close(NOW);
+    drop(core);
+    // The process was killed when the copy was stored, and before the endpoint's cursor said so.
+    let after = own(disk.files());
+    let changed: Vec<_> = before.iter().filter(|(path, content)| after[*path] != **content).collect();
+    assert_eq!(changed.len(), 1);
+    disk.put(changed[0].0, changed[0].1);
+}
+
+/// Targets with so many series each, written for 1.0 and for 2.0.
+fn targets(of: &[(&str, u32)]) -> Vec<(TargetEncoder, Vec<SeriesId>)> {
+    let profile = |protocol| {
+        let external_labels = Labels::from_pairs([("cluster", "fixture")]);
+        Arc::new(Profile { external_labels, protocol, ..Profile::default() })
+    };
+    let profiles = Arc::new(Profiles::new(1, vec![profile(Protocol::V1), profile(Protocol::V2)]));
+    let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
+    of.iter()
+        .map(|&(instance, series)| {
+            let labels = Labels::from_pairs([("instance", instance), ("job", "fixture")]);
+            let url = format!("http://{instance}/metrics");
+            let scrape_interval = Duration::from_secs(15);
+            let target = TargetInfo { job: "fixture".into(), labels: labels.clone(), url, scrape_interval };
+            let mut encoder = TargetEncoder::new(&target, Arc::clone(&profiles), Arc::clone(&context));
+            let ids = (0..series)
+                .map(|number| {
+                    let mut builder = LabelsBuilder::from(&labels);
+                    builder.set("__name__", "fixture_requests_total");
+                    builder.set("number", number.to_string());
+                    let labels = builder.as_slice();
+                    encoder.admit(&SeriesView { labels, metadata: MetadataView::default() }).unwrap()
+                })
+                .collect();
+            (encoder, ids)
+        })
+        .collect()
 }
 
 fn put(disk: &SimDisk, directory: &Path, prefix: &str) {
