@@ -87,6 +87,9 @@ fn ls(directory: &SpoolDirectory) -> Result<bool, Failure> {
     for file in &recovery.set_aside {
         println!("not understood and left alone: {file}");
     }
+    for cursor in &recovery.lost_cursors {
+        println!("lost: {cursor}; its endpoint will be sent again what is stored of its log");
+    }
     Ok(true)
 }
 
