@@ -15,58 +15,61 @@ const PARKED: usize = 120;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_that_a_restart_interrupts_is_finished_before_anything_is_sent() {
-    for pause in [40, 120, 240] {
-        let dir = tempfile::tempdir().unwrap();
-        let receiver = Receiver::start().await;
-        let backend = Backend::new(0, AMP_429.0, AMP_429.1).serve(&receiver);
-        let mut config = config(receiver.url());
-        config.queue_config.max_samples_per_send = PARKED;
-        let remote = start(dir.path(), vec![config.clone()]).await;
-        let mut target = Target::open(&remote, "host-new:80");
-        target.add("new", PARKED);
-        let mut targets = [target];
-        for _ in 0..20 {
-            scrape_all(&mut targets).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        until(&remote, "all of it is parked", |s| {
-            s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == PARKED
-        })
-        .await;
-        // A pass that comes to its end, so that the next one reads what it left.
-        backend.lock().unwrap().cap = 1;
-        until(&remote, "one series is taken", |s| s.delivery.limits.parked_series < PARKED).await;
-        until(&remote, "only what is parked waits", |s| s.ledger.pending == s.ledger.parked).await;
-        {
-            let mut backend = backend.lock().unwrap();
-            (backend.cap, backend.delay) = (2, Duration::from_millis(20));
-        }
-        until(&remote, "another pass has begun", |s| s.delivery.limits.probes_taken >= 2).await;
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        drop(targets);
-        remote.shutdown(Duration::ZERO).await;
-        drop(remote);
-        {
-            let mut backend = backend.lock().unwrap();
-            (backend.cap, backend.delay) = (10 * CAP, Duration::ZERO);
-        }
-        let remote = start(dir.path(), vec![config]).await;
-        let mut target = Target::open(&remote, "host-new:80");
-        target.add("new", PARKED);
-        let mut targets = [target];
-        for _ in 0..10 {
-            scrape_all(&mut targets).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
-        {
-            let backend = backend.lock().unwrap();
-            assert_eq!((&backend.out_of_order, &done.ledger.dropped), (&Vec::new(), &Vec::new()));
-            assert_eq!(backend.written.len(), PARKED);
-            assert!(backend.written.values().all(|samples| samples.len() == 30), "{:?}", backend.written);
-        }
-        remote.shutdown(Duration::from_secs(20)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let backend = Backend::new(0, AMP_429.0, AMP_429.1).serve(&receiver);
+    let mut config = config(receiver.url());
+    config.queue_config.max_samples_per_send = PARKED;
+    let remote = start(dir.path(), vec![config.clone()]).await;
+    let mut target = Target::open(&remote, "host-new:80");
+    target.add("new", PARKED);
+    let mut targets = [target];
+    for _ in 0..20 {
+        scrape_all(&mut targets).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    until(&remote, "all of it is parked", |s| {
+        s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == PARKED
+    })
+    .await;
+    // A pass that comes to its end, so that the next one reads what it left.
+    backend.lock().unwrap().cap = 1;
+    until(&remote, "one series is taken", |s| s.delivery.limits.parked_series < PARKED).await;
+    until(&remote, "only what is parked waits", |s| s.ledger.pending == s.ledger.parked).await;
+    {
+        let mut backend = backend.lock().unwrap();
+        (backend.cap, backend.delay) = (2, Duration::from_millis(60));
+    }
+    // The series that is taken by now has gone a quarter of the way, and with it what the others left.
+    until(&remote, "another pass is under way", |_| {
+        let backend = backend.lock().unwrap();
+        backend.written.len() == 2 && backend.written.values().all(|samples| samples.len() >= 5)
+    })
+    .await;
+    assert!(backend.lock().unwrap().written.values().any(|samples| samples.len() < 15));
+    drop(targets);
+    remote.shutdown(Duration::ZERO).await;
+    drop(remote);
+    {
+        let mut backend = backend.lock().unwrap();
+        (backend.cap, backend.delay) = (10 * CAP, Duration::ZERO);
+    }
+    let remote = start(dir.path(), vec![config]).await;
+    let mut target = Target::open(&remote, "host-new:80");
+    target.add("new", PARKED);
+    let mut targets = [target];
+    for _ in 0..10 {
+        scrape_all(&mut targets).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    {
+        let backend = backend.lock().unwrap();
+        assert_eq!((&backend.out_of_order, &done.ledger.dropped), (&Vec::new(), &Vec::new()));
+        assert_eq!(backend.written.len(), PARKED);
+        assert!(backend.written.values().all(|samples| samples.len() == 30), "{:?}", backend.written);
+    }
+    remote.shutdown(Duration::from_secs(20)).await;
 }
 
 /// A fault in the spool's thread, which opens the spool again: the queue is worked at as before.
