@@ -182,6 +182,7 @@ remote_write:
     queue_config: {max_samples_per_send: 1000, max_shards: 200, capacity: 2500, batch_send_deadline: 500ms}
     active_series_limit: 2000000
     samples_per_second_limit: 70000
+    lasting_limits: {probe_interval: 2m, max_parked_age: 30m}
     write_relabel_configs:
       - {source_labels: [__name__], regex: 'go_.*', action: drop}
   - url: http://localhost:9090/api/v1/write
@@ -203,6 +204,10 @@ remote_write:
     assert_eq!(amp.write.queue_config.batch_send_deadline, PromDuration::from_millis(500));
     assert_eq!(amp.write.write_relabel_configs[0].action, Action::Drop);
     assert_eq!((amp.write.active_series_limit, amp.write.samples_per_second_limit), (2_000_000, 70_000));
+    let of = |limits: &promferry_remote_write::LastingLimitsConfig| {
+        [limits.probe_interval, limits.max_parked_age, limits.hold_out].map(|of| of.as_std().as_secs() / 60)
+    };
+    assert_eq!((of(&amp.write.lasting_limits), of(&local.write.lasting_limits)), ([2, 30, 10], [1, 55, 10]));
     let minutes = |n: u64| Some(std::time::Duration::from_secs(60 * n));
     assert_eq!((amp.write.sample_age_limit(), local.write.sample_age_limit()), (minutes(55), None));
     // Off unless set, for remote write alone.

@@ -193,6 +193,17 @@ fn ten_errors_and_more() {
              remote_write[0].samples_per_second_limit",
         ),
         (
+            Value,
+            endpoint("    lasting_limits: {hold_out: 0s}\n"),
+            "3:32: has to be longer than 0s in remote_write[0].lasting_limits.hold_out",
+        ),
+        (
+            UnknownKey,
+            endpoint("    lasting_limits: {probe_intervall: 1m}\n"),
+            "3:22: unknown key \"probe_intervall\" in remote_write[0].lasting_limits (did you mean \
+             \"probe_interval\"?)",
+        ),
+        (
             UnknownKey,
             endpoint("    active_series_limits: 1\n"),
             "3:5: unknown key \"active_series_limits\" in remote_write[0] (did you mean \

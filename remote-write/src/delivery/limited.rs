@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::refused::{self, Judged};
 use super::request::{Part, Sender, Settlement, halves};
+use crate::encode;
 use crate::limits::{ProbeTurn, Sorting, Way};
 use crate::refusal::{Meaning, Refusal};
 use crate::spool::{Reason, Settled};
@@ -196,11 +197,11 @@ impl Sender {
 }
 
 impl Settlement {
-    /// Counts what goes to the parked queue.
+    /// Counts what goes to the parked queue, where it may stay for an hour.
     pub(super) fn park(&mut self, fragments: Vec<Fragment>) {
         for fragment in fragments {
             self.dropped.push((Reason::PARKED, fragment.counts));
-            self.parked.push(fragment);
+            self.parked.push(encode::compressed(fragment));
         }
     }
 }

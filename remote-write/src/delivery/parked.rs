@@ -18,11 +18,11 @@ use crate::{Counts, Fragment, Lane, LaneSet};
 /// again, and what is in it for too long is dropped.
 ///
 /// A slot of the queue has three lanes. New samples take the first. A *pass* reads the slot from its oldest
-/// sample on up to what was there when it began, delivers what the endpoint takes and parks the rest again, in
-/// one of the other two lanes and in order; the next pass reads that lane before the first one, and parks what
-/// it leaves in the third. When a pass is interrupted both hold something: the one that was being filled has the
-/// later positions, and what is in it comes before what is left in the other. Before anything else is read of
-/// such a slot that pass is finished, without sending anything.
+/// sample on up to what is there when it comes to the new ones, delivers what the endpoint takes and parks the
+/// rest again, in one of the other two lanes and in order; the next pass reads that lane before the first one,
+/// and parks what it leaves in the third. When a pass is interrupted both hold something: the one that was being
+/// filled has the later positions, and what is in it comes before what is left in the other. Before anything
+/// else is read of such a slot that pass is finished, without sending anything.
 #[derive(Clone)]
 pub(super) struct ParkedLoop {
     pub(super) spool: Spool,
@@ -145,11 +145,11 @@ impl ParkedLoop {
                         Some(Probed::Taken | Probed::Refused) => self.drain(queue).await?,
                         None => {}
                     }
-                    next_probe = Instant::now() + pause;
+                    next_probe = Instant::now() + pause.max(rest_after(now, interval));
                 } else if now >= next_drain && self.sender.limits.has_promoted() {
                     // What was on its way to the queue while that was drained.
                     self.pass(queue, false).await?;
-                    next_drain = Instant::now() + interval / FIRST_PAUSE;
+                    next_drain = Instant::now() + (interval / FIRST_PAUSE).max(rest_after(now, interval));
                 }
                 Ok::<(), Interrupted>(())
             };
@@ -264,24 +264,18 @@ impl ParkedLoop {
         }
     }
 
-    /// Passes once over all slots, up to what is there now. Returns what was delivered.
+    /// Passes once over all slots. Returns what was delivered.
     async fn pass(&self, queue: EndpointId, tests: bool) -> Result<Counts, Interrupted> {
         self.drop_old(queue).await?;
         // What the account has by now is there by now.
         self.sender.limits.begin_pass(tests);
-        let end = self.spool.backlog(queue).await?.end;
-        let group = |at: usize| self.pass_over(queue, at * GROUP_SLOTS..(at + 1) * GROUP_SLOTS, end);
+        let group = |at: usize| self.pass_over(queue, at * GROUP_SLOTS..(at + 1) * GROUP_SLOTS);
         let (first, second, third, fourth) = tokio::join!(group(0), group(1), group(2), group(3));
         Ok(first? + second? + third? + fourth?)
     }
 
     /// Reads some slots in order, delivers what is taken and parks the rest again.
-    async fn pass_over(
-        &self,
-        queue: EndpointId,
-        slots: Range<usize>,
-        end: Position,
-    ) -> Result<Counts, Interrupted> {
+    async fn pass_over(&self, queue: EndpointId, slots: Range<usize>) -> Result<Counts, Interrupted> {
         let (mut older, mut newer) = (LaneSet::EMPTY, LaneSet::EMPTY);
         let mut rest = Vec::with_capacity(slots.len());
         for slot in slots.clone() {
@@ -291,8 +285,10 @@ impl ParkedLoop {
             rest.push(lanes.rest);
         }
         let rest_of = |lane: Lane| rest[lane.index() % SLOTS - slots.start];
-        let delivered = self.read_through(queue, older, None, &rest_of, true).await?
-            + self.read_through(queue, newer, Some(end), &rest_of, true).await?;
+        let mut delivered = self.read_through(queue, older, None, &rest_of, true).await?;
+        // What comes from now on is for the next pass: there may be no end of it.
+        let end = self.spool.backlog(queue).await?.end;
+        delivered += self.read_through(queue, newer, Some(end), &rest_of, true).await?;
         self.sender.limits.end_pass(slots);
         Ok(delivered)
     }
@@ -561,6 +557,12 @@ impl ParkedLoop {
         let text = format!("{}: what is parked waits: {error}", self.sender.endpoint);
         self.sender.notices.warn(self.sender.clock.monotonic(), "parked waits", &text);
     }
+}
+
+/// How long to leave the queue alone after work that began at `start`: to read and write all of a large one may
+/// take long.
+fn rest_after(start: Instant, interval: Duration) -> Duration {
+    (4 * start.elapsed()).min(interval)
 }
 
 /// Nothing of it is decided yet.

@@ -29,7 +29,9 @@ pub use context::{EncodingContext, JobSeries};
 pub use message::FragmentError;
 pub use profile::{Profile, Profiles};
 pub use request::{Pushed, Request, RequestBuilder, RequestLimits, join, metadata_requests};
-pub use rewrite::{LeftOut, SeriesInFragment, divide, for_each_series, split, transcode, without};
+pub use rewrite::{
+    LeftOut, SeriesInFragment, compressed, divide, for_each_series, split, transcode, without,
+};
 pub use sort::{FingerprintedSeries, Sorted, for_each_fingerprint, sort};
 pub use target::{DuplicateSeries, TargetEncoder};
 

@@ -152,6 +152,20 @@ fn partition<'a>(
     Ok((first, second))
 }
 
+/// The fragment compressed, however small it is: for what is kept longer than it takes to send it.
+pub fn compressed(fragment: Fragment) -> Fragment {
+    if fragment.compression != Compression::None {
+        return fragment;
+    }
+    let mut buffer = Vec::new();
+    match compress(&mut snap::raw::Encoder::new(), &mut buffer, &fragment.body) {
+        Ok(body) if body.len() < fragment.body.len() => {
+            Fragment { compression: Compression::Snappy, body: body.to_vec().into(), ..fragment }
+        }
+        _ => fragment,
+    }
+}
+
 pub(super) fn fragment_of(assembler: &Assembler, source: &Fragment, protocol: Protocol) -> Option<Fragment> {
     if assembler.counts().is_zero() {
         return None;

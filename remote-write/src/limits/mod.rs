@@ -13,12 +13,12 @@
 //! fragment is delivered: fragments without a first sample are not looked into.
 
 mod held;
+mod limit;
 mod parked;
 mod series_set;
 mod stats;
 mod trial;
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,11 +27,12 @@ use std::time::Duration;
 use promferry_model::{Clock, MemoryBudget, Purpose, Reservation};
 
 use crate::encode::{EncodingContext, FragmentError, for_each_fingerprint, sort};
-use crate::refusal::{LimitScope, Meaning, Refusal};
+use crate::refusal::Refusal;
 use crate::spool::Reason;
 use crate::{Counts, Fragment, Lane};
 pub(crate) use held::ProbeTurn;
 use held::{HeldOut, Hold};
+use limit::Limit;
 use parked::ParkedSeries;
 pub(crate) use parked::SLOTS;
 use series_set::SeriesSet;
@@ -88,6 +89,7 @@ pub(crate) struct Limits {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     accepted: SeriesSet,
     /// What was accepted before the set was begun anew, and until when it counts.
@@ -102,22 +104,6 @@ struct State {
     pass: Trial,
 }
 
-/// A lasting limit in force.
-struct Limit {
-    reason: Reason,
-    /// When it was last answered with.
-    seen: Duration,
-    /// The metrics that it is about; empty when it is about all.
-    metrics: HashSet<String>,
-    /// Whether it names metrics by other names than they are sent under.
-    names_are_foreign: bool,
-    /// Whether there may be series that it is not about.
-    partial: bool,
-    credit_at: Duration,
-}
-
-/// The most metrics that a limit is narrowed down to.
-const MAX_METRICS: usize = 256;
 /// Series that the set of accepted ones may hold beyond twice the active ones before it is begun anew.
 const FORGET_SLACK: usize = 20_000;
 /// How long a new set is filled beside the old one; longer than nearly every scrape interval.
@@ -140,16 +126,6 @@ impl Limits {
         budget: MemoryBudget,
         stats: Arc<LimitsStats>,
     ) -> Self {
-        let state = State {
-            accepted: SeriesSet::default(),
-            accepted_earlier: None,
-            memory: None,
-            held: HeldOut::default(),
-            parked: ParkedSeries::default(),
-            limit: None,
-            queue: Trial::of_queue(),
-            pass: Trial::of_pass(false),
-        };
         Self {
             options,
             clock,
@@ -158,7 +134,7 @@ impl Limits {
             stats,
             sorting: false.into(),
             relearning: false.into(),
-            state: Mutex::new(state),
+            state: Mutex::default(),
         }
     }
 
@@ -185,39 +161,12 @@ impl Limits {
     pub(crate) fn limited(&self, refusal: &Refusal) {
         let now = self.clock.monotonic();
         let mut state = self.lock();
-        let scope = match refusal.meaning() {
-            Some(Meaning::LastingLimit(scope)) => Some(scope),
-            _ => None,
-        };
-        let new = state.limit.is_none();
-        if new {
-            state.queue = Trial::of_queue();
-        }
-        let limit = state.limit.get_or_insert_with(|| Limit {
-            reason: refusal.reason.clone(),
-            seen: now,
-            metrics: HashSet::new(),
-            names_are_foreign: false,
-            partial: false,
-            credit_at: now,
-        });
-        limit.reason = refusal.reason.clone();
-        limit.seen = now;
-        limit.partial |= scope != Some(LimitScope::Workspace);
-        let metrics: Vec<String> = match scope {
-            Some(LimitScope::Metric) => refusal
-                .offenders
-                .iter()
-                .filter_map(|named| named.series.metric().map(str::to_owned))
-                .collect(),
-            _ => Vec::new(),
-        };
-        // One answer that names no metric: it may be about any.
-        let too_many = limit.metrics.len() + metrics.len() > MAX_METRICS;
-        if metrics.is_empty() || too_many || limit.names_are_foreign {
-            limit.metrics.clear();
-        } else if new || !limit.metrics.is_empty() {
-            limit.metrics.extend(metrics);
+        match &mut state.limit {
+            Some(limit) => limit.answered(now, refusal),
+            None => {
+                state.queue = Trial::default();
+                state.limit = Some(Limit::new(now, refusal));
+            }
         }
         self.show(&state);
         self.sorting.store(true, Ordering::Relaxed);
@@ -276,7 +225,7 @@ impl Limits {
                 coming.push(fingerprint);
                 PARKED + slot
             } else {
-                class_of(limit.reason.clone())
+                class_of(limit.reason().clone())
             }
         });
         let sorted = sorted.inspect_err(|_| {
@@ -343,9 +292,7 @@ impl Limits {
         }
         state.trial(way).divide(largest);
         if let Some(limit) = state.limit.as_mut().filter(|_| way == Way::Queue && !is_about_one) {
-            // Relabelled on the other side, or made up: to go by the names would be to send the same again.
-            limit.names_are_foreign = true;
-            limit.metrics.clear();
+            limit.disregard_names();
         }
     }
 
@@ -542,7 +489,7 @@ impl Limits {
         let now = self.clock.monotonic();
         let quiet = 2 * self.options.probe_interval;
         state.held.forget_departed(now);
-        if state.parked.is_empty() && state.limit.as_ref().is_some_and(|limit| now >= limit.seen + quiet) {
+        if state.parked.is_empty() && state.limit.as_ref().is_some_and(|limit| limit.is_quiet(now, quiet)) {
             state.limit = None;
         }
         let sorting = state.limit.is_some() || !state.held.is_empty() || !state.parked.is_empty();
@@ -575,7 +522,7 @@ impl Limits {
 
     fn show(&self, state: &State) {
         self.stats.show(
-            state.limit.as_ref().map(|limit| limit.reason.clone()),
+            state.limit.as_ref().map(|limit| limit.reason().clone()),
             [state.accepted.len(), state.parked.len(), state.held.len()],
         );
     }
@@ -614,7 +561,7 @@ impl State {
 
     /// Under what parked samples are dropped.
     fn reason(&self) -> Reason {
-        let known = self.limit.as_ref().map(|limit| limit.reason.clone());
+        let known = self.limit.as_ref().map(|limit| limit.reason().clone());
         known.unwrap_or_else(|| Reason::new("per_user_series_limit"))
     }
 
@@ -633,19 +580,9 @@ impl State {
     /// A limit of some series leaves others free, which only tests can find out: one now and then stays
     /// possible.
     fn refill(&mut self, now: Duration, probe_interval: Duration) {
-        if let Some(limit) = self.limit.as_mut().filter(|limit| limit.partial)
-            && now >= limit.credit_at + probe_interval / 6
-        {
-            limit.credit_at = now;
+        if self.limit.as_mut().is_some_and(|limit| limit.leaves_room_for_a_test(now, probe_interval / 6)) {
             self.queue.allow_one();
         }
-    }
-}
-
-impl Limit {
-    fn is_about(&self, labels: &[(&str, &str)]) -> bool {
-        self.metrics.is_empty()
-            || labels.iter().any(|(name, value)| *name == "__name__" && self.metrics.contains(*value))
     }
 }
 
@@ -653,4 +590,26 @@ impl Limit {
 fn in_slot(fragment: Fragment, slot: usize) -> Fragment {
     let lane = Lane::new(slot as u8).unwrap_or(fragment.lane);
     Fragment { lane, ..fragment }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pass_left_behind_is_not_overtaken_by_what_is_taken_later_in_it() {
+        let labels = [("__name__", "m")];
+        let mut state = State { pass: Trial::of_pass(true), ..State::default() };
+        assert_eq!(state.sort_parked(7, 3, &labels), TEST);
+        // Tests of others fail meanwhile, and the series' second sample is left behind untested.
+        for _ in 0..64 {
+            state.pass.tested(1, false);
+        }
+        assert_eq!(state.sort_parked(7, 3, &labels), PARKED + 3);
+        // Then the first one is taken after all.
+        state.parked.promote(7);
+        assert_eq!(state.sort_parked(7, 3, &labels), PARKED + 3);
+        state.parked.begin_pass();
+        assert_eq!(state.sort_parked(7, 3, &labels), GO);
+    }
 }

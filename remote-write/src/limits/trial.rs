@@ -18,12 +18,14 @@ const CREDIT_EARNED: u32 = 8;
 /// Series in a pass' first test.
 const PASS_SIZE: usize = 2;
 
-impl Trial {
+impl Default for Trial {
     /// Of what comes from the endpoint's own queue: nothing is known yet.
-    pub(super) const fn of_queue() -> Self {
+    fn default() -> Self {
         Self { credit: CREDIT, size: usize::MAX, taken: 0 }
     }
+}
 
+impl Trial {
     /// Of what a pass finds in the parked queue; without `tests` nothing is tested.
     pub(super) const fn of_pass(tests: bool) -> Self {
         Self { credit: if tests { PASS_CREDIT } else { 0 }, size: PASS_SIZE, taken: 0 }

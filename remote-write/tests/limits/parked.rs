@@ -22,18 +22,18 @@ async fn a_limit_that_names_a_metric_nobody_sent_costs_no_more_than_another() {
     let mut targets = established(&remote).await;
     add_new(&remote, &mut targets);
     let before = backend.lock().unwrap().requests;
-    scrape_for(&mut targets, 20).await;
+    scrape_for(&mut targets, 10).await;
     let limited = until(&remote, "only what is parked waits", |s| {
         s.ledger.pending == s.ledger.parked && s.delivery.limits.parked_series == OLD + NEW - CAP
     })
     .await;
     let requests = backend.lock().unwrap().requests - before;
     println!("{requests} requests, {:?}", limited.delivery.limits);
-    assert!(requests < 20 * 10 + 200, "{requests}");
+    assert!(requests < 10 * 10 + 150, "{requests}");
     assert_eq!(limited.ledger.dropped, []);
     backend.lock().unwrap().cap = 10 * CAP;
     until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
-    assert_complete(&backend, OLD + NEW, 1 + 20, 20);
+    assert_complete(&backend, OLD + NEW, 1 + 10, 10);
     remote.shutdown(Duration::from_secs(20)).await;
 }
 
@@ -107,7 +107,7 @@ async fn a_pass_over_a_large_queue_does_not_push_out_what_it_has_not_read() {
     let backend = Backend::new(CAP, AMP_429.0, AMP_429.1).serve(&receiver);
     let storage = DiskStorage::new(dir.path()).unwrap();
     // A quarter of it is for the parked queue.
-    let options = SpoolOptions { max_bytes: Some(8 << 20), ..SpoolOptions::default() };
+    let options = SpoolOptions { max_bytes: Some(4 << 20), ..SpoolOptions::default() };
     let remote = start_in(storage, options, config(receiver.url())).await;
     let mut targets = established(&remote).await;
     for number in 0..20 {
@@ -115,10 +115,10 @@ async fn a_pass_over_a_large_queue_does_not_push_out_what_it_has_not_read() {
         target.add("new", 60);
         targets.push(target);
     }
-    for scrape in 0..40 {
+    for scrape in 0..70 {
         scrape_all(&mut targets).await;
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        backend.lock().unwrap().cap = CAP + scrape / 4;
+        tokio::time::sleep(Duration::from_millis(90)).await;
+        backend.lock().unwrap().cap = CAP + scrape / 6;
     }
     let done = until(&remote, "only what is parked waits", |s| s.ledger.pending == s.ledger.parked).await;
     println!("{:?} {:?}", done.ledger, done.delivery.limits);
