@@ -65,7 +65,7 @@ impl Sender {
                     self.stats.keep_unknown(head.status, &head.headers, body, self.clock.now());
                 }
                 if outcome == Outcome::Denied
-                    && let Some(explanation) = self.explain(head.status, &head.headers, &body)
+                    && let Some(explanation) = self.explain(&head.headers, &body, head.status)
                 {
                     text = format!("{text}: {explanation}");
                 }
@@ -83,7 +83,9 @@ impl Sender {
         Ok(Answer { outcome, words, written: confirmed, unreachable })
     }
 
-    fn explain(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    fn explain(&self, headers: &HeaderMap, body: &[u8], status: StatusCode) -> Option<String> {
+        // A denial that wears a 400 is one all the same.
+        let status = if status == StatusCode::UNAUTHORIZED { status } else { StatusCode::FORBIDDEN };
         match &self.explain_denial {
             Some(explain) => explain(status, headers, body),
             None => self.size.is_amp().then(|| {

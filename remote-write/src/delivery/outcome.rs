@@ -17,7 +17,7 @@ use crate::refusal::{Meaning, Refusal, classify, written};
 /// | 429 or 400 whose text is of a lasting limit | limited: what the endpoint knows goes on, what is new waits |
 /// | 413, or a 400 whose text says so | too large: split and resend, or refuse what cannot be split |
 /// | 415, or a 400 that says so of the content | wrong protocol |
-/// | 401, 403 | denied: the data waits for better credentials |
+/// | 401, 403, or a 400 whose text is about credentials | denied: the data waits for better credentials |
 /// | 400, 409 whose text is known | refused: what it is about, and nothing else |
 /// | other 400, 404, 410, other 4xx, 3xx, anything else | refused: the whole request, once |
 ///
@@ -71,6 +71,7 @@ impl Outcome {
                 Self::Limited { after: after(), refusal: Box::new(refusal) }
             }
             (429, _) | (_, Some(Meaning::Throttle)) => Self::Retry { after: after(), throttled: true },
+            (_, Some(Meaning::Denied)) => Self::Denied,
             (415, _) | (_, Some(Meaning::Undecodable)) => Self::WrongProtocol,
             (_, Some(Meaning::TooLarge)) => Self::TooLarge,
             _ => Self::Refused(Box::new(refusal)),
@@ -127,6 +128,11 @@ mod tests {
             (400, "", "refused"),
             (400, "out of order sample", "refused"),
             (400, adjusted, "throttled"),
+            (
+                400,
+                r#"{"__type":"com.amazon.coral.service#ExpiredTokenException","message":"expired"}"#,
+                "denied",
+            ),
             (400, "ingestion rate limit (10) exceeded while adding 5 samples and 0 metadata", "throttled"),
             (400, "per-user series limit of 5 exceeded", "limited"),
             (400, "received message larger than max (5 vs 4)", "too_large"),

@@ -58,6 +58,8 @@ pub enum Meaning {
     Throttle,
     /// A limit that sending less at once does not help against: of new series, not of those known.
     LastingLimit(LimitScope),
+    /// The credentials, or the clock that they were used by: the same succeeds with better ones.
+    Denied,
     /// The receiver does not understand the message or its encoding.
     Undecodable,
     /// The request is too large.
@@ -151,6 +153,7 @@ impl fmt::Display for Meaning {
             Self::Metadata => f.write_str("metadata refused"),
             Self::Throttle => f.write_str("throttle"),
             Self::LastingLimit(scope) => write!(f, "lasting limit: {scope}"),
+            Self::Denied => f.write_str("denied"),
             Self::Undecodable => f.write_str("undecodable"),
             Self::TooLarge => f.write_str("too large"),
         }
@@ -262,6 +265,8 @@ enum RowMeaning {
     Throttle,
     #[serde(rename = "lasting limit")]
     LastingLimit,
+    #[serde(rename = "denied")]
+    Denied,
     #[serde(rename = "undecodable")]
     Undecodable,
     #[serde(rename = "too large")]
@@ -279,6 +284,7 @@ impl Row {
             (RowMeaning::Exemplars, None) => Meaning::Exemplars,
             (RowMeaning::Metadata, None) => Meaning::Metadata,
             (RowMeaning::Throttle, None) => Meaning::Throttle,
+            (RowMeaning::Denied, None) => Meaning::Denied,
             (RowMeaning::Undecodable, None) => Meaning::Undecodable,
             (RowMeaning::TooLarge, None) => Meaning::TooLarge,
         };

@@ -95,7 +95,7 @@ impl Refusal {
 /// the body, of which it looks at [`MAX_ANSWER_BYTES`] at most.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], protocol: Protocol) -> Refusal {
     let body = &body[..body.len().min(MAX_ANSWER_BYTES)];
-    let text = message_of(body);
+    let text = message_of(headers, body);
     let written = (protocol == Protocol::V2).then(|| written(headers)).flatten();
     let classes: Vec<_> = Table::embedded().matches(status.as_u16(), &text).collect();
     let Some(&class) = classes.first() else {
@@ -152,8 +152,14 @@ pub fn written(headers: &HeaderMap) -> Option<Counts> {
     Some(Counts { samples, histograms, exemplars })
 }
 
-/// AWS wraps texts in JSON; anything else is taken as it is.
-fn message_of(body: &[u8]) -> Cow<'_, str> {
+/// AWS wraps texts in JSON and says of which type they are, there or in a header; anything else is taken as it is.
+fn message_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> Cow<'a, str> {
+    let text = message_in(body);
+    let kind = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.is_empty() || text.contains(kind) { text } else { Cow::Owned(format!("{kind}: {text}")) }
+}
+
+fn message_in(body: &[u8]) -> Cow<'_, str> {
     #[derive(serde::Deserialize)]
     struct Wrapped<'a> {
         #[serde(borrow, alias = "Message")]

@@ -397,3 +397,29 @@ async fn what_is_known_does_not_wait_for_the_retry_after_of_a_lasting_limit() {
     world.receiver.assert_once_in_order();
     world.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_that_wears_a_400_keeps_the_data() {
+    for (header, body) in [
+        (None, r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}"#),
+        (
+            Some("ExpiredTokenException:http://internal.amazon.com/coral/com.amazon.coral.service/"),
+            r#"{"message":"no"}"#,
+        ),
+    ] {
+        let world = World::start().await;
+        world.receiver.answer_by(move |_| {
+            let mut verdict = verdict(400, body);
+            verdict.headers.extend(header.map(|header| ("x-amzn-errortype", header.to_owned())));
+            verdict
+        });
+        world.target("a:1", 10).scrape(0).await;
+        world.receiver.until("a denial", |receiver| !receiver.requests().is_empty()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let ledger = world.remote.status().await.unwrap().remove(0).ledger;
+        assert_eq!((ledger.pending.samples, ledger.balances()), (10, true), "{body}");
+        assert_eq!(world.receiver.requests().len(), 1, "the next attempt comes after ten seconds");
+        assert_eq!(world.snapshot().await.requests["denied"], 1);
+        world.shutdown().await;
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use promferry_model::{PromDuration, Rng as _, SeededRng};
 use promferry_remote_write::ProtobufMessage;
-use promferry_remote_write::refusal::RefusalClass;
+use promferry_remote_write::refusal::{Meaning, RefusalClass};
 
 use crate::receiver::{Received, Verdict};
 use crate::world::World;
@@ -20,7 +20,8 @@ fn any_of<T: Copy>(rng: &mut SeededRng, all: &[T]) -> T {
 }
 
 fn mad_answer(rng: &mut SeededRng, received: &Received<'_>) -> Verdict {
-    let rows: Vec<&RefusalClass> = RefusalClass::all().iter().collect();
+    // After a denial nothing comes for ten seconds.
+    let rows: Vec<_> = RefusalClass::all().iter().filter(|row| row.meaning != Meaning::Denied).collect();
     let row = any_of(rng, &rows);
     let (status, body) = match (rng.next_f64() * 4.0) as u32 {
         0 => {
