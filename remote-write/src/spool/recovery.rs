@@ -273,7 +273,9 @@ impl<S: Storage> SpoolCore<S> {
                     continue;
                 }
             };
-            let header = match SegmentHeader::decode(&header) {
+            let decoded = SegmentHeader::decode(&header);
+            let foreign = read == SEGMENT_HEADER_LEN && decoded == HeaderFound::Overwritten;
+            let header = match decoded {
                 // Shorter than that, its creation was cut off.
                 _ if read < SEGMENT_HEADER_LEN => None,
                 HeaderFound::Valid(header)
@@ -281,7 +283,7 @@ impl<S: Storage> SpoolCore<S> {
                 {
                     Some(header)
                 }
-                HeaderFound::Damaged => {
+                HeaderFound::Damaged | HeaderFound::Overwritten => {
                     report.damaged += 1;
                     None
                 }
@@ -293,7 +295,7 @@ impl<S: Storage> SpoolCore<S> {
                     continue;
                 }
             };
-            files.push(SegmentFile { path, file, length, first_sequence: named, header });
+            files.push(SegmentFile { path, file, length, first_sequence: named, header, foreign });
         }
         // By number: names are sorted, but only as long as all are of one length.
         files.sort_by_key(|file| file.first_sequence);
@@ -310,7 +312,7 @@ impl<S: Storage> SpoolCore<S> {
         (end, limit): (Option<u64>, Option<Counts>),
         report: &mut RecoveryReport,
     ) -> Result<bool, SpoolError> {
-        let SegmentFile { path, file, length, first_sequence, header } = found;
+        let SegmentFile { path, file, length, first_sequence, header, foreign } = found;
         let accepted = header.map_or(log.accepted, |header| header.accepted_before);
         let sequences = first_sequence..end.unwrap_or(u64::MAX);
         let scanned = scan(&mut self.storage, &file, length, sequences, accepted, end.is_none(), limit)
@@ -327,8 +329,19 @@ impl<S: Storage> SpoolCore<S> {
             let next = scanned.records.last().map_or(first_sequence, |last| last.sequence + 1);
             log.next_sequence = log.next_sequence.max(next + unread);
             tracing::error!("the end of the spool's {path:?} can't be read: what is in it is left alone");
+        } else if foreign && scanned.records.is_empty() {
+            if !self.set_aside(&path, report) {
+                // A new segment must not take its name.
+                log.next_sequence = log.next_sequence.max(first_sequence + 1);
+            }
+            return Ok(scanned.beyond_limit);
         } else if header.is_none() && scanned.records.is_empty() {
             // Nothing of a scrape is in it.
+            if length > 0 {
+                tracing::warn!(
+                    "the spool's {path:?} of {length} bytes holds no complete scrape and is removed"
+                );
+            }
             report.torn_bytes += length;
             if let Err(error) = self.storage.remove(&path) {
                 // A segment of this name replaces it.
@@ -518,6 +531,8 @@ struct SegmentFile<F> {
     first_sequence: u64,
     /// `None` where it is damaged.
     header: Option<SegmentHeader>,
+    /// Whether nothing but its name says that it is ours.
+    foreign: bool,
 }
 
 /// The larger of each kind.

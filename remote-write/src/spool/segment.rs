@@ -31,6 +31,8 @@ pub(super) enum HeaderFound {
     Valid(SegmentHeader),
     /// Ours but damaged; its records may still be good.
     Damaged,
+    /// Neither ours nor of any other format: records of ours may still follow.
+    Overwritten,
     /// Of another format, or of another version of ours.
     Unknown,
 }
@@ -74,6 +76,7 @@ impl SegmentHeader {
             (true, _, false) | (false, true, false) => HeaderFound::Damaged,
             // Never written, as after the loss of a machine.
             (false, false, _) if bytes.iter().all(|&b| b == 0) => HeaderFound::Damaged,
+            (false, false, false) => HeaderFound::Overwritten,
             _ => HeaderFound::Unknown,
         }
     }
@@ -405,7 +408,7 @@ mod tests {
         let crc = crc32c::crc32c(&newer[..60]);
         newer[60..].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&newer), HeaderFound::Unknown);
-        assert_eq!(SegmentHeader::decode(&[b'x'; SEGMENT_HEADER_LEN]), HeaderFound::Unknown);
+        assert_eq!(SegmentHeader::decode(&[b'x'; SEGMENT_HEADER_LEN]), HeaderFound::Overwritten);
         assert_eq!(SegmentHeader::decode(&[0; SEGMENT_HEADER_LEN]), HeaderFound::Damaged);
     }
 }

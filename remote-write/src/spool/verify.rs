@@ -150,7 +150,10 @@ fn verify_segment<S: Storage>(
             return;
         }
         HeaderFound::Valid(header) if header.log_hash == log_hash => header.accepted_before,
-        HeaderFound::Damaged => {
+        HeaderFound::Overwritten if holds_nothing(storage, &file, length) => {
+            return found.unknown.push(path.to_owned());
+        }
+        HeaderFound::Damaged | HeaderFound::Overwritten => {
             found.add(path, 0, "its header is damaged", Counts::default());
             Counts::default()
         }
@@ -186,6 +189,12 @@ fn verify_segment<S: Storage>(
             }
         }
     }
+}
+
+/// Whether no record of ours is in it.
+fn holds_nothing<S: Storage>(storage: &mut S, file: &S::File, length: u64) -> bool {
+    scan(storage, file, length, 0..u64::MAX, Counts::default(), false, None)
+        .is_ok_and(|scanned| scanned.records.is_empty())
 }
 
 fn read_whole<S: Storage>(storage: &mut S, path: &str, found: &mut Verification) -> Option<Vec<u8>> {
