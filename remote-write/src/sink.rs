@@ -491,6 +491,9 @@ impl TargetSink for RemoteWriteTarget {
     fn commit(&mut self) -> Commit {
         let values = std::mem::take(&mut self.values);
         self.inner.total_intake.add(values);
+        if self.encoder.is_undecided() {
+            self.inner.context.narrow_backlog(self.inner.spool.published_stats().stats.backlog);
+        }
         let scrape = match self.encoder.finish() {
             Ok(scrape) => scrape,
             Err(NotEncoded { profiles, .. }) => {

@@ -47,25 +47,34 @@ struct TargetLanes {
     spread: BTreeSet<u64>,
     /// Of this run.
     single: HashSet<u64>,
-    /// Where samples waited when the process began, and where targets went that `single` has no room for.
+    /// Where samples of an earlier run wait.
     backlog: LaneSet,
+    /// Where targets went that `single` had no room for.
+    crowded: LaneSet,
 }
 
 /// More targets of one lane are not told apart (about 1 MiB): those lanes then count as having a backlog.
 const MAX_SINGLE: usize = 1 << 16;
 
 impl TargetLanes {
+    fn narrow_backlog(&mut self, lanes: LaneSet) {
+        self.backlog = self.backlog.iter().filter(|&lane| lanes.contains(lane)).collect();
+    }
+
     fn decide(&mut self, target: u64, huge: bool) -> (bool, bool) {
         if self.spread.contains(&target) {
             return (true, false);
         }
-        if huge && !self.single.contains(&target) && !self.backlog.contains(Lane::of_hash(target)) {
+        let lane = Lane::of_hash(target);
+        let may_wait =
+            self.single.contains(&target) || self.backlog.contains(lane) || self.crowded.contains(lane);
+        if huge && !may_wait {
             self.spread.insert(target);
             return (true, true);
         }
         if self.single.len() >= MAX_SINGLE {
             for single in self.single.drain() {
-                self.backlog.insert(Lane::of_hash(single));
+                self.crowded.insert(Lane::of_hash(single));
             }
         }
         self.single.insert(target);
@@ -103,7 +112,13 @@ impl EncodingContext {
     /// labels, and in which lanes samples still wait. A target that is another size now keeps to its lanes.
     pub fn expect_backlog(&self, spread: impl IntoIterator<Item = u64>, lanes: LaneSet) {
         *self.spread.lock().unwrap_or_else(PoisonError::into_inner) =
-            TargetLanes { spread: spread.into_iter().collect(), single: HashSet::new(), backlog: lanes };
+            TargetLanes { spread: spread.into_iter().collect(), backlog: lanes, ..TargetLanes::default() };
+    }
+
+    /// Says that of the lanes in which samples of an earlier run waited only these are left: targets that come now may
+    /// have several lanes.
+    pub fn narrow_backlog(&self, lanes: LaneSet) {
+        self.spread.lock().unwrap_or_else(PoisonError::into_inner).narrow_backlog(lanes);
     }
 
     /// Decides whether a target's series are spread, given that its size asks for it or not: as they were before
@@ -264,6 +279,14 @@ mod tests {
         assert_eq!(decide(3, false), (true, false));
         assert_eq!(decide(4, false), (false, false));
         assert_eq!(decide(4, true), (false, false));
+
+        // Another one of the lane with older samples, before and after they were delivered.
+        let other = 2 + Lane::COUNT as u64;
+        assert_eq!(lanes.decide(2 + 2 * Lane::COUNT as u64, true), (false, false));
+        lanes.narrow_backlog(LaneSet::EMPTY);
+        lanes.narrow_backlog(LaneSet::ALL);
+        assert_eq!(lanes.decide(other, true), (true, true));
+        assert_eq!(lanes.decide(2, true), (false, false), "it has newer ones in one lane");
     }
 
     #[test]

@@ -351,6 +351,11 @@ impl TargetEncoder {
         self.newly_spread.take()
     }
 
+    /// Whether it is open into how many lanes the target goes.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.spread == Spread::Undecided
+    }
+
     /// How many series are admitted and not released.
     pub fn series(&self) -> usize {
         self.arena.len()

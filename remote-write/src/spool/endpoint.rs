@@ -190,16 +190,20 @@ impl Attachment {
 
     /// The sequence of the first record that is not decided, at the earliest.
     pub(super) fn first_undecided(&self) -> u64 {
-        let of_lane = |lane: &LaneState| match lane.open.front() {
-            Some(entry) => entry.first,
-            None if lane.unfetched.records > 0 => lane.next,
-            None => u64::MAX,
-        };
-        self.lanes.iter().map(of_lane).min().unwrap_or(u64::MAX)
+        self.lanes.iter().map(LaneState::first_undecided).min().unwrap_or(u64::MAX)
     }
 }
 
 impl LaneState {
+    /// The sequence of the first record that is not decided, at the earliest.
+    pub(super) fn first_undecided(&self) -> u64 {
+        match self.open.front() {
+            Some(entry) => entry.first,
+            None if self.unfetched.records > 0 => self.next,
+            None => u64::MAX,
+        }
+    }
+
     /// Puts what was decided without being fetched behind the rest. What went with its segment needs no entry of its
     /// own, for no segment counts it any more: as long as the endpoint is away there is one of all of it.
     pub(super) fn decide_next(&mut self, entry: Entry) {

@@ -20,6 +20,8 @@ pub(super) struct Log<F> {
     /// Whether the last segment takes more records.
     pub(super) growing: bool,
     pub(super) next_sequence: u64,
+    /// One beyond the last sequence that was found when the spool was opened.
+    pub(super) found_until: u64,
     /// Everything it was ever given.
     pub(super) accepted: Counts,
     /// Whether the directory or the key in it has still to be written.
@@ -44,6 +46,7 @@ impl<F> Log<F> {
             segments: VecDeque::new(),
             growing: false,
             next_sequence: 1,
+            found_until: 0,
             accepted: Counts::default(),
             key_unwritten: false,
             opened: false,

@@ -113,8 +113,8 @@ impl<S: Storage> SpoolCore<S> {
                 core.account_for_parked(endpoint);
             }
         }
-        core.read_spread();
         core.hold_unclaimed();
+        core.read_spread();
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);
         }

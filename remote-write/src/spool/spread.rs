@@ -18,6 +18,26 @@ impl<S: Storage> SpoolCore<S> {
         (self.spread.iter().copied().collect(), self.backlog)
     }
 
+    /// Whether cursors were lost: until their endpoints attach nobody knows what waits for them.
+    fn holds_anything(&self) -> bool {
+        self.logs.iter().any(|log| log.held_from.is_some())
+    }
+
+    /// Of the lanes in which something waited when the spool was opened, those in which some of that still does.
+    pub(super) fn remaining_backlog(&self) -> LaneSet {
+        if self.holds_anything() {
+            return self.backlog;
+        }
+        let attachments = || self.endpoints.iter().flat_map(|endpoint| &endpoint.attachments);
+        let remains = |lane: &Lane| {
+            attachments().any(|attachment| {
+                let found_until = attachment.log.map_or(0, |log| self.logs[log].found_until);
+                attachment.lanes[lane.index()].first_undecided() < found_until
+            })
+        };
+        self.backlog.iter().filter(remains).collect()
+    }
+
     /// Remembers that the series of the target with this hash are spread over several lanes from now on.
     pub fn note_spread(&mut self, target: u64) {
         if self.spread.insert(target) {
@@ -35,7 +55,13 @@ impl<S: Storage> SpoolCore<S> {
                 state.unfetched.records > 0 || !state.open.is_empty()
             })
         };
-        self.backlog = Lane::all().filter(waits).collect();
+        self.backlog = match self.holds_anything() {
+            true => LaneSet::ALL,
+            false => Lane::all().filter(waits).collect(),
+        };
+        for log in &mut self.logs {
+            log.found_until = log.next_sequence;
+        }
         // Whatever is wrong with the file: then these targets are decided about anew.
         let Ok((_, bytes)) = self.read_whole(SPREAD_FILE) else { return };
         if self.backlog.is_empty() {

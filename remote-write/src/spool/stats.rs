@@ -5,7 +5,7 @@ use super::endpoint::{Attachment, Endpoint};
 use super::ledger::LedgerSnapshot;
 use super::parked::readable_key;
 use super::storage::Storage;
-use crate::Counts;
+use crate::{Counts, LaneSet};
 
 /// What there is in a spool.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct SpoolStats {
     pub storage: StorageState,
     /// Settlements whose sums were not those of the fragments.
     pub settle_mismatches: u64,
+    /// Lanes in which something waits that was there when the spool was opened.
+    pub backlog: LaneSet,
 }
 
 /// What there is in one log.
@@ -134,6 +136,7 @@ impl<S: Storage> SpoolCore<S> {
             endpoints: endpoints.collect(),
             storage: self.state.clone(),
             settle_mismatches: self.settle_mismatches,
+            backlog: self.remaining_backlog(),
         }
     }
 

@@ -352,3 +352,40 @@ async fn an_endpoint_that_gets_nothing_new_is_told_when_a_read_is_worth_repeatin
     assert_eq!(fetched.len(), 20);
     spool.close().await;
 }
+
+#[test]
+fn the_backlog_is_gone_lane_by_lane_as_what_was_found_at_the_start_is_settled() {
+    let disk = SimDisk::new();
+    let (mut core, log, ..) = open_with(&disk, options());
+    append(&mut core, log, 0..12);
+    drop(core);
+    let (mut core, log, endpoint, _) = open_with(&disk, options());
+    let backlog = |core: &SpoolCore<SimStorage>| {
+        core.stats().backlog.iter().map(|lane| lane.index()).collect::<Vec<_>>()
+    };
+    assert_eq!(backlog(&core), [0, 1, 2, 3, 4]);
+    append(&mut core, log, 12..24);
+    let fetched = core.fetch(NOW, endpoint, LaneSet::ALL, usize::MAX).unwrap();
+    assert_eq!(fetched.len(), 24);
+    for f in fetched.iter().filter(|f| id_of(&f.fragment) < 9) {
+        core.settle(endpoint, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+    }
+    assert_eq!(backlog(&core), [0, 1, 4], "of 9, 10 and 11");
+    for f in fetched.iter().filter(|f| (9..12).contains(&id_of(&f.fragment))) {
+        core.settle(endpoint, f.fragment.lane, f.position, f.fragment.counts, &[]).unwrap();
+    }
+    assert!(backlog(&core).is_empty(), "what came since is none");
+    drop(core);
+    // Whose cursor is lost may wait for anything.
+    let cursor = disk.files().into_keys().find(|path| path.ends_with(".cursor")).unwrap();
+    disk.put(&cursor, b"");
+    let (mut core, _) = SpoolCore::open(disk.storage(), options(), MemoryBudget::unlimited(), NOW).unwrap();
+    assert_eq!(core.spread_targets().1, LaneSet::ALL);
+    let log = core.open_log("x").unwrap();
+    let endpoint = core.attach("amp", log, EndpointOptions::default()).unwrap();
+    // By the first scrape everybody has attached.
+    append(&mut core, log, 24..25);
+    assert_eq!(backlog(&core), [0, 1, 2, 3, 4]);
+    assert!(!take(&mut core, endpoint, NOW).is_empty());
+    assert!(backlog(&core).is_empty());
+}
