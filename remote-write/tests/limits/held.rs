@@ -5,8 +5,9 @@ use std::time::Duration;
 use promferry_model::PromDuration;
 
 use crate::backend::{Backend, Bad};
+use crate::capped::AMP_429;
 use crate::receiver::Receiver;
-use crate::world::{MINUTE, Target, config, scrape_all, start, until};
+use crate::world::{MINUTE, Target, config, scrape_all, start, status, until};
 
 const SERIES: usize = 2000;
 const BAD: usize = SERIES / 100;
@@ -126,4 +127,45 @@ async fn until_held(remote: &promferry_remote_write::RemoteWrite, targets: &mut 
         }
     }
     panic!("not all of the {count} are held out");
+}
+
+/// Taken for what they are by now, but there is no room for them: they wait as others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn held_out_series_that_meet_a_limit_are_parked() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut backend = Backend::new(100, AMP_429.0, AMP_429.1);
+    backend.bad = Some(Bad { text: "kind=bad".to_owned(), named: true });
+    let backend = backend.serve(&receiver);
+    let mut config = config(receiver.url());
+    config.lasting_limits.hold_out = PromDuration::from_millis(MINUTE.as_millis() as u64);
+    let remote = start(dir.path(), vec![config]).await;
+    let mut target = Target::open(&remote, "host:80");
+    target.add("good", 10);
+    target.add("bad", 3);
+    let mut targets = [target];
+    for _ in 0..8 {
+        scrape_all(&mut targets).await;
+        until(&remote, "it is decided", |s| s.ledger.pending.is_zero()).await;
+    }
+    assert_eq!(status(&remote).await.delivery.limits.held_series, 3);
+    {
+        let mut backend = backend.lock().unwrap();
+        (backend.bad, backend.cap) = (None, 10);
+    }
+    tokio::time::sleep(MINUTE).await;
+    for _ in 0..4 {
+        scrape_all(&mut targets).await;
+        until(&remote, "it is decided", |s| s.ledger.pending == s.ledger.parked).await;
+    }
+    assert_eq!(status(&remote).await.ledger.parked.samples, 4 * 3);
+    backend.lock().unwrap().cap = 100;
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    let reasons: Vec<_> = done.ledger.dropped.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons, ["max_label_names_per_series"]);
+    {
+        let backend = backend.lock().unwrap();
+        assert_eq!((&backend.out_of_order, backend.written.len()), (&Vec::new(), 13));
+    }
+    remote.shutdown(Duration::from_secs(20)).await;
 }

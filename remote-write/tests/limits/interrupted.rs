@@ -1,5 +1,6 @@
 //! A pass over the parked queue that does not come to its end: nothing is overtaken and nothing is lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use promferry_remote_write::spool::SpoolOptions;
@@ -8,7 +9,7 @@ use promferry_remote_write::spool::sim::SimDisk;
 use crate::backend::Backend;
 use crate::capped::{AMP_429, CAP};
 use crate::receiver::Receiver;
-use crate::world::{Target, config, scrape_all, start, start_in, until};
+use crate::world::{MINUTE, Target, config, scrape_all, start, start_in, until};
 
 /// Series that are parked of one target, more than go into one request.
 const PARKED: usize = 120;
@@ -90,7 +91,7 @@ async fn a_fault_of_the_spool_does_not_end_the_work_at_what_is_parked() {
         .await;
     }
     // Nothing else works at the spool: the probe's read is what fails.
-    disk.panic_at(disk.calls());
+    disk.panic_at(0);
     let probes = crate::world::status(&remote).await.delivery.limits.probes;
     until(&remote, "it is probed again", |s| s.delivery.limits.probes > probes + 1).await;
     backend.lock().unwrap().cap = 10 * CAP;
@@ -104,4 +105,54 @@ async fn a_fault_of_the_spool_does_not_end_the_work_at_what_is_parked() {
         );
     }
     remote.shutdown(Duration::from_secs(20)).await;
+}
+
+/// A part of the queue that can't be read for a while is not overtaken by what stands behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_read_for_a_while_is_waited_for() {
+    let receiver = Receiver::start().await;
+    let backend = Backend::new(0, AMP_429.0, AMP_429.1).serve(&receiver);
+    let disk = SimDisk::new();
+    let options = SpoolOptions { segment_bytes: 4_000, ..SpoolOptions::default() };
+    let remote = start_in(disk.storage(), options, config(receiver.url())).await;
+    let is_log = |path: &String| path.starts_with("log-");
+    let of_endpoint: BTreeSet<String> = disk.files().into_keys().filter(is_log).map(directory_of).collect();
+    let mut target = Target::open(&remote, "host-new:80");
+    target.add("new", PARKED);
+    let mut targets = [target];
+    for _ in 0..4 {
+        scrape_all(&mut targets).await;
+        until(&remote, "all of it is parked", |s| s.ledger.pending == s.ledger.parked).await;
+    }
+    // What a pass leaves is in these segments, and what comes from now on in others.
+    backend.lock().unwrap().cap = 1;
+    until(&remote, "one series is taken", |s| s.delivery.limits.parked_series < PARKED).await;
+    let parked = disk
+        .files()
+        .into_keys()
+        .filter(|path| is_log(path) && !of_endpoint.contains(&directory_of(path.clone())));
+    let parked: Vec<String> = parked.collect();
+    assert!(!parked.is_empty());
+    parked.iter().for_each(|path| disk.fail_reads(path));
+    for _ in 0..8 {
+        scrape_all(&mut targets).await;
+        until(&remote, "all of it is parked", |s| s.ledger.pending == s.ledger.parked).await;
+    }
+    backend.lock().unwrap().cap = 10 * CAP;
+    tokio::time::sleep(2 * MINUTE).await;
+    parked.iter().for_each(|path| disk.heal_reads(path));
+    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    assert_eq!(done.ledger.dropped, []);
+    {
+        let backend = backend.lock().unwrap();
+        assert_eq!(backend.out_of_order, Vec::<String>::new());
+        assert!(
+            backend.written.len() == PARKED && backend.written.values().all(|samples| samples.len() == 12)
+        );
+    }
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+fn directory_of(path: String) -> String {
+    path.split('/').next().unwrap().to_owned()
 }
