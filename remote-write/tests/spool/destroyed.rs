@@ -280,6 +280,44 @@ fn whatever_file_is_destroyed_what_is_stored_is_delivered_or_counted() {
 }
 
 #[test]
+fn a_process_that_ends_after_any_call_of_a_start_with_a_lost_cursor_takes_nothing_from_it() {
+    let (disk, settled) = spooled();
+    for path in disk.files().into_keys().filter(|path| path.ends_with(".cursor")) {
+        for way in [Way::Empty, Way::Zeros] {
+            for call in 0.. {
+                let copy = destroyed(&disk, &path, way);
+                copy.crash_within(call);
+                let opened = SpoolCore::open(copy.storage(), options(), MemoryBudget::unlimited(), NOW);
+                if let Ok((mut core, _)) = opened {
+                    for (key, log, _) in ENDPOINTS {
+                        let Ok(log) = core.open_log(log) else { continue };
+                        core.attach(key, log, EndpointOptions::default()).unwrap();
+                    }
+                    core.maintain(NOW);
+                }
+                let ended = copy.crashed();
+                copy.restart();
+                let mut opened = open(&copy);
+                for (key, _, given) in ENDPOINTS {
+                    let given: BTreeSet<u32> = given.collect();
+                    let wanted: BTreeSet<u32> = given.difference(&settled[key]).copied().collect();
+                    let fetched = opened.fetch(key, false);
+                    let missing: Vec<_> = wanted.difference(&fetched).collect();
+                    assert!(missing.is_empty(), "{path}, {way:?}, call {call}: {key} misses {missing:?}");
+                    assert!(
+                        fetched.is_subset(&given),
+                        "{path}, {way:?}, call {call}: {key} gets {fetched:?}"
+                    );
+                }
+                if !ended {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_destroyed_cursor_is_damage_to_whoever_looks() {
     let (disk, _) = spooled();
     for path in disk.files().into_keys().filter(|path| path.ends_with(".cursor")) {
