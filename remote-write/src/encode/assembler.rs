@@ -120,7 +120,7 @@ impl Assembler {
     }
 
     /// Adds all of a message of the same protocol, 2.0, whose counts are known. After an error nothing of it
-    /// is there.
+    /// is there. Of the first one what is in the time series is not looked at.
     pub(super) fn add_message(
         &mut self,
         message: &[u8],
@@ -143,13 +143,22 @@ impl Assembler {
 
     fn write_message(&mut self, message: &[u8], map: &mut SymbolMap) -> Result<(), Malformed> {
         map.clear();
+        let mut first = self.series.is_empty() && self.symbols.count == 1;
         let mut rest = message;
         // What nearly all of a message is: symbols, all of them before the first time series, and each is used by
         // one; then time series; of one or two bytes' length.
         while let Some((key, content, next)) = short_field(rest) {
             match key {
                 SYMBOL => map.references.push(Reference::new(self.symbols.reference(content))),
-                SERIES => self.write_v2_from_v2(&[], map, content)?,
+                // The symbols have the numbers that they had, so the time series stay as they are.
+                SERIES if first && self.symbols.count as usize == map.references.len() && is_series(rest) => {
+                    self.series.extend_from_slice(rest);
+                    return Ok(());
+                }
+                SERIES => {
+                    first = false;
+                    self.write_v2_from_v2(&[], map, content)?;
+                }
                 _ => break,
             }
             rest = next;
@@ -419,6 +428,14 @@ fn short_field(message: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     };
     let (content, next) = rest.split_at_checked(length)?;
     Some((key, content, next))
+}
+
+/// Whether all of it is time series.
+fn is_series(mut message: &[u8]) -> bool {
+    while let Some((SERIES, _, next)) = short_field(message) {
+        message = next;
+    }
+    message.is_empty()
 }
 
 /// Keys of a 2.0 `TimeSeries`.

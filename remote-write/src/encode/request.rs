@@ -61,7 +61,7 @@ pub enum Pushed {
 /// In 1.0 compressed bodies follow each other as they are: a concatenation of messages is the merged message,
 /// and snappy's elements never reach back beyond their own block, so only the lengths in front are replaced by
 /// one. Small fragments are compressed together, behind the others; the fragments of one lane keep their order.
-/// In 2.0 the symbols of each fragment are mapped once. A fragment of the other protocol is transcoded.
+/// In 2.0 the symbols of each fragment but the first are mapped once. A fragment of the other protocol is transcoded.
 pub struct RequestBuilder {
     protocol: Protocol,
     native_histograms: bool,
@@ -118,7 +118,8 @@ impl RequestBuilder {
     ///
     /// # Errors
     /// [`FragmentError`] when the fragment can't be read. The request is then as it was. Of a large
-    /// compressed 1.0 fragment only the length in front is read.
+    /// compressed 1.0 fragment only the length in front is read, and of a request's first 2.0 fragment the
+    /// symbols and the lengths of its time series.
     pub fn push(&mut self, fragment: &Fragment) -> Result<Pushed, FragmentError> {
         if fragment.protocol == self.protocol {
             return self.push_same(fragment, LeftOut::default());

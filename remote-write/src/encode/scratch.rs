@@ -3,7 +3,7 @@ use std::fmt;
 use bytes::Bytes;
 use promferry_model::{MemoryBudget, OverBudget, Purpose, Reservation, Timestamp};
 
-use super::writer::Writer;
+use super::writer::{MAX_FRAGMENT_VALUES, MIN_FRAGMENT_VALUES, Writer};
 use super::{EncodedProfile, EncodedScrape, NotEncoded, Profiles};
 use crate::{Compression, Counts, Fragment, Lane};
 
@@ -75,15 +75,22 @@ impl Scratch {
         writers + self.compressed.capacity() + self.message.capacity() + SNAPPY_TABLE_BYTES
     }
 
-    /// Starts a scrape that goes into `lanes` lanes, of which `lane` says which they are.
-    pub(super) fn begin(&mut self, profiles: &Profiles, lanes: usize, lane: impl Fn(usize) -> Lane) {
+    /// Starts a scrape of about `series` time series that goes into `lanes` lanes, of which `lane` says which they
+    /// are.
+    pub(super) fn begin(
+        &mut self,
+        profiles: &Profiles,
+        series: usize,
+        lanes: usize,
+        lane: impl Fn(usize) -> Lane,
+    ) {
         self.lanes = lanes;
         let writers = profiles.len() * lanes;
         while self.writers.len() < writers {
             self.writers.push(Writer::new());
         }
         for (at, writer) in self.writers[..writers].iter_mut().enumerate() {
-            writer.reset(profiles[at / lanes].protocol, lane(at % lanes));
+            writer.reset(profiles[at / lanes].protocol, lane(at % lanes), max_values(series.div_ceil(lanes)));
         }
         self.profiles.resize_with(profiles.len(), OpenProfile::default);
         for profile in &mut self.profiles {
@@ -219,6 +226,14 @@ impl Scratch {
         }
         writer.clear();
     }
+}
+
+/// At how many samples and histograms a fragment closes, so that those of a scrape are of equal size: a small one
+/// behind some large ones leaves requests half empty.
+fn max_values(series: usize) -> u64 {
+    let series = series as u64;
+    let equal = series.div_ceil(series.div_ceil(MAX_FRAGMENT_VALUES).max(1));
+    equal.clamp(MIN_FRAGMENT_VALUES, MAX_FRAGMENT_VALUES)
 }
 
 impl fmt::Debug for Scratch {

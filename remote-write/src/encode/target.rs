@@ -226,7 +226,9 @@ impl TargetEncoder {
         self.has_own_values = false;
         let (hash, lanes) = (self.hash, self.lanes());
         let mut scratch = self.context.take_scratch();
-        scratch.begin(&self.profiles, lanes, |sub| Lane::of_hash(hash.wrapping_add(sub as u64)));
+        scratch.begin(&self.profiles, self.arena.len(), lanes, |sub| {
+            Lane::of_hash(hash.wrapping_add(sub as u64))
+        });
         self.open = Some(scratch);
     }
 

@@ -16,6 +16,8 @@ use crate::{Counts, Lane, Protocol};
 pub(super) const MAX_FRAGMENT_BYTES: usize = 64 * 1024;
 /// A fragment closes at this many samples and histograms: a fourth of what a request takes by default.
 pub(super) const MAX_FRAGMENT_VALUES: u64 = 500;
+/// And not before: less in 2.0 would be too small to be compressed.
+pub(super) const MIN_FRAGMENT_VALUES: u64 = 320;
 
 /// A fragment being written, byte by byte: time series are opened, get their value and exemplars, and are
 /// ended, which fills in their length.
@@ -23,6 +25,7 @@ pub(super) const MAX_FRAGMENT_VALUES: u64 = 500;
 pub(super) struct Writer {
     protocol: Protocol,
     lane: Lane,
+    max_values: u64,
     /// The time series, as they stand in the message.
     series: Vec<u8>,
     /// Where the content of the open time series starts.
@@ -43,6 +46,7 @@ impl Writer {
         Self {
             protocol: Protocol::V1,
             lane: Lane::of_hash(0),
+            max_values: MAX_FRAGMENT_VALUES,
             series: Vec::new(),
             open: None,
             counts: Counts::default(),
@@ -56,9 +60,10 @@ impl Writer {
     }
 
     /// Starts over for a target's fragments.
-    pub(super) fn reset(&mut self, protocol: Protocol, lane: Lane) {
+    pub(super) fn reset(&mut self, protocol: Protocol, lane: Lane, max_values: u64) {
         self.protocol = protocol;
         self.lane = lane;
+        self.max_values = max_values;
         self.clear();
     }
 
@@ -116,7 +121,7 @@ impl Writer {
     /// Whether another time series belongs into the next fragment.
     pub(super) fn is_full(&self) -> bool {
         let (symbols, series) = self.message();
-        self.counts.values() >= MAX_FRAGMENT_VALUES
+        self.counts.values() >= self.max_values
             || symbols.len() + series.len() + self.longest > MAX_FRAGMENT_BYTES
     }
 

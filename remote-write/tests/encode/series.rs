@@ -245,6 +245,27 @@ fn metadata_is_known_once_and_later_metadata_wins() {
 }
 
 #[test]
+fn a_scrape_of_more_than_one_fragment_has_fragments_of_equal_size() {
+    let target = target("equal", "a:1");
+    for (series_count, expected) in
+        [(500, vec![500]), (501, vec![320, 181]), (1005, vec![335; 3]), (2000, vec![500; 4])]
+    {
+        let context = EncodingContext::new(MemoryBudget::unlimited(), 1);
+        let mut encoder = TargetEncoder::new(&target, profiles([v2()]), context);
+        let ids: Vec<_> = (0..series_count).map(|n| admit(&mut encoder, &series(n)).unwrap()).collect();
+        // The first page is written as if it had to be spread over lanes.
+        let mut scrape = || {
+            encoder.begin();
+            ids.iter().for_each(|&id| encoder.sample(id, Sample::new(AT, 1.0)));
+            encoder.finish().unwrap().profiles.swap_remove(0).fragments
+        };
+        scrape();
+        let sizes: Vec<_> = scrape().iter().map(|fragment| fragment.counts.values()).collect();
+        assert_eq!(sizes, expected);
+    }
+}
+
+#[test]
 fn a_huge_target_takes_lanes_by_series_and_always_the_same() {
     let target = target("huge", "a:1");
     let mut lanes_of_runs = Vec::new();
