@@ -90,6 +90,11 @@ fn ls(directory: &SpoolDirectory) -> Result<bool, Failure> {
     for cursor in &recovery.lost_cursors {
         println!("lost: {cursor}; its endpoint will be sent again what is stored of its log");
     }
+    for (log, bytes) in &recovery.unclaimed_logs {
+        println!(
+            "log {log} has {bytes} bytes and no cursor: an endpoint like the one it was for will be sent it"
+        );
+    }
     Ok(true)
 }
 
@@ -172,10 +177,17 @@ async fn deliver(args: &DrainArgs, config: Option<&Config>, limits: Limits) -> R
     if let Some(unknown) = args.endpoints.iter().find(|named| !keys.contains(named)) {
         return Err(format!("the spool knows no endpoint called {unknown:?}").into());
     }
+    let unowned = recovery.lost_cursors.len() + recovery.unclaimed_logs.len();
+    if unowned > 0 {
+        println!(
+            "{unowned} cursors are lost: what is stored for their endpoints can't be drained; a start with the \
+             configuration that they are in sends it"
+        );
+    }
     if keys.is_empty() {
-        println!("nothing waits");
+        println!("{}", if unowned > 0 { "nothing else waits" } else { "nothing waits" });
         spool.close().await;
-        return Ok(true);
+        return Ok(unowned == 0);
     }
     let user_agent = concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned();
     let http = HttpOptions { user_agent: user_agent.clone(), ..HttpOptions::default() };
@@ -205,7 +217,7 @@ async fn deliver(args: &DrainArgs, config: Option<&Config>, limits: Limits) -> R
         let ledger = &endpoint.ledger;
         println!("{}: {} wait; {}", endpoint.key, counts(ledger.pending), ledger_line(ledger));
     }
-    Ok(status.iter().all(|endpoint| endpoint.ledger.pending.is_zero()))
+    Ok(unowned == 0 && status.iter().all(|endpoint| endpoint.ledger.pending.is_zero()))
 }
 
 /// The endpoint's entry in the configuration, or one without any authentication, under the endpoint's key.

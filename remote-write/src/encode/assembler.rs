@@ -141,6 +141,13 @@ impl Assembler {
         Ok(())
     }
 
+    /// Whether a request's first message has its symbols under the numbers that they have in the request: as many,
+    /// with the empty one first.
+    fn keeps_references(&self, map: &SymbolMap) -> bool {
+        let empty = Reference::new(0);
+        self.symbols.count as usize == map.references.len() && map.references.first() == Some(&empty)
+    }
+
     fn write_message(&mut self, message: &[u8], map: &mut SymbolMap) -> Result<(), Malformed> {
         map.clear();
         let mut first = self.series.is_empty() && self.symbols.count == 1;
@@ -151,7 +158,7 @@ impl Assembler {
             match key {
                 SYMBOL => map.references.push(Reference::new(self.symbols.reference(content))),
                 // The symbols have the numbers that they had, so the time series stay as they are.
-                SERIES if first && self.symbols.count as usize == map.references.len() && is_series(rest) => {
+                SERIES if first && self.keeps_references(map) && is_series(rest) => {
                     self.series.extend_from_slice(rest);
                     return Ok(());
                 }

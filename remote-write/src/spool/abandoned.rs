@@ -14,12 +14,16 @@ impl<S: Storage> SpoolCore<S> {
     /// delivering what it waits for.
     ///
     /// # Errors
-    /// [`SpoolError::Unknown`] when there is no endpoint of this key.
+    /// [`SpoolError::Unknown`] when there is no endpoint of this key, [`SpoolError::CursorLost`] when its cursor was
+    /// damaged: what it waits for is known once it attaches with its log.
     pub fn adopt(&mut self, key: &str, options: EndpointOptions) -> Result<EndpointId, SpoolError> {
         let Some(at) = self.endpoints.iter().position(|endpoint| endpoint.key == key && !endpoint.forgotten)
         else {
             return Err(SpoolError::Unknown { what: "endpoint" });
         };
+        if self.lost_cursors.contains(&self.endpoints[at].path) {
+            return Err(SpoolError::CursorLost { key: key.to_owned() });
+        }
         self.endpoints[at].options = options;
         self.endpoints[at].attached = true;
         self.end_attachment(at);

@@ -197,23 +197,25 @@ impl<S: Storage> SpoolCore<S> {
     }
 
     /// Gives up a log's oldest segment where that helps: where it is in memory itself, or where the disk is full
-    /// and would then take what is in memory. Says whether it is worth trying again.
+    /// and would then take what is in memory. Says whether memory was won: what others need the budget for is no
+    /// reason to give up anything more.
     ///
     /// It is a segment of the log that has the most in memory: an endpoint that is away costs no other.
     fn make_room(&mut self, log: usize) -> bool {
         let oldest_is_in_memory =
             |core: &Self, at: usize| core.logs[at].segments.front().is_some_and(Segment::is_memory);
         let largest = (0..self.logs.len())
-            .filter(|&at| self.logs[at].segments.len() > 1)
+            .filter(|&at| self.logs[at].segments.len() > 1 && self.logs[at].memory_bytes() > 0)
             .filter(|&at| self.disk_full || oldest_is_in_memory(self, at))
             .max_by_key(|&at| (self.logs[at].memory_bytes(), at == log));
         let Some(largest) = largest else { return false };
+        let before = self.logs[largest].memory_bytes();
         let in_memory = oldest_is_in_memory(self, largest);
         self.evict_oldest(largest);
         if !in_memory {
             self.drain_memory(largest);
         }
-        true
+        self.logs[largest].memory_bytes() < before
     }
 
     /// Makes room in the log's last memory segment, or in a new one.

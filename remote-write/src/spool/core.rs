@@ -532,16 +532,18 @@ impl<S: Storage> SpoolCore<S> {
     /// Folds attachments of which nothing is open into the totals, and lets go of logs that nobody needs.
     pub(super) fn retire(&mut self, endpoint: usize) {
         let known = &mut self.endpoints[endpoint];
-        let mut retired = None;
+        let mut retired = Vec::new();
         while known.attachments.first().is_some_and(|first| first.end.is_some() && first.is_settled()) {
             let first = known.attachments.remove(0);
             known.retired.attachment = first.id;
             known.retired.accepted += first.accepted(Counts::default());
             known.retired.delivered += first.delivered();
             known.retired.dropped.merge(&first.dropped());
-            retired = first.log.or(retired);
+            retired.extend(first.log);
         }
-        let Some(log) = retired else { return };
+        if retired.is_empty() {
+            return;
+        }
         let totals = &known.retired;
         let record = CursorRecord::Retired {
             attachment: totals.attachment,
@@ -550,7 +552,9 @@ impl<S: Storage> SpoolCore<S> {
             dropped: totals.dropped.clone(),
         };
         self.write_cursor(endpoint, &[record]);
-        self.drop_decided_segments(log);
+        for log in retired {
+            self.drop_decided_segments(log);
+        }
     }
 
     /// Notes that these are decided and removes the segments that nobody needs any more.

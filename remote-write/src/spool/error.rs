@@ -39,6 +39,14 @@ pub enum SpoolError {
         /// `log` or `endpoint`.
         what: &'static str,
     },
+    /// A damaged cursor does not say what its endpoint waits for.
+    #[error(
+        "the cursor of {key:?} is damaged: what waits for it is sent by a start with the configuration that it is in"
+    )]
+    CursorLost {
+        /// The endpoint's key.
+        key: String,
+    },
     /// An endpoint that takes part in this run can't be forgotten.
     #[error("{key:?} is being delivered to; only an endpoint that takes no part can be forgotten")]
     InUse {

@@ -193,7 +193,8 @@ impl<S: Storage> SpoolCore<S> {
             for log in &mut self.logs {
                 let growing = usize::from(log.growing);
                 let closed = log.segments.len().saturating_sub(growing);
-                for segment in log.segments.iter_mut().take(closed).filter(|segment| !segment.is_memory()) {
+                let segments = log.segments.iter_mut().take(closed);
+                for segment in segments.filter(|segment| !segment.is_memory() && !segment.unreadable) {
                     let Some(index) = &segment.index else { continue };
                     records += index.len();
                     if segment.read_at < read

@@ -4,13 +4,21 @@
 //! What the lost cursor had settled is sent again, as far as it is still stored: that costs the endpoint duplicates,
 //! which it refuses and which are counted. The other way would cost samples.
 
+use std::io;
+
 use super::core::SpoolCore;
 use super::endpoint::{Amount, Attachment};
+use super::error::storage_error;
 use super::ledger::Reason;
 use super::log::Log;
+use super::parked::readable_key;
+use super::persist::SET_ASIDE_SUFFIX;
 use super::stats::RecoveryReport;
 use super::storage::Storage;
 use crate::Counts;
+
+/// How the names of cursor files end that were set aside and that nothing is kept for any more.
+const GIVEN_UP_SUFFIX: &str = ".given-up";
 
 impl<S: Storage> SpoolCore<S> {
     /// Notes that this cursor file does not tell what its endpoint has settled.
@@ -26,11 +34,20 @@ impl<S: Storage> SpoolCore<S> {
 
     /// Keeps what lost cursors may have waited for, decided or not: which log each of them had nobody knows. A log
     /// without any cursor has lost all of them.
-    pub(super) fn hold_unclaimed(&mut self) {
+    pub(super) fn hold_unclaimed(&mut self, report: &mut RecoveryReport) {
         for log in 0..self.logs.len() {
             let unclaimed = !self.is_referenced(log);
             let known = &mut self.logs[log];
             known.unclaimed = unclaimed;
+            if unclaimed && known.segments.iter().any(|segment| segment.end_sequence > segment.first_sequence)
+            {
+                let (key, bytes) = (readable_key(&known.key), known.bytes());
+                tracing::error!(
+                    "log {key:?} of the spool has {bytes} bytes and no cursor: an endpoint that is configured like \
+                     the one it was for is sent it from the beginning"
+                );
+                report.unclaimed_logs.push((key, bytes));
+            }
             if unclaimed || !self.lost_cursors.is_empty() {
                 known.held_from =
                     known.segments.front().map(|oldest| (oldest.first_sequence, oldest.accepted_before));
@@ -83,6 +100,26 @@ impl<S: Storage> SpoolCore<S> {
                     self.logs[log].key
                 );
                 self.drop_decided_segments(log);
+            }
+            let known = &mut self.logs[log];
+            if !known.segments.iter().any(|segment| segment.held) {
+                known.held_from = None;
+            }
+        }
+        if !self.lost_cursors.is_empty() && self.logs.iter().all(|log| log.held_from.is_none()) {
+            self.give_up_lost_cursors();
+        }
+    }
+
+    /// Nothing is kept for them any more: the next start takes no notice of what was set aside of them.
+    fn give_up_lost_cursors(&mut self) {
+        for path in std::mem::take(&mut self.lost_cursors) {
+            let aside = format!("{path}{SET_ASIDE_SUFFIX}");
+            match self.storage.rename(&aside, &format!("{path}{GIVEN_UP_SUFFIX}")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.note_failure(&storage_error("rename", &aside)(error));
+                }
+                _ => {}
             }
         }
     }

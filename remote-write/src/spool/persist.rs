@@ -108,7 +108,10 @@ impl<S: Storage> SpoolCore<S> {
             .make_writable(&path)
             .and_then(|()| replace(&mut self.storage, &path, &bytes, self.options.fsync, allocate));
         match replaced {
-            Ok(file) => {
+            Ok(Replaced { file, unsynced }) => {
+                if let Some(error) = unsynced {
+                    self.note_failure(&error);
+                }
                 let known = &mut self.endpoints[endpoint];
                 known.file = Some(file);
                 known.file_len = bytes.len() as u64;
@@ -160,7 +163,8 @@ impl<S: Storage> SpoolCore<S> {
         let path = format!("{directory}/{LOG_KEY_FILE}");
         self.make_writable(&path)?;
         self.storage.create_directory(&directory).map_err(storage_error("create", &directory))?;
-        replace(&mut self.storage, &path, key.as_bytes(), self.options.fsync, 0)?;
+        let replaced = replace(&mut self.storage, &path, key.as_bytes(), self.options.fsync, 0)?;
+        replaced.unsynced.map_or(Ok(()), Err)?;
         if self.options.fsync != FsyncPolicy::Never {
             self.storage.sync_directory(".").map_err(storage_error("sync", "."))?;
         }
@@ -364,6 +368,13 @@ impl<S: Storage> SpoolCore<S> {
     }
 }
 
+/// A file that has taken the place of another.
+pub(super) struct Replaced<F> {
+    pub(super) file: F,
+    /// Why its new name may not outlive the machine. The file is in its place all the same.
+    pub(super) unsynced: Option<SpoolError>,
+}
+
 /// Writes a file whole: whoever opens it finds the old content or the new.
 pub(super) fn replace<S: Storage>(
     storage: &mut S,
@@ -371,7 +382,7 @@ pub(super) fn replace<S: Storage>(
     bytes: &[u8],
     fsync: FsyncPolicy,
     allocate: u64,
-) -> Result<S::File, SpoolError> {
+) -> Result<Replaced<S::File>, SpoolError> {
     let new = format!("{path}.new");
     let file = storage.create(&new).map_err(storage_error("create", &new))?;
     storage.allocate(&file, allocate).map_err(storage_error("set space aside for", &new))?;
@@ -380,11 +391,12 @@ pub(super) fn replace<S: Storage>(
     // it all that was known for long.
     storage.sync(&file).map_err(storage_error("sync", &new))?;
     storage.rename(&new, path).map_err(storage_error("rename", &new))?;
+    let mut unsynced = None;
     if fsync != FsyncPolicy::Never {
         let directory = path.rsplit_once('/').map_or(".", |(directory, _)| directory);
-        storage.sync_directory(directory).map_err(storage_error("sync", directory))?;
+        unsynced = storage.sync_directory(directory).map_err(storage_error("sync", directory)).err();
     }
-    Ok(file)
+    Ok(Replaced { file, unsynced })
 }
 
 /// How the names of files end that are not understood and left alone.

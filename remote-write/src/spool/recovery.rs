@@ -113,7 +113,7 @@ impl<S: Storage> SpoolCore<S> {
                 core.account_for_parked(endpoint);
             }
         }
-        core.hold_unclaimed();
+        core.hold_unclaimed(&mut report);
         core.read_spread();
         for endpoint in 0..core.endpoints.len() {
             core.retire(endpoint);

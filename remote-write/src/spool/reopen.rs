@@ -25,6 +25,7 @@ struct KnownLog {
     hash: u64,
     directory: String,
     opened: bool,
+    next_sequence: u64,
 }
 
 #[derive(Clone)]
@@ -53,6 +54,7 @@ impl<S: Storage> SpoolCore<S> {
             hash: log.hash,
             directory: log.directory.clone(),
             opened: log.opened,
+            next_sequence: log.next_sequence,
         });
         let endpoints = self.endpoints.iter().zip(unstored).map(|(endpoint, unstored)| KnownEndpoint {
             unstored,
@@ -86,6 +88,11 @@ impl<S: Storage> SpoolCore<S> {
             });
             core.swap_logs(at, found);
             core.logs[at].opened = log.opened;
+            // What only memory held may be on its way: nothing else gets its numbers.
+            if core.logs[at].next_sequence < log.next_sequence {
+                core.logs[at].next_sequence = log.next_sequence;
+                core.logs[at].growing = false;
+            }
             if core.logs[at].key.is_empty() {
                 core.logs[at].key.clone_from(&log.key);
                 core.logs[at].key_unwritten = true;

@@ -236,7 +236,10 @@ impl<S: Storage> SpoolCore<S> {
 impl<F> Segment<F> {
     /// Forgets where the records are; they are read from the file again when they are needed.
     pub(super) fn close<S: Storage<File = F>>(&mut self, storage: &mut S) {
-        if let Body::Disk(file) = &mut self.body {
+        // What was counted of a segment that could not be read whole is what its index had: it is not read anew.
+        if let Body::Disk(file) = &mut self.body
+            && !self.unreadable
+        {
             if let Some(file) = file.take() {
                 storage.release_cache(&file);
             }

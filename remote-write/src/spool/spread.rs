@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::core::SpoolCore;
-use super::persist::replace;
+use super::persist::{Replaced, replace};
 use super::storage::Storage;
 use crate::{Lane, LaneSet};
 
@@ -85,8 +85,8 @@ impl<S: Storage> SpoolCore<S> {
             .make_writable(SPREAD_FILE)
             .and_then(|()| replace(&mut self.storage, SPREAD_FILE, &bytes, self.options.fsync, 0));
         match written {
-            Ok(_) => self.spread_unwritten = false,
-            Err(error) => self.note_failure(&error),
+            Ok(Replaced { unsynced: None, .. }) => self.spread_unwritten = false,
+            Ok(Replaced { unsynced: Some(error), .. }) | Err(error) => self.note_failure(&error),
         }
     }
 }

@@ -99,6 +99,9 @@ pub struct RecoveryReport {
     /// Cursor files that were lost (destroyed, unreadable, of another version): their endpoints are sent again what
     /// is stored of their logs, and their ledgers start anew.
     pub lost_cursors: Vec<String>,
+    /// Logs that no cursor speaks of, with their bytes: an endpoint that attaches to one is sent it from the
+    /// beginning.
+    pub unclaimed_logs: Vec<(String, u64)>,
     /// Keys of endpoints that have a cursor, with what is pending for them.
     pub endpoints: Vec<(String, Counts)>,
 }

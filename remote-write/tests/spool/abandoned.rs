@@ -172,3 +172,21 @@ fn samples_from_the_future_do_not_keep_what_was_abandoned() {
     assert!(ledger.is_none_or(|ledger| ledger.pending.is_zero()));
     assert_eq!(segments(&disk), 1);
 }
+
+#[test]
+fn an_endpoint_that_had_several_logs_leaves_none_of_them() {
+    let disk = SimDisk::new();
+    let mut core = open(&disk);
+    for log in ["x", "y", "z"] {
+        let log = core.open_log(log).unwrap();
+        core.attach("gone", log, EndpointOptions::default()).unwrap();
+        core.append_all(NOW, &[(log, vec![fragment(0, NOW.as_millis())])]).unwrap();
+    }
+    drop(core);
+    let mut core = open(&disk);
+    core.forget("gone").unwrap();
+    assert_eq!(segments(&disk), 0);
+    drop(core);
+    let (_, report) = SpoolCore::open(disk.storage(), options(), MemoryBudget::unlimited(), NOW).unwrap();
+    assert_eq!(report.unclaimed_logs, []);
+}

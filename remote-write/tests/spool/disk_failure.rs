@@ -196,6 +196,33 @@ fn in_memory_the_log_that_holds_the_most_gives_way() {
 }
 
 #[test]
+fn memory_that_others_need_costs_nothing_that_is_stored() {
+    let budget = MemoryBudget::new(1 << 20);
+    let mut s = Spooled::new(FsyncPolicy::Never, budget.clone());
+    let other = s.core.open_log("y").unwrap();
+    s.core.attach("amp2", other, EndpointOptions::default()).unwrap();
+    for id in 0..20 {
+        s.append().unwrap();
+        s.core.append_all(s.now, &[(other, vec![fragment(100 + id, 1)])]).unwrap();
+    }
+    let stored = |s: &Spooled| s.core.stats().logs.iter().map(|log| log.segments).collect::<Vec<_>>();
+    let before = stored(&s);
+    assert!(before.iter().all(|segments| *segments > 3), "{before:?}");
+    s.disk.fail_writes(Some(io::ErrorKind::StorageFull));
+    let pages = budget.try_reserve(Purpose::Bodies, budget.limit() - 100).unwrap();
+    for _ in 0..10 {
+        s.append().unwrap_err();
+    }
+    assert_eq!(stored(&s), before);
+    drop(pages);
+    s.append().unwrap();
+    s.disk.fail_writes(None);
+    s.wait();
+    let ids: Vec<u32> = s.fetch();
+    assert_eq!(ids.len(), 42);
+}
+
+#[test]
 fn without_any_memory_scrapes_are_refused_by_name_and_counted() {
     let mut s = Spooled::new(FsyncPolicy::Never, MemoryBudget::new(100));
     s.append().unwrap();
