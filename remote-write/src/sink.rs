@@ -299,7 +299,15 @@ impl RemoteWrite {
             }
         }
         let closed = async {
-            let status = self.status().await.unwrap_or_default();
+            let status = match self.status().await {
+                Ok(status) => status,
+                Err(error) => {
+                    tracing::error!(
+                        "the spool can't say how it stands ({error}): what it said last is shown"
+                    );
+                    self.status_in(&self.0.spool.published_stats().stats)
+                }
+            };
             self.0.spool.close().await;
             status
         };

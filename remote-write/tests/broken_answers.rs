@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use promferry_model::{Labels, PromDuration, Sample, SystemClock, TargetSink, Timestamp};
+use promferry_remote_write::spool::Reason;
 use promferry_remote_write::{EndpointStatus, RemoteWrite, RemoteWriteConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers the first request with these bytes and goes silent or away; the others with 204.
+/// Answers the first requests with these bytes and goes silent or away; the others with 204.
 struct Server {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -27,6 +28,10 @@ enum Then {
 
 impl Server {
     async fn start(answer: &'static str, then: Then) -> Self {
+        Self::answering(1, answer, then).await
+    }
+
+    async fn answering(times: usize, answer: &'static str, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
@@ -36,7 +41,7 @@ impl Server {
                 let counter = Arc::clone(&counter);
                 tokio::spawn(async move {
                     while receive(&mut stream).await.is_some() {
-                        if counter.fetch_add(1, Ordering::Relaxed) > 0 {
+                        if counter.fetch_add(1, Ordering::Relaxed) >= times {
                             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                             continue;
                         }
@@ -57,6 +62,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let mut config: RemoteWriteConfig = format!("http://{}/write", self.address).into();
         config.queue_config.batch_send_deadline = PromDuration::from_millis(20);
+        config.queue_config.max_backoff = PromDuration::from_millis(50);
         config.remote_timeout = PromDuration::from_secs(2);
         config.metadata_config.send = false;
         let clock = Arc::new(SystemClock::new());
@@ -130,8 +136,20 @@ async fn half_a_text_drops_nothing() {
 async fn where_the_status_says_it_all_half_a_text_is_enough() {
     for (status, outcome) in [("503 Service Unavailable", "retry"), ("413 Content Too Large", "too_large")] {
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 100\r\n\r\nno, bec");
-        let server = Server::start(answer.leak(), Then::End).await;
-        let (settled, _) = server.outcome().await;
-        assert_eq!(settled.delivery.requests[outcome], 1, "{status}: {:?}", settled.delivery.requests);
+        let answer: &'static str = answer.leak();
+        for then in [Then::Silence, Then::End] {
+            let (settled, _) = Server::start(answer, then).await.outcome().await;
+            let requests = settled.delivery.requests;
+            assert_eq!(requests.get(outcome), Some(&1), "{status}: {requests:?}");
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_always_breaks_off_decides_in_the_end() {
+    let answer = "HTTP/1.1 400 Bad Request\r\ncontent-length: 100\r\n\r\nnot to our";
+    let server = Server::answering(usize::MAX, answer, Then::End).await;
+    let (settled, requests) = server.outcome().await;
+    assert_eq!((settled.ledger.dropped_for(&Reason::REFUSED).samples, requests), (10, 10));
+    assert_eq!(settled.delivery.requests["failed"], 9, "{:?}", settled.delivery.requests);
 }

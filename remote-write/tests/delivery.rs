@@ -404,5 +404,5 @@ async fn a_flush_does_not_wait_for_an_endpoint_that_is_gone() {
     let ledger = remote.shutdown(Duration::from_secs(20)).await.remove(0).ledger;
     let took = started.elapsed();
     assert_eq!((ledger.pending.samples, ledger.balances()), (10, true));
-    assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took >= Duration::from_millis(4900) && took < Duration::from_secs(10), "{took:?}");
 }

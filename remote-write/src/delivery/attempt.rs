@@ -2,11 +2,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use promferry_http_client::KeepMethod;
 use tokio::time::Instant;
-use tower::{Service as _, ServiceExt as _};
+use tower::{BoxError, Service as _, ServiceExt as _};
 
 use super::outcome::Outcome;
 use super::request::{Phase, Sender};
-use super::transport::{Failure, describe};
+use super::transport::{BrokenAnswer, Failure, describe};
 use crate::client::put_headers;
 use crate::options::shown_url;
 use crate::refusal::{KEPT_BYTES, Refusal, Secrets, redact, written};
@@ -27,6 +27,23 @@ pub(super) struct Answer {
 /// Delivery was stopped before an answer came.
 pub(super) struct Stopped;
 
+/// The latest answers to a request, as far as their texts broke off: their status, and how many in a row.
+#[derive(Default)]
+pub(super) struct BrokenAnswers(Option<(StatusCode, u32)>);
+
+/// So many answers in a row of one status that break off are no accident: what came of the text decides. With the
+/// pauses between attempts as they are by default, that is after a dozen seconds.
+const MAX_BROKEN_ANSWERS: u32 = 10;
+
+impl BrokenAnswers {
+    /// Whether another one is as good as the whole.
+    fn count(&mut self, status: StatusCode) -> bool {
+        let before = self.0.filter(|(known, _)| *known == status).map_or(0, |(_, count)| count);
+        self.0 = Some((status, before + 1));
+        before + 1 >= MAX_BROKEN_ANSWERS
+    }
+}
+
 impl Sender {
     /// One attempt and its answer in words. A failure without an answer is worth a retry.
     pub(super) async fn attempt(
@@ -34,6 +51,7 @@ impl Sender {
         body: Bytes,
         protocol: Protocol,
         attempt: usize,
+        broken: &mut BrokenAnswers,
     ) -> Result<Answer, Stopped> {
         let started = Instant::now();
         let retry = Outcome::Retry { after: None, throttled: false };
@@ -43,6 +61,17 @@ impl Sender {
             _ = phase.wait_for(|phase| *phase == Phase::Stopped) => return Err(Stopped),
         };
         let took = started.elapsed();
+        let answer = answer.map(|answer| {
+            answer.or_else(|error| match BrokenAnswer::among(&error) {
+                Some(begun) if broken.count(begun.status) => Ok(begun.as_it_is()),
+                begun => {
+                    if begun.is_none() {
+                        *broken = BrokenAnswers::default();
+                    }
+                    Err((Failure::of(&error), self.secrets.hide(describe(&error))))
+                }
+            })
+        });
         let (mut confirmed, mut unreachable) = (None, false);
         let (outcome, name, words) = match answer {
             Err(_) => (retry, "failed", format!("no answer within {:?}", self.attempt_timeout)),
@@ -99,11 +128,10 @@ impl Sender {
         body: Bytes,
         protocol: Protocol,
         attempt: usize,
-    ) -> Result<http::Response<Bytes>, (Failure, String)> {
-        let failed = |error| (Failure::of(&error), self.secrets.hide(describe(&error)));
+    ) -> Result<http::Response<Bytes>, BoxError> {
         let mut request = Request::post(self.url.as_str())
             .body(body)
-            .map_err(|error| (Failure::Other, format!("the url can't be used: {error}")))?;
+            .map_err(|error| format!("the url can't be used: {error}"))?;
         request.extensions_mut().insert(KeepMethod);
         let headers = request.headers_mut();
         *headers = self.headers.clone();
@@ -112,8 +140,7 @@ impl Sender {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(attempt));
         }
         let mut transport = self.transport.clone();
-        let ready = transport.ready().await.map_err(failed)?;
-        ready.call(request).await.map_err(failed)
+        transport.ready().await?.call(request).await
     }
 }
 

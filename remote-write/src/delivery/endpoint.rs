@@ -122,7 +122,9 @@ impl EndpointLoop {
                 self.read_ahead(&mut state, hurried);
                 self.start_requests(&mut state, hurried);
             }
-            let all_sent = state.queue.is_idle() && state.drained && state.reading.is_none();
+            // Lanes that nothing is sent of any more are not waited for.
+            let drained = state.drained || state.queue.lanes().is_empty();
+            let all_sent = state.queue.is_idle() && drained && state.reading.is_none();
             state.hurried &= !all_sent;
             if flushing && (all_sent || (state.stopping && state.requests.is_empty())) {
                 break;
@@ -132,13 +134,16 @@ impl EndpointLoop {
             if let Some(at) = next_metadata {
                 wake = wake.min(at);
             }
-            if let Some(at) = state.read_at {
-                wake = wake.min(at);
-            }
-            if state.requests.len() < self.senders()
-                && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, hurried))
-            {
-                wake = wake.min(at);
+            // Nothing that is due starts any more while delivery is being stopped.
+            if !state.stopping {
+                if let Some(at) = state.read_at {
+                    wake = wake.min(at);
+                }
+                if state.requests.len() < self.senders()
+                    && let Some(Due::At(at)) = state.queue.due(self.limits(), self.deadline(&state, hurried))
+                {
+                    wake = wake.min(at);
+                }
             }
             tokio::select! {
                 Some(event) = state.tasks.join_next_with_id(), if !state.tasks.is_empty() => match event {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use promferry_model::Metadata;
 
+use super::attempt::BrokenAnswers;
 use super::backoff::Backoff;
 use super::outcome::Outcome;
 use super::request::{Phase, Sender};
@@ -61,8 +62,10 @@ impl Sender {
 
     async fn deliver_metadata_request(&self, body: Bytes) -> Sent {
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
+        let mut broken = BrokenAnswers::default();
         for attempt in 0.. {
-            let Ok(answer) = self.attempt(body.clone(), Protocol::V1, attempt).await else { break };
+            let answered = self.attempt(body.clone(), Protocol::V1, attempt, &mut broken).await;
+            let Ok(answer) = answered else { break };
             match answer.outcome {
                 Outcome::Delivered => return Sent::Delivered,
                 Outcome::TooLarge => return Sent::TooLarge,

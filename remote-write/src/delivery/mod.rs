@@ -50,7 +50,7 @@ pub use request::ExplainDenial;
 pub(crate) use request::Phase;
 pub use stats::{EndpointSnapshot, EndpointStats, LastError, RefusalCount};
 pub(crate) use transport::describe;
-pub use transport::{MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
+pub use transport::{BrokenAnswer, MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
 
 /// Bytes before compression, and after it, that a request may have: AMP takes less than 1 MB and does not say
 /// of what, so that both readings are kept. Towards others a single larger sample is sent nevertheless.

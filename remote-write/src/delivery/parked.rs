@@ -158,7 +158,13 @@ impl ParkedLoop {
             match worked {
                 Ok(()) => {}
                 Err(Interrupted::Stopped) => return,
-                Err(error) => self.say_interrupted(&error),
+                Err(error) => {
+                    // Begun again at once it would be interrupted as soon, for as long as a disk is in trouble.
+                    pause = (2 * pause).min(interval);
+                    next_probe = Instant::now() + pause;
+                    next_drain = next_probe;
+                    self.say_interrupted(&error);
+                }
             }
         }
     }

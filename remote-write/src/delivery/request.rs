@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::age::SampleAge;
-use super::attempt::{Answer, Stopped};
+use super::attempt::{Answer, BrokenAnswers, Stopped};
 use super::backoff::Backoff;
 use super::limited::{self, Group, Kind};
 use super::negotiation::Negotiation;
@@ -127,8 +127,9 @@ struct Encoded {
     left_out: Vec<LeftOut>,
 }
 
-/// In a flush, an endpoint to which no connection came about for this long, twice at least, is not waited for.
-const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
+/// An endpoint to which no connection came about for this long of a flush, twice at least, is not waited for any
+/// longer. What is restarted beside this process is back within it, as a rule.
+const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// After a 401 or 403 the next attempt waits at least this long.
 const DENIED_PAUSE: Duration = Duration::from_secs(10);
@@ -258,8 +259,9 @@ impl Sender {
         let mut instead = None;
         // A lasting limit that is not known to be in force may be a passing one the first time.
         let mut may_pass = matches!(kind, Kind::Sorted { .. });
-        // Since when no connection comes about, and at how many attempts.
+        // Since when in the flush no connection comes about, and at how many attempts.
         let mut unreachable: Option<(Instant, u32)> = None;
+        let mut broken = BrokenAnswers::default();
         for attempt in 0.. {
             let offer = match instead.take() {
                 Some(offer) => offer,
@@ -288,15 +290,17 @@ impl Sender {
             }
             let body_bytes = body.len();
             let started = Instant::now();
+            let flushing = *self.phase.borrow() >= Phase::Flushing;
             let Answer { outcome, words: answer, written, unreachable: nobody_there } =
-                match self.attempt(body, protocol, attempt).await {
+                match self.attempt(body, protocol, attempt, &mut broken).await {
                     Ok(answered) => answered,
                     Err(Stopped) => {
                         self.negotiation.inconclusive(offer, self.clock.now());
                         return Decision::Undecided;
                     }
                 };
-            unreachable = nobody_there.then(|| {
+            // An outage that began before may be over any moment: only what the flush tried says that it lasts.
+            unreachable = (nobody_there && flushing).then(|| {
                 let (since, attempts) = unreachable.unwrap_or((started, 0));
                 (since, attempts + 1)
             });
@@ -352,7 +356,7 @@ impl Sender {
                     let gone = unreachable.is_some_and(|(since, attempts)| {
                         attempts > 1 && since.elapsed() >= UNREACHABLE_PATIENCE
                     });
-                    if gone && *self.phase.borrow() >= Phase::Flushing {
+                    if gone {
                         return Decision::Undecided;
                     }
                     if !self.pause(backoff, after, Phase::Stopped).await {

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use promferry_http_client::{Body, Error};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
@@ -20,6 +20,12 @@ pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// end can be used again.
 const SUCCESS_BODY_PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long the body of a failure is waited for where the status decides: what it says is for people.
+const FAILURE_BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a body is waited for that decides over the data; one that has not ended by then has broken off.
+const DECIDING_BODY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A [`Transport`] over an HTTP client, possibly with layers already around it.
 pub fn transport<S>(service: S) -> Transport
 where
@@ -30,8 +36,9 @@ where
     BoxCloneSyncService::new(ReadAnswerLayer.layer(service.map_err(Into::into)))
 }
 
-/// Reads answers' bodies, up to [`MAX_ANSWER_BYTES`]. A success needs none; where what is said decides over the data
-/// (400, 429 and the like) an answer that breaks off is an error, as if there had been none.
+/// Reads answers' bodies, up to [`MAX_ANSWER_BYTES`]. Where the status decides (success, 413, 503 and the like) they
+/// are not waited for long; where what is said decides over the data (400, 429 and the like) an answer that breaks
+/// off, or does not end within five seconds, is an error: a [`BrokenAnswer`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadAnswerLayer;
 
@@ -67,18 +74,21 @@ where
         Box::pin(async move {
             let (head, mut body) = answer.await?.into_parts();
             let mut read = BytesMut::new();
-            let reading = read_into(&mut read, &mut body);
-            let broken_off = if head.status.is_success() {
-                // One that never ends would have what was written sent again, and again.
-                let _ = tokio::time::timeout(SUCCESS_BODY_PATIENCE, reading).await;
-                None
-            } else {
-                reading.await.err()
+            let is_decided_by_body = is_decided_by_body(head.status);
+            // One that never ends would have what was written, or is too large, sent again, and again.
+            let patience = match head.status {
+                status if status.is_success() => SUCCESS_BODY_PATIENCE,
+                _ if is_decided_by_body => DECIDING_BODY_PATIENCE,
+                _ => FAILURE_BODY_PATIENCE,
             };
-            match broken_off {
-                Some(error) if is_decided_by_body(head.status) => Err(error.into()),
-                _ => Ok(Response::from_parts(head, read.freeze())),
-            }
+            let reading = tokio::time::timeout(patience, read_into(&mut read, &mut body)).await;
+            let read = read.freeze();
+            let source = match reading {
+                Ok(Err(error)) if is_decided_by_body => Some(error),
+                Err(_) if is_decided_by_body => None,
+                _ => return Ok(Response::from_parts(head, read)),
+            };
+            Err(BrokenAnswer { status: head.status, headers: head.headers, read, source }.into())
         })
     }
 }
@@ -99,6 +109,43 @@ async fn read_into(read: &mut BytesMut, body: &mut Body) -> Result<(), Error> {
 fn is_decided_by_body(status: StatusCode) -> bool {
     let by_head = status.is_server_error() || matches!(status.as_u16(), 401 | 403 | 408 | 413);
     !status.is_success() && !by_head
+}
+
+/// An answer whose text decides over the data, of which only the beginning came.
+#[derive(Debug, thiserror::Error)]
+#[error("answered {status}, and the text broke off")]
+#[non_exhaustive]
+pub struct BrokenAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What came of its text.
+    pub read: Bytes,
+    /// What ended it; `None` where nothing did.
+    pub source: Option<Error>,
+}
+
+impl BrokenAnswer {
+    /// The one that an error is or was caused by.
+    pub(super) fn among(error: &BoxError) -> Option<&Self> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            match error.downcast_ref() {
+                Some(broken) => return Some(broken),
+                None => cause = error.source(),
+            }
+        }
+        None
+    }
+
+    /// The answer as if it had ended there.
+    pub(super) fn as_it_is(&self) -> Response<Bytes> {
+        let mut answer = Response::new(self.read.clone());
+        *answer.status_mut() = self.status;
+        answer.headers_mut().clone_from(&self.headers);
+        answer
+    }
 }
 
 /// Why a request got no answer, as far as that matters.

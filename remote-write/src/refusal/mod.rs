@@ -156,7 +156,7 @@ pub fn written(headers: &HeaderMap) -> Option<Counts> {
 fn message_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> Cow<'a, str> {
     let text = message_in(body);
     let kind = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.is_empty() || text.contains(kind) { text } else { Cow::Owned(format!("{kind}: {text}")) }
+    if kind.is_empty() || text.starts_with(kind) { text } else { Cow::Owned(format!("{kind}: {text}")) }
 }
 
 fn message_in(body: &[u8]) -> Cow<'_, str> {

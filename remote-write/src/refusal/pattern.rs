@@ -17,6 +17,7 @@ use super::series_text::SeriesText;
 /// | `{number}` | a number as Go prints it |
 /// | `{quoted}` | a Go string in double quotes |
 /// | `{word}` | letters and hyphens |
+/// | `{type}` | the namespace of an AWS error type, if there is one |
 /// | `{any}` | anything on the line |
 ///
 /// `^` in front: only at the beginning of the body.
@@ -39,7 +40,7 @@ enum NameHole {
     Metric,
 }
 
-const HOLES: [(&str, &str); 8] = [
+const HOLES: [(&str, &str); 9] = [
     // Only where it starts counts: what is in quotes may be anything, so that the labels' own reader finds the end.
     ("series", r"(?P<series>[^\n]*?)"),
     ("metric", r"(?P<metric>[^\n]*?)"),
@@ -48,6 +49,7 @@ const HOLES: [(&str, &str); 8] = [
     ("number", r"[-+0-9.,eEIinf]+"),
     ("quoted", r#""(?:[^"\\\n]|\\.)*""#),
     ("word", "[A-Za-z-]+"),
+    ("type", "(?:[A-Za-z0-9_.]+#)?"),
     ("any", r"[^\n]*?"),
 ];
 

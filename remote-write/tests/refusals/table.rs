@@ -100,6 +100,29 @@ fn what_nobody_has_classified_is_not_guessed_at() {
 }
 
 #[test]
+fn an_error_type_counts_in_its_place_alone() {
+    let errortype = |kind: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amzn-errortype", HeaderValue::from_static(kind));
+        headers
+    };
+    let none = HeaderMap::new;
+    for (headers, body, meaning) in [
+        (none(), r#"cannot ingest aws_errors_total{code="ExpiredToken"}: no"#, None),
+        (none(), r#"{"message":"bad sample in m{code=\"AccessDeniedException\"}"}"#, None),
+        (none(), r#"{"__type":"ValidationException","message":"m{code=\"RequestExpired\"}"}"#, None),
+        (errortype("ValidationException"), r#"{"message":"m{code=\"RequestExpired\"}"}"#, None),
+        (errortype("ExpiredTokenException:http://x/"), r#"{"message":"no"}"#, Some(Meaning::Denied)),
+        (errortype("ExpiredToken"), r#"{"message":"this is an ExpiredToken"}"#, Some(Meaning::Denied)),
+        (none(), r#"{"__type":"com.amazon.a#ExpiredTokenException","message":"no"}"#, Some(Meaning::Denied)),
+        (none(), "AccessDeniedException: no", Some(Meaning::Denied)),
+    ] {
+        let refusal = classify(StatusCode::BAD_REQUEST, &headers, body.as_bytes(), Protocol::V1);
+        assert_eq!(refusal.meaning(), meaning, "{headers:?} {body}");
+    }
+}
+
+#[test]
 fn written_headers_count_for_2_0_alone() {
     let mut headers = HeaderMap::new();
     headers.insert("x-prometheus-remote-write-samples-written", HeaderValue::from_static("7"));
