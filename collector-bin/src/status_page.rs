@@ -133,7 +133,10 @@ impl Html {
                     "{} of {} to {}, {} needed",
                     delivery.shards, queue.min_shards, queue.max_shards, delivery.shards_desired
                 ),
-                text(delivery.in_flight),
+                match delivery.abandoned_lanes {
+                    0 => text(delivery.in_flight),
+                    lanes => format!("{}; {lanes} lanes wait for a restart", delivery.in_flight),
+                },
                 ago(delivery.last_success, now),
                 delivery
                     .last_error

@@ -387,8 +387,9 @@ async fn a_panic_in_delivery_stops_one_lane_and_no_other() {
         receiver.until("the other target's", |r| r.count() == 10 * (scrape as usize + 1)).await;
     }
     let started = std::time::Instant::now();
-    remote.shutdown(Duration::from_secs(20)).await;
+    let status = remote.shutdown(Duration::from_secs(20)).await.remove(0);
     assert!(started.elapsed() < Duration::from_secs(10), "what can't be sent is not waited for");
+    assert_eq!((status.delivery.abandoned_lanes, status.ledger.pending.samples), (1, 60));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use promferry_model::{Clock, Labels, PromDuration, Sample, SystemClock, TargetSink, Timestamp};
 use promferry_remote_write::delivery::transport;
-use promferry_remote_write::{Endpoint, RemoteWrite, RemoteWriteConfig};
+use promferry_remote_write::{Endpoint, Lane, RemoteWrite, RemoteWriteConfig};
 use receiver::Receiver;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -156,4 +156,24 @@ async fn what_a_spool_that_is_gone_said_last_is_the_final_account() {
     let status = remote.shutdown(Duration::from_secs(1)).await;
     let [endpoint] = status.as_slice() else { panic!("{status:?}") };
     assert_eq!((endpoint.ledger.accepted.samples, endpoint.ledger.pending.samples), (10, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_sent_any_more_a_flush_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = routed(|_| {}, |_| panic!("a layer that panics, on purpose"));
+    let remote =
+        sender::start(dir.path(), Arc::new(SystemClock::new()), Labels::default(), vec![endpoint]).await;
+    let abandoned = async || remote.status().await.unwrap()[0].delivery.abandoned_lanes;
+    for number in 0..5_000 {
+        scrape(&remote, &format!("host-{number}:1"), 1).await;
+        if abandoned().await == Lane::COUNT {
+            break;
+        }
+    }
+    assert_eq!(abandoned().await, Lane::COUNT);
+    let started = std::time::Instant::now();
+    let ledger = remote.shutdown(Duration::from_secs(20)).await.remove(0).ledger;
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!((ledger.delivered.samples, ledger.pending), (0, ledger.accepted));
 }

@@ -145,6 +145,11 @@ const ENDPOINTS: &[Family<Delivery>] = &[
     counter("prometheus_remote_storage_metadata_failed_total", "Metadata entries given up.", |d, points| {
         points.value(d.status.delivery.metadata_failed as f64);
     }),
+    gauge(
+        "promferry_remote_abandoned_lanes",
+        "Parts of the queue of which nothing is sent until a restart, since a request of theirs met a fault.",
+        |d, points| points.value(d.status.delivery.abandoned_lanes as f64),
+    ),
     gauge("prometheus_remote_storage_shards", "Requests that may be in flight at once.", |d, points| {
         points.value(d.status.delivery.shards as f64);
     }),

@@ -298,6 +298,13 @@ impl EndpointLoop {
         tracing::error!("{}: a delivery task failed: {error}", self.sender.endpoint);
         if let Some(fragments) = state.requests.remove(&error.id()) {
             state.queue.abandon(fragments);
+            let abandoned = state.queue.abandoned_lanes();
+            self.sender.stats.set_abandoned_lanes(abandoned);
+            tracing::error!(
+                "{}: {abandoned} of {} lanes wait for a restart of this process",
+                self.sender.endpoint,
+                Lane::COUNT
+            );
             state.blocked = false;
             self.hold(state);
         }

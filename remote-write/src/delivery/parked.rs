@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,11 @@ const AGE_CHECK: u32 = 6;
 const SETTLE: u32 = 60;
 const LOAD: u32 = 4;
 
+/// A pass of which less than this part was delivered is not followed by another at once: to read and store all of
+/// the queue again for the little room that idle series leave would take all of a small CPU, for as long as the limit
+/// is in force.
+const WORTHWHILE_PART: u64 = 8;
+
 /// Why work at the queue ended early. What was in hand is in the queue still.
 #[derive(Debug, thiserror::Error)]
 enum Interrupted {
@@ -70,6 +75,20 @@ enum Interrupted {
     Spool(#[from] SpoolError),
     #[error("a part of it can't be read for now")]
     Unreadable,
+}
+
+/// What a pass came to, in samples and histograms.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    read: u64,
+    delivered: u64,
+}
+
+impl AddAssign for Passed {
+    fn add_assign(&mut self, other: Self) {
+        self.read += other.read;
+        self.delivered += other.delivered;
+    }
 }
 
 /// The lanes of a slot.
@@ -262,26 +281,31 @@ impl ParkedLoop {
     /// Passes over the queue for as long as that finds series that are taken by now.
     async fn drain(&self, queue: EndpointId) -> Result<(), Interrupted> {
         loop {
-            let delivered = self.pass(queue, true).await?;
+            let passed = self.pass(queue, true).await?;
             let limits = &self.sender.limits;
-            if delivered.is_zero() || limits.tests_taken_in_pass() == 0 || limits.parked_series() == 0 {
+            let is_drained = limits.tests_taken_in_pass() == 0 || limits.parked_series() == 0;
+            if is_drained || passed.delivered == 0 || passed.delivered < passed.read / WORTHWHILE_PART {
                 return Ok(());
             }
         }
     }
 
-    /// Passes once over all slots. Returns what was delivered.
-    async fn pass(&self, queue: EndpointId, tests: bool) -> Result<Counts, Interrupted> {
+    /// Passes once over all slots.
+    async fn pass(&self, queue: EndpointId, tests: bool) -> Result<Passed, Interrupted> {
         self.drop_old(queue).await?;
         // What the account has by now is there by now.
         self.sender.limits.begin_pass(tests);
         let group = |at: usize| self.pass_over(queue, at * GROUP_SLOTS..(at + 1) * GROUP_SLOTS);
         let (first, second, third, fourth) = tokio::join!(group(0), group(1), group(2), group(3));
-        Ok(first? + second? + third? + fourth?)
+        let mut passed = Passed::default();
+        for group in [first?, second?, third?, fourth?] {
+            passed += group;
+        }
+        Ok(passed)
     }
 
     /// Reads some slots in order, delivers what is taken and parks the rest again.
-    async fn pass_over(&self, queue: EndpointId, slots: Range<usize>) -> Result<Counts, Interrupted> {
+    async fn pass_over(&self, queue: EndpointId, slots: Range<usize>) -> Result<Passed, Interrupted> {
         let (mut older, mut newer) = (LaneSet::EMPTY, LaneSet::EMPTY);
         let mut rest = Vec::with_capacity(slots.len());
         for slot in slots.clone() {
@@ -291,12 +315,12 @@ impl ParkedLoop {
             rest.push(lanes.rest);
         }
         let rest_of = |lane: Lane| rest[lane.index() % SLOTS - slots.start];
-        let mut delivered = self.read_through(queue, older, None, &rest_of, true).await?;
+        let mut passed = self.read_through(queue, older, None, &rest_of, true).await?;
         // What comes from now on is for the next pass: there may be no end of it.
         let end = self.spool.backlog(queue).await?.end;
-        delivered += self.read_through(queue, newer, Some(end), &rest_of, true).await?;
+        passed += self.read_through(queue, newer, Some(end), &rest_of, true).await?;
         self.sender.limits.end_pass(slots);
-        Ok(delivered)
+        Ok(passed)
     }
 
     /// Reads lanes up to `end`, or to their end, and decides what is in them; without `sends` all of it is
@@ -308,17 +332,18 @@ impl ParkedLoop {
         end: Option<Position>,
         rest_of: &(dyn Fn(Lane) -> Lane + Sync),
         sends: bool,
-    ) -> Result<Counts, Interrupted> {
-        let mut delivered = Counts::default();
+    ) -> Result<Passed, Interrupted> {
+        let mut passed = Passed::default();
         loop {
             let mut fetched = self.fetch(queue, lanes).await?;
             // They are in the order of the log.
             let beyond = fetched.iter().position(|stored| end.is_some_and(|end| stored.position >= end));
             let later = fetched.split_off(beyond.unwrap_or(fetched.len()));
             if fetched.is_empty() && later.is_empty() {
-                return Ok(delivered);
+                return Ok(passed);
             }
-            let is_full = bytes_beyond(FULL_SIXTEENTHS, &self.spool.backlog(queue).await?) > 0;
+            let backlog = self.spool.backlog(queue).await?;
+            let is_full = excess_over(FULL_SIXTEENTHS, backlog.bytes, &backlog) > 0;
             let now = self.sender.clock.monotonic();
             let most = (self.sender.size.values(now), self.sender.size.raw_bytes(now) as u64);
             let mut request = Vec::new();
@@ -327,16 +352,16 @@ impl ParkedLoop {
                 let (more, longer) = (stored.fragment.counts.values(), u64::from(stored.fragment.raw_len));
                 if !request.is_empty() && (values + more > most.0 || bytes + longer > most.1) {
                     let request = std::mem::take(&mut request);
-                    delivered += self.decide(queue, request, rest_of, sends, is_full).await?;
+                    passed += self.decide(queue, request, rest_of, sends, is_full).await?;
                     (values, bytes) = (0, 0);
                 }
                 (values, bytes) = (values + more, bytes + longer);
                 request.push(stored);
             }
-            delivered += self.decide(queue, request, rest_of, sends, is_full).await?;
+            passed += self.decide(queue, request, rest_of, sends, is_full).await?;
             if !later.is_empty() {
                 self.rewind(queue, lanes).await?;
-                return Ok(delivered);
+                return Ok(passed);
             }
         }
     }
@@ -350,10 +375,11 @@ impl ParkedLoop {
         rest_of: &(dyn Fn(Lane) -> Lane + Sync),
         sends: bool,
         is_full: bool,
-    ) -> Result<Counts, Interrupted> {
+    ) -> Result<Passed, Interrupted> {
         if request.is_empty() {
-            return Ok(Counts::default());
+            return Ok(Passed::default());
         }
+        let read = request.iter().map(|stored| stored.fragment.counts.values()).sum();
         let fetched: Vec<Fragment> = request.iter().map(|stored| stored.fragment.clone()).collect();
         let reason = self.sender.limits.reason();
         let mut settlements = Vec::new();
@@ -379,7 +405,7 @@ impl ParkedLoop {
         }
         let given_up = settlements.iter().flat_map(|settlement| &settlement.dropped);
         let given_up = given_up.filter(|(why, _)| *why == reason).map(|(_, counts)| counts.values()).sum();
-        let delivered = settlements.iter().fold(Counts::default(), |sum, settled| sum + settled.delivered);
+        let delivered = settlements.iter().map(|settled| settled.delivered.values()).sum();
         let (settled, mut parked) = by_lane(settlements);
         for fragment in parked.iter_mut().flat_map(|(_, fragments)| fragments) {
             fragment.lane = rest_of(fragment.lane);
@@ -392,7 +418,7 @@ impl ParkedLoop {
         }
         self.sender.limits.unparked(&fetched, &again);
         self.say_given_up(given_up, &reason);
-        Ok(delivered)
+        Ok(Passed { read, delivered })
     }
 
     fn leave_out_what_is_old(
@@ -435,7 +461,9 @@ impl ParkedLoop {
     /// Drops what is parked for too long, and the oldest of what is too much.
     async fn drop_old(&self, queue: EndpointId) -> Result<(), Interrupted> {
         let oldest = self.oldest();
-        let mut excess = bytes_beyond(KEPT_SIXTEENTHS, &self.spool.backlog(queue).await?);
+        // A pass that was interrupted leaves segments that are decided in part: of those only what waits counts.
+        let backlog = self.spool.backlog(queue).await?;
+        let mut excess = excess_over(KEPT_SIXTEENTHS, backlog.waiting_bytes, &backlog);
         let reason = self.sender.limits.reason();
         loop {
             let fetched = self.spool.fetch(queue, LaneSet::ALL, WINDOW_BYTES).await?;
@@ -595,9 +623,9 @@ fn first_of(fragment: &Fragment, fingerprint: u64) -> Option<(Fragment, Option<F
     Some((parts.next()?, parts.next()))
 }
 
-/// How many bytes more than so many sixteenths of what it may take the queue takes.
-fn bytes_beyond(sixteenths: u64, backlog: &Backlog) -> u64 {
-    backlog.bytes.saturating_sub(backlog.max_bytes / 16 * sixteenths)
+/// How much more these bytes are than so many sixteenths of what the queue may take.
+fn excess_over(sixteenths: u64, bytes: u64, backlog: &Backlog) -> u64 {
+    bytes.saturating_sub(backlog.max_bytes / 16 * sixteenths)
 }
 
 fn is_before(fragment: &Fragment, oldest: Timestamp) -> bool {

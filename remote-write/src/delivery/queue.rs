@@ -77,6 +77,11 @@ impl Queue {
         Lane::all().filter(|lane| !self.abandoned.contains(*lane)).collect()
     }
 
+    /// How many lanes nothing is sent of any more.
+    pub(super) fn abandoned_lanes(&self) -> usize {
+        self.abandoned.iter().count()
+    }
+
     /// Lanes that hold less than `lane_limit` bytes: the ones worth reading more of.
     pub(super) fn lanes_with_room(&self, lane_limit: usize) -> LaneSet {
         self.lanes().iter().filter(|lane| self.lane_bytes.0[lane.index()] < lane_limit).collect()

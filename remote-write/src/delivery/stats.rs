@@ -30,6 +30,7 @@ pub struct EndpointStats {
     highest_sent_ms: AtomicI64,
     last_success_ms: AtomicI64,
     queued_bytes: AtomicUsize,
+    abandoned_lanes: AtomicUsize,
     v1_by_fallback: AtomicBool,
     last_error: Mutex<Option<LastError>>,
     pub(super) limits: Arc<LimitsStats>,
@@ -88,6 +89,9 @@ pub struct EndpointSnapshot {
     pub in_flight: usize,
     /// Bytes read from the spool and held in memory.
     pub queued_bytes: usize,
+    /// Lanes of which nothing is sent until a restart, since a fault of ours left open what became of a request of
+    /// theirs. What they hold waits in the spool.
+    pub abandoned_lanes: usize,
     /// The latest timestamp among delivered samples; zero before the first.
     pub highest_sent: Timestamp,
     /// When the endpoint last took something; zero before the first.
@@ -126,6 +130,7 @@ impl EndpointStats {
             shards_desired: self.shards_desired.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
+            abandoned_lanes: self.abandoned_lanes.load(Ordering::Relaxed),
             highest_sent: Timestamp::from_millis(self.highest_sent_ms.load(Ordering::Relaxed)),
             last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
             v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
@@ -207,6 +212,10 @@ impl EndpointStats {
 
     pub(super) fn set_shards_desired(&self, shards: usize) {
         self.shards_desired.store(shards, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_abandoned_lanes(&self, lanes: usize) {
+        self.abandoned_lanes.store(lanes, Ordering::Relaxed);
     }
 
     pub(super) fn set_gauges(&self, shards: usize, in_flight: usize, queued_bytes: usize) {

@@ -73,12 +73,16 @@ const MIN_SECRET_BYTES: usize = 6;
 const TENANT_HEADERS: [&str; 3] = ["x-scope-orgid", "thanos-tenant", "user-agent"];
 
 impl Secrets {
-    /// Those among an endpoint's URL and headers.
+    /// Those among an endpoint's URL and headers: a header's value, and what follows a scheme in it. What
+    /// `http_config` adds on the way is not known here; it is [redacted](redact) where it looks like a secret.
     pub(crate) fn of(url: &str, headers: &HeaderMap) -> Self {
         let of_headers = headers
             .iter()
             .filter(|(name, _)| !TENANT_HEADERS.contains(&name.as_str()))
-            .filter_map(|(_, value)| value.to_str().ok());
+            .filter_map(|(_, value)| value.to_str().ok())
+            .flat_map(|value| {
+                std::iter::once(value).chain(value.split_once(' ').map(|(_, secret)| secret.trim()))
+            });
         let mut secrets: Vec<String> = secrets_of_url(url)
             .chain(of_headers)
             .filter(|text| text.len() >= MIN_SECRET_BYTES)

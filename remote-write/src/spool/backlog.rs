@@ -13,6 +13,8 @@ pub struct Backlog {
     pub end: Position,
     /// Bytes of its log, those included that others wait for.
     pub bytes: u64,
+    /// Bytes as stored of what waits.
+    pub waiting_bytes: u64,
     /// Bytes that log may take before its oldest segment goes.
     pub max_bytes: u64,
     /// Whether some of it could not be read and is tried again: then a fetch that came back empty does not
@@ -27,7 +29,7 @@ impl<S: Storage> SpoolCore<S> {
     /// [`SpoolError::Unknown`] for an endpoint of another spool.
     pub fn backlog(&self, endpoint: EndpointId) -> Result<Backlog, SpoolError> {
         let known = self.endpoints.get(endpoint.0).ok_or(SpoolError::Unknown { what: "endpoint" })?;
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog { waiting_bytes: known.pending().bytes, ..Backlog::default() };
         for stretch in &known.attachments {
             let waits = |lane: &Lane| {
                 let state = &stretch.lanes[lane.index()];
