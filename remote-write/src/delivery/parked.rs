@@ -1,8 +1,9 @@
+mod trim;
+
 use std::ops::{AddAssign, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use promferry_model::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -11,7 +12,7 @@ use super::limited::by_lane;
 use super::request::{Phase, Probed, Sender, Settlement};
 use crate::encode::{for_each_fingerprint, sort};
 use crate::limits::{SLOTS, Way};
-use crate::spool::{Backlog, EndpointId, Position, Reason, Spool, SpoolError, StoredFragment};
+use crate::spool::{EndpointId, Position, Reason, Spool, SpoolError, StoredFragment};
 use crate::{Counts, Fragment, Lane, LaneSet};
 
 /// What becomes of an endpoint's parked queue: it is probed, drained in order as far as the endpoint takes it
@@ -43,17 +44,14 @@ pub(super) struct Ahead {
     fingerprint: u64,
 }
 
+/// The bank of lanes that take new samples, and those that take what passes leave.
+const NEW: usize = 0;
+const LEFT: [usize; 2] = [1, 2];
 /// Bytes that are read at once.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// A pass reads slots in so many groups at once, each with one request in flight.
 const GROUPS: usize = 4;
 const GROUP_SLOTS: usize = SLOTS / GROUPS;
-/// Of sixteen parts of the bytes that the parked queue may take: the oldest is dropped beyond this many. What
-/// the spool itself would drop has no limit's name. What a pass leaves is stored before what it read is removed,
-/// and an eighth is set aside for the segment that grows: so this is less than half.
-const KEPT_SIXTEENTHS: u64 = 6;
-/// Beyond this many a pass drops what it leaves.
-const FULL_SIXTEENTHS: u64 = 13;
 /// Parts of the probe interval: after the first refused probe and for what a drained queue got meanwhile, for
 /// looking after age, for looking at all, and how long to try to read the queue at the start.
 const FIRST_PAUSE: u32 = 12;
@@ -342,8 +340,7 @@ impl ParkedLoop {
             if fetched.is_empty() && later.is_empty() {
                 return Ok(passed);
             }
-            let backlog = self.spool.backlog(queue).await?;
-            let is_full = excess_over(FULL_SIXTEENTHS, backlog.bytes, &backlog) > 0;
+            let is_full = trim::is_full(&self.spool.backlog(queue).await?);
             let now = self.sender.clock.monotonic();
             let most = (self.sender.size.values(now), self.sender.size.raw_bytes(now) as u64);
             let mut request = Vec::new();
@@ -421,22 +418,6 @@ impl ParkedLoop {
         Ok(Passed { read, delivered })
     }
 
-    fn leave_out_what_is_old(
-        &self,
-        request: Vec<StoredFragment>,
-        reason: &Reason,
-        settlements: &mut Vec<Settlement>,
-    ) -> Vec<StoredFragment> {
-        let oldest = self.oldest();
-        let (old, rest) =
-            request.into_iter().partition::<Vec<_>, _>(|stored| is_before(&stored.fragment, oldest));
-        settlements.extend(old.iter().map(|stored| {
-            let dropped = vec![(reason.clone(), stored.fragment.counts)];
-            Settlement { dropped, ..settlement_of(stored) }
-        }));
-        rest
-    }
-
     /// Takes out the sample that was probed with.
     fn leave_out_what_went_ahead(
         &self,
@@ -458,50 +439,12 @@ impl ParkedLoop {
         request
     }
 
-    /// Drops what is parked for too long, and the oldest of what is too much.
-    async fn drop_old(&self, queue: EndpointId) -> Result<(), Interrupted> {
-        let oldest = self.oldest();
-        // A pass that was interrupted leaves segments that are decided in part: of those only what waits counts.
-        let backlog = self.spool.backlog(queue).await?;
-        let mut excess = excess_over(KEPT_SIXTEENTHS, backlog.waiting_bytes, &backlog);
-        let reason = self.sender.limits.reason();
-        loop {
-            let fetched = self.spool.fetch(queue, LaneSet::ALL, WINDOW_BYTES).await?;
-            let mut kept = LaneSet::EMPTY;
-            let mut gone = Vec::new();
-            for stored in &fetched {
-                let lane = stored.fragment.lane;
-                if kept.contains(lane) || !(excess > 0 || is_before(&stored.fragment, oldest)) {
-                    kept.insert(lane);
-                    continue;
-                }
-                excess = excess.saturating_sub(stored.fragment.body.len() as u64);
-                gone.push(stored);
-            }
-            if !gone.is_empty() {
-                let fragments: Vec<Fragment> = gone.iter().map(|stored| stored.fragment.clone()).collect();
-                let dropped = |stored: &&StoredFragment| Settlement {
-                    dropped: vec![(reason.clone(), stored.fragment.counts)],
-                    ..settlement_of(stored)
-                };
-                let (settled, _) = by_lane(gone.iter().map(dropped).collect());
-                self.spool.settle_all(queue, settled).await?;
-                self.sender.limits.unparked(&fragments, &[]);
-                self.say_given_up(fragments.iter().map(|one| one.counts.values()).sum(), &reason);
-            }
-            self.rewind(queue, kept).await?;
-            if fetched.is_empty() || !kept.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
     /// The lanes of a slot. If a pass over it was interrupted, that is finished first: what it did not come to is
     /// parked behind what it left.
     async fn lanes_of(&self, queue: EndpointId, slot: usize) -> Result<SlotLanes, Interrupted> {
-        let lane = |bank: usize| Lane::of_hash((bank * SLOTS + slot) as u64);
+        let lane = |bank| lane(bank, slot);
         let waiting = self.spool.backlog(queue).await?.lanes;
-        let (mut older, mut rest) = (lane(1), lane(2));
+        let (mut older, mut rest) = (lane(LEFT[0]), lane(LEFT[1]));
         match (waiting.contains(older), waiting.contains(rest)) {
             (false, true) => (older, rest) = (rest, older),
             (true, true) => {
@@ -517,7 +460,7 @@ impl ParkedLoop {
             }
             _ => {}
         }
-        Ok(SlotLanes { older, newer: lane(0), rest })
+        Ok(SlotLanes { older, newer: lane(NEW), rest })
     }
 
     /// What is next in these lanes; nothing only if nothing is there.
@@ -541,11 +484,6 @@ impl ParkedLoop {
 
     fn interval(&self) -> Duration {
         self.sender.limits.options().probe_interval
-    }
-
-    /// What is older is dropped.
-    fn oldest(&self) -> Timestamp {
-        self.sender.age.oldest(self.sender.limits.options().max_parked_age)
     }
 
     fn ahead(&self) -> std::sync::MutexGuard<'_, Option<Ahead>> {
@@ -572,19 +510,6 @@ impl ParkedLoop {
             self.most_parked()
         );
         self.sender.notices.warn(self.sender.clock.monotonic(), "parked", &text);
-    }
-
-    fn say_given_up(&self, values: u64, reason: &Reason) {
-        if values == 0 {
-            return;
-        }
-        let text = format!(
-            "{}: {values} parked samples are dropped ({reason}): they were not taken for too long or are too \
-             many; most series: {}",
-            self.sender.endpoint,
-            self.most_parked()
-        );
-        self.sender.notices.error(self.sender.clock.monotonic(), "parked dropped", &text);
     }
 
     fn say_interrupted(&self, error: &Interrupted) {
@@ -623,13 +548,9 @@ fn first_of(fragment: &Fragment, fingerprint: u64) -> Option<(Fragment, Option<F
     Some((parts.next()?, parts.next()))
 }
 
-/// How much more these bytes are than so many sixteenths of what the queue may take.
-fn excess_over(sixteenths: u64, bytes: u64, backlog: &Backlog) -> u64 {
-    bytes.saturating_sub(backlog.max_bytes / 16 * sixteenths)
-}
-
-fn is_before(fragment: &Fragment, oldest: Timestamp) -> bool {
-    fragment.max_timestamp < oldest
+/// The slot's lane of a bank.
+fn lane(bank: usize, slot: usize) -> Lane {
+    Lane::of_hash((bank * SLOTS + slot) as u64)
 }
 
 fn only(lane: Lane) -> LaneSet {
