@@ -1,23 +1,21 @@
 //! The references of a time series' labels under other numbers.
 
 use super::proto::{Malformed, take_varint};
-use super::reference::Reference;
+use super::reference::{MAX_KEPT_BYTES, Reference, put_kept};
 
 /// References as they stand in a source and as they were written for the time series before: that of the next one
 /// differs in few places, and only these are looked up.
 #[derive(Debug)]
 pub(super) struct MappedReferences {
-    source: [u8; MAX_BYTES],
+    source: [u8; MAX_KEPT_BYTES],
     source_len: usize,
-    mapped: [u8; MAX_BYTES],
+    mapped: [u8; MAX_KEPT_BYTES],
     mapped_len: usize,
     /// By place in `source`: where in `mapped` the reference is that begins there; [`NONE`] inside of one. Behind
     /// the last reference stands `mapped_len`.
-    places: [u8; MAX_BYTES + 1],
+    places: [u8; MAX_KEPT_BYTES + 1],
 }
 
-/// References that take more bytes are mapped one by one.
-const MAX_BYTES: usize = 128;
 const NONE: u8 = u8::MAX;
 /// Bytes that are compared at once.
 const WORD: usize = 8;
@@ -25,11 +23,11 @@ const WORD: usize = 8;
 impl Default for MappedReferences {
     fn default() -> Self {
         Self {
-            source: [0; MAX_BYTES],
+            source: [0; MAX_KEPT_BYTES],
             source_len: 0,
-            mapped: [0; MAX_BYTES],
+            mapped: [0; MAX_KEPT_BYTES],
             mapped_len: 0,
-            places: [NONE; MAX_BYTES + 1],
+            places: [NONE; MAX_KEPT_BYTES + 1],
         }
     }
 }
@@ -52,14 +50,7 @@ impl MappedReferences {
             return false;
         }
         let start = to.len();
-        if let Some(half) = self.mapped.first_chunk::<{ MAX_BYTES / 2 }>()
-            && self.mapped_len <= half.len()
-        {
-            to.extend_from_slice(half);
-        } else {
-            to.extend_from_slice(&self.mapped);
-        }
-        to.truncate(start + self.mapped_len);
+        put_kept(to, &self.mapped, self.mapped_len);
         let mut at = 0;
         loop {
             if self.put_differences(&mut to[start..], source, references, at).is_none() {
@@ -134,7 +125,7 @@ impl MappedReferences {
         self.clear();
         let start = to.len();
         let mut rest = source;
-        self.places = [NONE; MAX_BYTES + 1];
+        self.places = [NONE; MAX_KEPT_BYTES + 1];
         while !rest.is_empty() {
             if let Some(place) = self.places.get_mut(source.len() - rest.len()) {
                 *place = (to.len() - start).min(usize::from(NONE)) as u8;
@@ -142,7 +133,7 @@ impl MappedReferences {
             map(take_reference(&mut rest)?)?.put(to);
         }
         let mapped = &to[start..];
-        if source.len() <= MAX_BYTES && mapped.len() <= MAX_BYTES {
+        if source.len() <= MAX_KEPT_BYTES && mapped.len() <= MAX_KEPT_BYTES {
             self.source[..source.len()].copy_from_slice(source);
             self.mapped[..mapped.len()].copy_from_slice(mapped);
             self.places[source.len()] = mapped.len() as u8;

@@ -44,6 +44,23 @@ impl Reference {
     }
 }
 
+/// Bytes up to which a time series' references are kept for the next one.
+pub(super) const MAX_KEPT_BYTES: usize = 128;
+
+/// Appends the first `len` bytes of what was kept; copies of fixed size, for their length is nothing to branch on.
+#[inline]
+pub(super) fn put_kept(to: &mut Vec<u8>, kept: &[u8; MAX_KEPT_BYTES], len: usize) {
+    let end = to.len() + len;
+    if let Some(half) = kept.first_chunk::<{ MAX_KEPT_BYTES / 2 }>()
+        && len <= half.len()
+    {
+        to.extend_from_slice(half);
+    } else {
+        to.extend_from_slice(kept);
+    }
+    to.truncate(end);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

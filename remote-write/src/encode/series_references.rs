@@ -2,14 +2,14 @@
 
 use promferry_model::Symbol;
 
-use super::reference::Reference;
+use super::reference::{MAX_KEPT_BYTES, Reference, put_kept};
 
 /// The references of the labels of the last time series of a 2.0 fragment.
 #[derive(Debug)]
 pub(super) struct SeriesReferences {
     /// Its shape: [`NO_SHAPE`] where there was none, or one that does not fit.
     shape: u32,
-    bytes: [u8; MAX_BYTES],
+    bytes: [u8; MAX_KEPT_BYTES],
     len: usize,
     slots: [Slot; MAX_SLOTS],
     count: usize,
@@ -23,13 +23,18 @@ struct Slot {
     len: u8,
 }
 
-const MAX_BYTES: usize = 128;
 const MAX_SLOTS: usize = 16;
 const NO_SHAPE: u32 = u32::MAX;
 
 impl Default for SeriesReferences {
     fn default() -> Self {
-        Self { shape: NO_SHAPE, bytes: [0; MAX_BYTES], len: 0, slots: [Slot::default(); MAX_SLOTS], count: 0 }
+        Self {
+            shape: NO_SHAPE,
+            bytes: [0; MAX_KEPT_BYTES],
+            len: 0,
+            slots: [Slot::default(); MAX_SLOTS],
+            count: 0,
+        }
     }
 }
 
@@ -54,14 +59,7 @@ impl SeriesReferences {
             return false;
         }
         let start = to.len();
-        if let Some(half) = self.bytes.first_chunk::<{ MAX_BYTES / 2 }>()
-            && self.len <= half.len()
-        {
-            to.extend_from_slice(half);
-        } else {
-            to.extend_from_slice(&self.bytes);
-        }
-        to.truncate(start + self.len);
+        put_kept(to, &self.bytes, self.len);
         for slot in self.slots.iter_mut().take(self.count) {
             let value = next_value();
             if value == slot.value {
@@ -93,7 +91,7 @@ impl SeriesReferences {
     /// Notes a slot whose value's reference has just been appended, the `len` last of `written` bytes.
     pub(super) fn note_slot(&mut self, value: u32, written: usize, len: usize) {
         if let Some(slot) = self.slots.get_mut(self.count)
-            && written <= MAX_BYTES
+            && written <= MAX_KEPT_BYTES
         {
             *slot = Slot { value, place: (written - len) as u8, len: len as u8 };
         }
@@ -102,7 +100,7 @@ impl SeriesReferences {
 
     /// Notes all that was written for a time series of this shape.
     pub(super) fn end(&mut self, shape: u32, written: &[u8]) {
-        if written.len() <= MAX_BYTES && self.count <= MAX_SLOTS {
+        if written.len() <= MAX_KEPT_BYTES && self.count <= MAX_SLOTS {
             self.bytes[..written.len()].copy_from_slice(written);
             self.len = written.len();
             self.shape = shape;

@@ -1,8 +1,10 @@
 //! A pass over the parked queue that does not come to its end: nothing is overtaken and nothing is lost.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use promferry_remote_write::RemoteWrite;
 use promferry_remote_write::spool::SpoolOptions;
 use promferry_remote_write::spool::sim::SimDisk;
 
@@ -95,15 +97,7 @@ async fn a_fault_of_the_spool_does_not_end_the_work_at_what_is_parked() {
     let probes = crate::world::status(&remote).await.delivery.limits.probes;
     until(&remote, "it is probed again", |s| s.delivery.limits.probes > probes + 1).await;
     backend.lock().unwrap().cap = 10 * CAP;
-    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
-    assert_eq!(done.ledger.dropped, []);
-    {
-        let backend = backend.lock().unwrap();
-        assert_eq!(backend.out_of_order, Vec::<String>::new());
-        assert!(
-            backend.written.len() == PARKED && backend.written.values().all(|samples| samples.len() == 5)
-        );
-    }
+    assert_all_arrives(&remote, &backend, 5).await;
     remote.shutdown(Duration::from_secs(20)).await;
 }
 
@@ -141,16 +135,21 @@ async fn what_can_not_be_read_for_a_while_is_waited_for() {
     backend.lock().unwrap().cap = 10 * CAP;
     tokio::time::sleep(2 * MINUTE).await;
     parked.iter().for_each(|path| disk.heal_reads(path));
-    let done = until(&remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
-    assert_eq!(done.ledger.dropped, []);
-    {
-        let backend = backend.lock().unwrap();
-        assert_eq!(backend.out_of_order, Vec::<String>::new());
-        assert!(
-            backend.written.len() == PARKED && backend.written.values().all(|samples| samples.len() == 12)
-        );
-    }
+    assert_all_arrives(&remote, &backend, 12).await;
     remote.shutdown(Duration::from_secs(20)).await;
+}
+
+/// Waits until nothing is parked any more: each series arrived in order, with so many samples, and none was dropped.
+async fn assert_all_arrives(remote: &RemoteWrite, backend: &Mutex<Backend>, samples: usize) {
+    let done = until(remote, "all that was parked arrived", |s| s.ledger.pending.is_zero()).await;
+    assert_eq!(done.ledger.dropped, []);
+    let backend = backend.lock().unwrap();
+    assert_eq!(backend.out_of_order, Vec::<String>::new());
+    assert!(
+        backend.written.len() == PARKED && backend.written.values().all(|kept| kept.len() == samples),
+        "{:?}",
+        backend.written
+    );
 }
 
 fn directory_of(path: String) -> String {
