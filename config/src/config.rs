@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use promferry_discovery::DiscoveryConfigs;
 use promferry_http_client::HttpClientConfig;
-use promferry_model::Labels;
+use promferry_model::{Labels, LabelsBuilder};
+use promferry_relabel::{Action, RelabelRules};
 use promferry_remote_write::RemoteWriteConfig;
 use promferry_scrape::{GlobalConfig, ScrapeConfig};
 use promferry_sigv4_auth::SigV4Config;
@@ -23,7 +24,7 @@ pub struct Config {
     /// The files that were read besides the configuration's own (`scrape_config_files`): a change of one of
     /// them changes the configuration.
     pub included_files: Vec<PathBuf>,
-    /// What was accepted without effect.
+    /// What was accepted without effect, or is likely to go wrong.
     pub warnings: Vec<ConfigWarning>,
 }
 
@@ -58,3 +59,47 @@ pub struct Endpoint {
     /// With which credentials requests are signed, if they are.
     pub sigv4: Option<SigV4Config>,
 }
+
+impl Endpoint {
+    /// The labels that can tell this cluster's series from another's where both write to this endpoint: external
+    /// labels, and those that write relabelling gives whatever the target, as they leave. Not among them are what
+    /// targets bring along (pods of two clusters may well have the same address) and the labels that tell replicas
+    /// of one cluster apart.
+    ///
+    /// With none, two clusters write the same series, and each loses what the other was faster with.
+    pub fn distinguishing_labels(&self, global: &Global) -> Labels {
+        // What keeps or drops series says nothing about their labels.
+        let renaming = self.write.write_relabel_configs.iter().filter(|rule| {
+            !matches!(rule.action, Action::Keep | Action::Drop | Action::KeepEqual | Action::DropEqual)
+        });
+        let renaming: Vec<_> = renaming.cloned().collect();
+        let validation = global.scrape.metric_name_validation_scheme.unwrap_or_default();
+        let rules = RelabelRules::compile(&renaming, validation).ok();
+        let leaving = |instance: &str| {
+            let of_target = [("__name__", "up"), ("instance", instance), ("job", "job")];
+            let mut labels = LabelsBuilder::from(&Labels::from_pairs(of_target));
+            for label in global
+                .external_labels
+                .iter()
+                .filter(|label| !of_target.iter().any(|(name, _)| label.name == *name))
+            {
+                labels.set(label.name.clone(), label.value.clone());
+            }
+            if let Some(rules) = &rules {
+                rules.apply(&mut labels);
+            }
+            labels
+        };
+        let (mut labels, of_another_target) = (leaving("10.0.0.1:8080"), leaving("10.0.0.2:9090"));
+        labels.retain(|label| {
+            !OF_TARGETS_AND_REPLICAS.contains(&label.name.as_str())
+                && of_another_target.get(&label.name) == label.value.as_str()
+        });
+        labels.to_labels()
+    }
+}
+
+/// Labels that every target has, and those by which replicas of one cluster are commonly told apart (Cortex'
+/// `ha_replica_label`, the Prometheus operator's `replicaExternalLabelName`).
+const OF_TARGETS_AND_REPLICAS: [&str; 6] =
+    ["__name__", "instance", "job", "__replica__", "replica", "prometheus_replica"];

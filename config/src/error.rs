@@ -10,8 +10,8 @@ use crate::yaml::NodeError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Box<Finding>);
 
-/// A part of a configuration that is accepted and has no effect, or another than it may seem; printed as a
-/// [`ConfigError`] is.
+/// A part of a configuration that is accepted and has no effect, or another than it may seem, or that is likely to
+/// go wrong; printed as a [`ConfigError`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigWarning(Box<Finding>);
 

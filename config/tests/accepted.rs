@@ -399,3 +399,69 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn a_role_of_another_account_wants_a_cluster_label() {
+    const ROLE: &str = "role_arn: 'arn:aws:iam::210987654321:role/writer'";
+    let told = |labels: &str, sigv4: &str, rules: &str, pod_role: Option<&str>| {
+        let text = format!(
+            "global: {{external_labels: {{{labels}}}}}\nremote_write:\n  - url: \
+             https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write\n    \
+             sigv4: {{{sigv4}}}\n    write_relabel_configs: [{rules}]\n"
+        );
+        let environment = |name: &str| pod_role.filter(|_| name == "AWS_ROLE_ARN").map(str::to_owned);
+        let config = Config::from_prometheus(Path::new("prometheus.yml"), &text, &NoFiles, &environment);
+        let config = config.unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(config.warnings.len() <= 1, "{:?}", config.warnings);
+        config.warnings.first().map(ToString::to_string)
+    };
+    assert_eq!(
+        told("", ROLE, "", None).as_deref(),
+        Some(
+            "prometheus.yml:4:23: writes with a role of account 210987654321, and no external label tells this \
+             cluster from others: two clusters with the same pod addresses would write the same series; set \
+             global.external_labels.cluster in remote_write[0].sigv4.role_arn"
+        )
+    );
+    let dropped = told("cluster: a, replica: r1", ROLE, "{regex: cluster, action: labeldrop}", None).unwrap();
+    assert!(
+        dropped.contains("write_relabel_configs leave no external label") && dropped.contains("keep cluster"),
+        "{dropped}"
+    );
+    let other_role = Some("arn:aws:iam::123456789012:role/pod");
+    let own_role = Some("arn:aws:iam::210987654321:role/pod");
+    let keys = format!("access_key: AK, secret_key: S, {ROLE}");
+    let host = "{source_labels: [instance], regex: '(.*):.*', target_label: host}";
+    for (is_told, labels, sigv4, rules, pod_role) in [
+        (true, "", ROLE, "", other_role),
+        // With keys of its own the pod's role says nothing.
+        (true, "", &*keys, "", own_role),
+        // Replicas of one cluster are told apart, clusters are not.
+        (true, "replica: a, __replica__: a, prometheus_replica: a", ROLE, "", None),
+        // Targets have these already.
+        (true, "job: a, instance: a", ROLE, "", None),
+        (true, "cluster: ''", ROLE, "", None),
+        (true, "cluster: a", ROLE, "{target_label: cluster, replacement: ''}", None),
+        // A label made of the address is as alike as the address.
+        (true, "", ROLE, host, None),
+        (false, "cluster: a", ROLE, "", other_role),
+        (false, "account: a", ROLE, host, None),
+        (false, "", ROLE, "{target_label: cluster, replacement: a}", None),
+        // What it keeps and drops takes no label away.
+        (false, "cluster: a", ROLE, "{source_labels: [__name__], regex: 'http_.*', action: keep}", None),
+        (
+            false,
+            "cluster: a",
+            ROLE,
+            "{source_labels: [cluster], target_label: k8s_cluster}, {regex: cluster, action: labeldrop}",
+            None,
+        ),
+        (false, "", ROLE, "", own_role),
+        (false, "", "region: eu-west-1", "", other_role),
+        // A server with STS' API that has no accounts.
+        (false, "", "role_arn: 'arn:minio:iam:::role/x'", "", None),
+    ] {
+        let warning = told(labels, sigv4, rules, pod_role);
+        assert_eq!(warning.is_some(), is_told, "{labels} {sigv4} {rules} {pod_role:?}: {warning:?}");
+    }
+}

@@ -309,3 +309,40 @@ fn small_files_cannot_become_huge_ones() {
     let own = refuse("a: &a [*a]\n");
     assert_eq!(own.kind(), ErrorKind::Syntax, "{own}");
 }
+
+#[test]
+fn a_vpc_endpoint_needs_its_region() {
+    let read = |host: &str, block: &str, region: Option<&str>| {
+        let text = format!(
+            "remote_write:\n  - url: https://{host}/workspaces/ws-1/api/v1/remote_write\n    sigv4: {block}\n"
+        );
+        let environment = |name: &str| region.filter(|_| name == "AWS_REGION").map(str::to_owned);
+        Config::from_prometheus("prometheus.yml".as_ref(), &text, &NoFiles, &environment)
+    };
+    let vpce = "vpce-0a1b-2c3d.aps-workspaces.us-east-1.vpce.amazonaws.com";
+    let error = read(vpce, "{role_arn: 'arn:aws:iam::1:role/x'}", None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Value);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "prometheus.yml:3:12: cannot tell the AWS region to sign for from the host {vpce:?}: the name of an \
+             interface endpoint can't be relied on for it; set sigv4.region and sigv4.service_name (or the \
+             environment variable AWS_REGION) in remote_write[0].sigv4.region"
+        )
+    );
+    let error = read("amp.example.com", "{region: ''}", Some(" ")).unwrap_err().to_string();
+    assert!(
+        error.contains("3:21: cannot tell the AWS region") && error.contains("sigv4.service_name"),
+        "{error}"
+    );
+    for (host, block, region) in [
+        (vpce, "{region: us-east-1}", None),
+        (vpce, "{}", Some("us-east-1")),
+        ("amp.example.com", "{region: us-east-1}", None),
+        ("aps-workspaces.us-east-1.amazonaws.com", "{}", None),
+        // Not signed, as in Prometheus.
+        (vpce, "", None),
+    ] {
+        read(host, block, region).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

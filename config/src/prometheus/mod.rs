@@ -3,6 +3,7 @@
 mod global;
 mod job;
 mod remote_write;
+mod sigv4;
 mod targets;
 mod variables;
 
@@ -101,8 +102,11 @@ impl Reader<'_> {
             self.jobs(&entry.value, base, source).map_err(|error| error.in_key(&entry.key))?;
         }
         if let Some(entry) = endpoints {
-            let validation = self.config.global.scrape.metric_name_validation_scheme.unwrap_or_default();
-            self.config.remote_write = remote_write::read(&entry.value, base, validation)
+            let Config { global, warnings, .. } = &mut self.config;
+            let mut warn = |error: NodeError| {
+                warnings.push(ConfigWarning::new(error.in_key(&entry.key), source));
+            };
+            self.config.remote_write = remote_write::read(&entry.value, base, global, self.env, &mut warn)
                 .map_err(|error| error.in_key(&entry.key))?;
         }
         let Some(includes) = includes else { return Ok(Vec::new()) };

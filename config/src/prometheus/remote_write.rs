@@ -2,14 +2,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use promferry_http_client::HttpClientConfig;
-use promferry_model::NameValidation;
 use promferry_relabel::RelabelRules;
 use promferry_remote_write::RemoteWriteConfig;
 use promferry_sigv4_auth::SigV4Config;
 
 use super::job::refuse_empty_items;
-use crate::Endpoint;
+use super::sigv4;
 use crate::yaml::{Mapping, Node, NodeError};
+use crate::{Endpoint, Env, Global};
 
 /// Ways to sign in that would have to be there for anything to be accepted.
 const UNSUPPORTED: [(&str, &str); 2] = [
@@ -24,11 +24,18 @@ const UNSUPPORTED: [(&str, &str); 2] = [
 ];
 
 /// Reads the list `remote_write`.
-pub(super) fn read(node: &Node, base: &Path, validation: NameValidation) -> Result<Vec<Endpoint>, NodeError> {
+pub(super) fn read(
+    node: &Node,
+    base: &Path,
+    global: &Global,
+    env: &dyn Env,
+    warn: &mut dyn FnMut(NodeError),
+) -> Result<Vec<Endpoint>, NodeError> {
     let mut endpoints = Vec::new();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for (index, node) in node.list()?.iter().enumerate() {
-        let endpoint = read_one(node, base, validation).map_err(|error| error.in_item(index))?;
+        let endpoint = read_one(node, base, global, env, &mut |error| warn(error.in_item(index)))
+            .map_err(|error| error.in_item(index))?;
         let name = &endpoint.write.name;
         if !name.is_empty()
             && let Some(first) = names.insert(name.clone(), index)
@@ -42,7 +49,13 @@ pub(super) fn read(node: &Node, base: &Path, validation: NameValidation) -> Resu
     Ok(endpoints)
 }
 
-fn read_one(node: &Node, base: &Path, validation: NameValidation) -> Result<Endpoint, NodeError> {
+fn read_one(
+    node: &Node,
+    base: &Path,
+    global: &Global,
+    env: &dyn Env,
+    warn: &mut dyn FnMut(NodeError),
+) -> Result<Endpoint, NodeError> {
     if node.is_null() {
         return Err(NodeError::invalid("empty entry; an endpoint needs at least a url").at(node.at));
     }
@@ -75,6 +88,7 @@ fn read_one(node: &Node, base: &Path, validation: NameValidation) -> Result<Endp
     let write: RemoteWriteConfig = own.read()?;
     write.validate().map_err(|error| located(&error.path, error.message))?;
     refuse_empty_items(&own, &["write_relabel_configs"])?;
+    let validation = global.scrape.metric_name_validation_scheme.unwrap_or_default();
     RelabelRules::compile(&write.write_relabel_configs, validation).map_err(|error| {
         let path: Vec<String> =
             std::iter::once("write_relabel_configs".to_owned()).chain(error.path).collect();
@@ -89,23 +103,31 @@ fn read_one(node: &Node, base: &Path, validation: NameValidation) -> Result<Endp
     http.validate().map_err(|error| located(&error.path, error.message))?;
     http.resolve_paths(base);
 
-    let sigv4 = match sigv4.filter(|entry| !entry.value.is_null()) {
-        None => None,
-        Some(entry) => {
-            let in_block = |error: NodeError| error.in_key(&entry.key);
-            if http.basic_auth.is_some() || http.authorization.is_some() || http.oauth2.is_some() {
-                let message = "at most one of basic_auth, authorization, oauth2 and sigv4 can be configured";
-                return Err(in_block(NodeError::invalid(message).at(entry.key_at)));
-            }
-            let config: SigV4Config = entry.value.read().map_err(in_block)?;
-            let block = entry.value.mapping().map_err(in_block)?;
-            config
-                .validate()
-                .map_err(|error| in_block(NodeError::at_path(&block, &error.path, error.message)))?;
-            Some(config)
+    let mut endpoint = Endpoint { write, http, sigv4: None };
+    if let Some(entry) = sigv4.filter(|entry| !entry.value.is_null()) {
+        let in_block = |error: NodeError| error.in_key(&entry.key);
+        let http = &endpoint.http;
+        if http.basic_auth.is_some() || http.authorization.is_some() || http.oauth2.is_some() {
+            let message = "at most one of basic_auth, authorization, oauth2 and sigv4 can be configured";
+            return Err(in_block(NodeError::invalid(message).at(entry.key_at)));
         }
-    };
-    Ok(Endpoint { write, http, sigv4 })
+        let config: SigV4Config = entry.value.read().map_err(in_block)?;
+        let block = entry.value.mapping().map_err(in_block)?;
+        config
+            .validate()
+            .map_err(|error| in_block(NodeError::at_path(&block, &error.path, error.message)))?;
+        let url = endpoint.write.url.parse().map_err(|error: http::uri::InvalidUri| {
+            let message =
+                format!("sigv4 needs a url like https://aps-workspaces.REGION.amazonaws.com/…: {error}");
+            located(&["url".to_owned()], message)
+        })?;
+        sigv4::check_scope(&config, &block, &url, env).map_err(in_block)?;
+        endpoint.sigv4 = Some(config);
+        if let Some(warning) = sigv4::no_distinguishing_label(&endpoint, &block, global, env) {
+            warn(in_block(warning));
+        }
+    }
+    Ok(endpoint)
 }
 
 fn refuse_if_on(mapping: &mut Mapping<'_>, key: &str, message: &str) -> Result<(), NodeError> {

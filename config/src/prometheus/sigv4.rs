@@ -1,0 +1,72 @@
+//! What can be said about `sigv4` before anything is signed.
+
+use http::Uri;
+use promferry_sigv4_auth::{BaseCredentials, Environment, Scope, ScopeKeys, SigV4Config};
+
+use crate::yaml::{Mapping, NodeError};
+use crate::{Endpoint, Env, Global};
+
+/// Refuses an endpoint whose region can't be told. It is told from the same things as when it is signed for.
+pub(super) fn check_scope(
+    config: &SigV4Config,
+    block: &Mapping<'_>,
+    url: &Uri,
+    env: &dyn Env,
+) -> Result<(), NodeError> {
+    let variables = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let environment = Environment::from_pairs(
+        variables.into_iter().filter_map(|name| env.variable(name).map(|value| (name, value))),
+    );
+    let region = config.region.as_deref().map(str::trim).filter(|region| !region.is_empty());
+    let host = url.host().unwrap_or_default();
+    let scope = Scope::resolve(host, region, Some(config.service()), &environment, ScopeKeys::PROMETHEUS);
+    scope.map(|_| ()).map_err(|error| {
+        let message = format!("{error} (or the environment variable AWS_REGION)");
+        NodeError::at_path(block, &["region".to_owned()], message)
+    })
+}
+
+/// A warning if the endpoint writes as a role that may well be another account's, as many clusters then do, and its
+/// series leave without a label that tells this cluster from the others.
+pub(super) fn no_distinguishing_label(
+    endpoint: &Endpoint,
+    block: &Mapping<'_>,
+    global: &Global,
+    env: &dyn Env,
+) -> Option<NodeError> {
+    let credentials = endpoint.sigv4.as_ref()?.credentials();
+    let account = account_of(&credentials.roles.last()?.role_arn)?;
+    // With IRSA the pod's own account is known, where the configuration is read in the pod.
+    let own = env.variable("AWS_ROLE_ARN").filter(|_| credentials.base == BaseCredentials::DefaultChain);
+    if own.as_deref().and_then(account_of) == Some(account)
+        || !endpoint.distinguishing_labels(global).is_empty()
+    {
+        return None;
+    }
+    let without_relabelling = {
+        let mut endpoint = endpoint.clone();
+        endpoint.write.write_relabel_configs.clear();
+        endpoint.distinguishing_labels(global)
+    };
+    let (none, advice) = match without_relabelling.iter().next() {
+        None => ("no external label tells".to_owned(), "set global.external_labels.cluster".to_owned()),
+        Some(label) => (
+            "write_relabel_configs leave no external label that tells".to_owned(),
+            format!("keep {}", label.name),
+        ),
+    };
+    let message = format!(
+        "writes with a role of account {account}, and {none} this cluster from others: two clusters with the same \
+         pod addresses would write the same series; {advice}"
+    );
+    let path = match block.get("roles") {
+        Some(_) => vec!["roles".to_owned(), (credentials.roles.len() - 1).to_string(), "role_arn".to_owned()],
+        None => vec!["role_arn".to_owned()],
+    };
+    Some(NodeError::at_path(block, &path, message))
+}
+
+/// The account in a role's ARN; `None` in those of servers that have no accounts.
+fn account_of(arn: &str) -> Option<&str> {
+    arn.split(':').nth(4).filter(|account| !account.is_empty())
+}
