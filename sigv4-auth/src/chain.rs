@@ -14,6 +14,7 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+use crate::config::{check_session_name, present};
 use crate::report::Finding;
 use crate::sdk::{Aws, error_text, provider_error};
 use crate::sts::{CallerIdentity, Sts};
@@ -111,7 +112,11 @@ impl CredentialChain {
             }
             let region = self.sts_region(Some(step));
             let sts = Sts { aws: &aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
-            match sts.assume_role(&credentials, step, &self.session_name(step)).await {
+            let assumed = match self.session_name(step) {
+                Ok(session_name) => sts.assume_role(&credentials, step, &session_name).await,
+                Err(error) => Err(error),
+            };
+            match assumed {
                 Ok(assumed) => {
                     report.add_role(&step.role_arn, Finding::Used);
                     // The shorter life of the two would be wrong: assumed credentials outlive their base's.
@@ -248,7 +253,7 @@ impl CredentialChain {
         let region = self.sts_region(Some(step));
         let sts = Sts { aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
         let credentials =
-            sts.assume_role_with_web_identity(token_file, step, &self.session_name(step)).await?;
+            sts.assume_role_with_web_identity(token_file, step, &self.session_name(step)?).await?;
         Ok(Assumed { credentials, role_arn: Some(step.role_arn.clone()) })
     }
 
@@ -269,13 +274,18 @@ impl CredentialChain {
         builder.build().provide_credentials().await
     }
 
-    fn session_name(&self, step: &RoleStep) -> String {
-        step.session_name.clone().or_else(|| self.environment.var("AWS_ROLE_SESSION_NAME")).unwrap_or_else(
-            || {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                format!("promferry-{}", now.as_secs())
-            },
-        )
+    fn session_name(&self, step: &RoleStep) -> Result<String, CredentialError> {
+        const VARIABLE: &str = "AWS_ROLE_SESSION_NAME";
+        if let Some(name) = present(&step.session_name) {
+            return Ok(name.to_owned());
+        }
+        if let Some(name) = self.environment.var(VARIABLE) {
+            check_session_name(&name)
+                .map_err(|reason| CredentialError::Invalid { provider: VARIABLE.to_owned(), reason })?;
+            return Ok(name);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(format!("promferry-{}", now.as_secs()))
     }
 
     /// The shared files, where given variables name them. The SDK finds the process's own.

@@ -1,5 +1,6 @@
 //! The options, in Prometheus' words and in the form both configuration dialects end in.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -36,6 +37,10 @@ pub struct SigV4Config {
     pub role_arn: Option<String>,
     /// The external id that the trust policy of `role_arn` asks for.
     pub external_id: Option<String>,
+    /// Roles to assume one with the other, the first with the credentials found; the last one signs. In place of
+    /// `role_arn` and `external_id`. Prometheus has no such key.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub roles: Vec<RoleStep>,
     /// Whether STS is called at its FIPS endpoint.
     #[serde(deserialize_with = "null_is_false")]
     pub use_fips_sts_endpoint: bool,
@@ -47,8 +52,9 @@ impl SigV4Config {
     /// Checks what the types cannot.
     ///
     /// # Errors
-    /// One of `access_key` and `secret_key` without the other, `external_id` without `role_arn`, a
-    /// `role_arn` that is no ARN, a region that is no region's name.
+    /// One of `access_key` and `secret_key` without the other, `external_id` without `role_arn`, `roles` beside
+    /// either, a `role_arn` that is no ARN, an external id or session name that STS would refuse, a region that is
+    /// no region's name. The path of an error in a role begins with `roles` and its index.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let secret_key = self.secret_key.as_ref().is_some_and(|secret| !secret.is_empty());
         match (present(&self.access_key).is_some(), secret_key) {
@@ -66,11 +72,22 @@ impl SigV4Config {
             }
             _ => {}
         }
+        if !self.roles.is_empty() {
+            for (key, option) in [("role_arn", &self.role_arn), ("external_id", &self.external_id)] {
+                if present(option).is_some() {
+                    return Err(ConfigError::at(key, "cannot be used together with roles: write it there"));
+                }
+            }
+        }
         if let Some(arn) = present(&self.role_arn) {
             check_role_arn("role_arn", arn)?;
         } else if present(&self.external_id).is_some() {
             return Err(ConfigError::at("external_id", "can only be used together with role_arn"));
         }
+        if let Some(external_id) = present(&self.external_id) {
+            check_external_id("external_id", external_id)?;
+        }
+        check_roles(&self.roles)?;
         if let Some(region) = present(&self.region) {
             check_region("region", region)?;
         }
@@ -96,16 +113,12 @@ impl SigV4Config {
         } else {
             BaseCredentials::DefaultChain
         };
-        let roles = present(&self.role_arn)
-            .map(|arn| RoleStep {
-                external_id: present(&self.external_id).map(str::to_owned),
-                ..RoleStep::new(arn)
-            })
-            .into_iter()
-            .collect();
+        let one = present(&self.role_arn)
+            .map(|arn| RoleStep { external_id: self.external_id.clone(), ..RoleStep::new(arn) });
+        let roles = one.as_ref().into_iter().chain(&self.roles).map(RoleStep::without_empty_texts);
         CredentialsConfig {
             base,
-            roles,
+            roles: roles.collect(),
             sts_region: present(&self.region).map(str::to_owned),
             use_fips_sts_endpoint: self.use_fips_sts_endpoint,
         }
@@ -129,8 +142,9 @@ impl CredentialsConfig {
     /// Checks what the types cannot.
     ///
     /// # Errors
-    /// A role that is no ARN, a web identity token anywhere but in the first step, an empty static key, a
-    /// region that is no region's name. The path begins with `roles` and the step's index.
+    /// A role that is no ARN, an external id or session name that STS would refuse, a web identity token anywhere
+    /// but in the first step, an empty static key, a region that is no region's name. The path begins with `roles`
+    /// and the step's index.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if let BaseCredentials::Static { access_key, secret_key, .. } = &self.base {
             if access_key.trim().is_empty() {
@@ -143,10 +157,7 @@ impl CredentialsConfig {
         if let Some(region) = present(&self.sts_region) {
             check_region("sts_region", region)?;
         }
-        for (index, step) in self.roles.iter().enumerate() {
-            step.validate(index).map_err(|error| error.under(&["roles", &index.to_string()]))?;
-        }
-        Ok(())
+        check_roles(&self.roles)
     }
 }
 
@@ -172,19 +183,22 @@ pub enum BaseCredentials {
 }
 
 /// One role to assume. ADOT's `assume_role{arn, session_name, sts_region, external_id,
-/// web_identity_token_file}` maps to one step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// web_identity_token_file}` maps to one step; read from a file, it is one entry of [`SigV4Config::roles`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RoleStep {
     /// The role's ARN.
     pub role_arn: String,
-    /// The session's name as CloudTrail shows it. Absent: `AWS_ROLE_SESSION_NAME`, else one of our own.
+    /// The session's name as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`. Absent:
+    /// `AWS_ROLE_SESSION_NAME`, else one of our own.
     pub session_name: Option<String>,
-    /// The external id that the role's trust policy asks for.
+    /// The external id that the role's trust policy asks for: 2 to 1224 letters, digits and `_+=,.@:/-`.
     pub external_id: Option<String>,
     /// The region whose STS is called.
     pub sts_region: Option<String>,
     /// A token to assume the role with (`AssumeRoleWithWebIdentity`); the base is not used then. Only in
-    /// the first step. Read again for each call.
+    /// the first step. Read again for each call. Not read from a file.
+    #[serde(skip)]
     pub web_identity_token_file: Option<PathBuf>,
 }
 
@@ -200,8 +214,15 @@ impl RoleStep {
         }
     }
 
-    fn validate(&self, index: usize) -> Result<(), ConfigError> {
+    /// Checks what the types cannot, of the step at this index.
+    pub(crate) fn validate(&self, index: usize) -> Result<(), ConfigError> {
         check_role_arn("role_arn", &self.role_arn)?;
+        if let Some(session_name) = present(&self.session_name) {
+            check_session_name(session_name).map_err(|message| ConfigError::at("session_name", message))?;
+        }
+        if let Some(external_id) = present(&self.external_id) {
+            check_external_id("external_id", external_id)?;
+        }
         if let Some(region) = present(&self.sts_region) {
             check_region("sts_region", region)?;
         }
@@ -212,7 +233,7 @@ impl RoleStep {
                     "is possible in the first role only: later roles are assumed with the one before",
                 ));
             }
-            if self.external_id.is_some() {
+            if present(&self.external_id).is_some() {
                 return Err(ConfigError::at(
                     "external_id",
                     "has no meaning with web_identity_token_file: STS takes none in AssumeRoleWithWebIdentity",
@@ -220,6 +241,17 @@ impl RoleStep {
             }
         }
         Ok(())
+    }
+
+    fn without_empty_texts(&self) -> Self {
+        let text = |option: &Option<String>| present(option).map(str::to_owned);
+        Self {
+            role_arn: self.role_arn.trim().to_owned(),
+            session_name: text(&self.session_name),
+            external_id: text(&self.external_id),
+            sts_region: text(&self.sts_region),
+            web_identity_token_file: self.web_identity_token_file.clone(),
+        }
     }
 }
 
@@ -234,11 +266,11 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn at(key: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn at(key: &str, message: impl Into<String>) -> Self {
         Self { path: vec![key.to_owned()], message: message.into() }
     }
 
-    fn under(mut self, keys: &[&str]) -> Self {
+    pub(crate) fn under(mut self, keys: &[&str]) -> Self {
         self.path.splice(0..0, keys.iter().map(|key| (*key).to_owned()));
         self
     }
@@ -249,9 +281,42 @@ pub(crate) fn present(option: &Option<String>) -> Option<&str> {
     option.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
+fn check_roles(roles: &[RoleStep]) -> Result<(), ConfigError> {
+    for (index, step) in roles.iter().enumerate() {
+        step.validate(index).map_err(|error| error.under(&["roles", &index.to_string()]))?;
+    }
+    Ok(())
+}
+
+/// STS' own rule for `RoleSessionName` (API reference of `AssumeRole`); the error is the message.
+pub(crate) fn check_session_name(name: &str) -> Result<(), String> {
+    if fits(name, 2..=64, "_+=,.@-") {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no session name that STS takes: expected 2 to 64 letters, digits and _ + = , . @ -"
+    ))
+}
+
+// STS' own rule for `ExternalId` (API reference of `AssumeRole`). The text is not shown: some take it for a secret.
+fn check_external_id(key: &str, external_id: &str) -> Result<(), ConfigError> {
+    if fits(external_id, 2..=1224, "_+=,.@:/-") {
+        return Ok(());
+    }
+    Err(ConfigError::at(
+        key,
+        "is no external id that STS takes: expected 2 to 1224 letters, digits and _ + = , . @ : / -",
+    ))
+}
+
+fn fits(text: &str, length: RangeInclusive<usize>, signs: &str) -> bool {
+    length.contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c))
+}
+
 // STS-compatible servers other than AWS have other partitions, services and forms of account; so only the
 // shape that every ARN has is asked for.
 fn check_role_arn(key: &str, arn: &str) -> Result<(), ConfigError> {
+    let arn = arn.trim();
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     if parts.len() == 6 && parts[0] == "arn" && !parts[5].is_empty() && !arn.contains(char::is_whitespace) {
         return Ok(());
@@ -264,7 +329,7 @@ fn check_role_arn(key: &str, arn: &str) -> Result<(), ConfigError> {
     ))
 }
 
-fn check_region(key: &str, region: &str) -> Result<(), ConfigError> {
+pub(crate) fn check_region(key: &str, region: &str) -> Result<(), ConfigError> {
     if region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Ok(());
     }
@@ -275,9 +340,15 @@ fn null_is_false<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bo
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<RoleStep>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ROLE: &str = "arn:aws:iam::123456789012:role/r";
 
     #[test]
     fn wrong_options_are_named() {
@@ -295,6 +366,13 @@ mod tests {
             (SigV4Config { role_arn: text("promferry"), ..base() }, "role_arn"),
             (SigV4Config { role_arn: text("arn:aws:iam::1:role/a b"), ..base() }, "role_arn"),
             (SigV4Config { region: text("eu west"), ..base() }, "region"),
+            (SigV4Config { role_arn: text(ROLE), roles: vec![RoleStep::new(ROLE)], ..base() }, "role_arn"),
+            (
+                SigV4Config { external_id: text("xy"), roles: vec![RoleStep::new(ROLE)], ..base() },
+                "external_id",
+            ),
+            (SigV4Config { role_arn: text(ROLE), external_id: text("x"), ..base() }, "external_id"),
+            (SigV4Config { role_arn: text(ROLE), external_id: text("x y"), ..base() }, "external_id"),
         ];
         for (config, key) in cases {
             let error = config.validate().expect_err("must be refused");
@@ -304,8 +382,8 @@ mod tests {
         let whole = SigV4Config {
             access_key: text("AKID"),
             secret_key: secret(),
-            role_arn: text("arn:aws:iam::123456789012:role/r"),
-            external_id: text("x"),
+            role_arn: text(ROLE),
+            external_id: text("x/1"),
             ..base()
         };
         assert_eq!(whole.validate(), Ok(()));
@@ -339,5 +417,48 @@ mod tests {
         config.roles[1].web_identity_token_file = Some("/token".into());
         let error = config.validate().expect_err("a token in the second step");
         assert_eq!(error.path, ["roles", "1", "web_identity_token_file"]);
+    }
+
+    #[test]
+    fn a_chain_of_roles_is_read_and_its_errors_have_a_place() {
+        let read = |roles: &str| {
+            let config: SigV4Config = serde_json::from_str(&format!(r#"{{"roles":{roles}}}"#))?;
+            Ok::<_, serde_json::Error>(config)
+        };
+        let config = read(
+            r#"[{"role_arn":"arn:aws:iam::1:role/a"},
+                {"role_arn":"arn:aws:iam::2:role/b","external_id":"e-1","session_name":"pod@1","sts_region":""}]"#,
+        )
+        .expect("roles");
+        assert_eq!(config.validate(), Ok(()));
+        let roles = config.credentials().roles;
+        assert_eq!(roles[0], RoleStep::new("arn:aws:iam::1:role/a"));
+        let last = RoleStep {
+            external_id: Some(String::from("e-1")),
+            session_name: Some(String::from("pod@1")),
+            ..RoleStep::new("arn:aws:iam::2:role/b")
+        };
+        assert_eq!(roles[1], last, "an empty text is an absent one");
+        assert_eq!(read("null").expect("null").roles, []);
+        for unknown in [r#"[{"external_id":"e-1"}]"#, r#"[{"role_arn":"r","web_identity_token_file":"/t"}]"#]
+        {
+            assert!(read(unknown).is_err(), "{unknown}");
+        }
+
+        let long = "n".repeat(65);
+        let names = ["x", "a b", "a/b", "é1", &long];
+        for name in names {
+            let mut config = config.clone();
+            config.roles[1].session_name = Some(name.to_owned());
+            let error = config.validate().expect_err(name);
+            assert_eq!(error.path, ["roles", "1", "session_name"], "{name}");
+        }
+        let mut config = config;
+        config.roles[0].external_id = Some(String::from("a#b"));
+        assert_eq!(config.validate().expect_err("a sign").path, ["roles", "0", "external_id"]);
+        config.roles[0].external_id = Some("e".repeat(1225));
+        let error = config.validate().expect_err("too long");
+        assert_eq!(error.to_string().lines().count(), 1);
+        assert!(error.message.len() < 200, "{error}");
     }
 }

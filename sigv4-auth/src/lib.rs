@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
+mod adot;
 mod cache;
 mod chain;
 mod clock;
@@ -53,6 +54,7 @@ mod sts;
 #[cfg(feature = "verify")]
 pub mod verify;
 
+pub use adot::{AssumeRole, SigV4AuthConfig};
 pub use cache::{CacheStatus, CachedCredentials};
 pub use chain::CredentialChain;
 pub use clock::Clock;
