@@ -10,13 +10,13 @@ use promferry_config::Config;
 use promferry_discovery::{Changes, Discovery, DiscoveryOptions, MechanismStatus};
 use promferry_http_client::{Client, Http, HttpOptions};
 use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
-use promferry_remote_write::delivery::{ExplainDenial, Transport, transport};
+use promferry_remote_write::delivery::{DescribeBody, ExplainDenial, Transport, transport};
 use promferry_remote_write::spool::{
     DiskStorage, PublishedStats, RecoveryReport, Spool, SpoolError, SpoolOptions, Storage,
 };
 use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
 use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
-use promferry_sigv4_auth::{CachedCredentials, Environment, SetupError, SigV4Layer, explain_denial};
+use promferry_sigv4_auth::{CachedCredentials, Environment, PayloadHash, SetupError, SigV4Layer};
 use tokio::task::JoinHandle;
 use tower::Layer as _;
 
@@ -345,25 +345,34 @@ pub(crate) fn endpoint(
         .map_err(|source| StartError::Http { endpoint: key.clone(), source })?;
     let client = Client::new(http);
     let Some(sigv4) = &endpoint.sigv4 else {
-        let endpoint = Endpoint { config, transport: transport(client), explain_denial: None };
+        let endpoint =
+            Endpoint { config, transport: transport(client), explain_denial: None, describe_body: None };
         return Ok((endpoint, None));
     };
     let uri: http::Uri =
         config.url.parse().map_err(|source| StartError::Url { endpoint: key.clone(), source })?;
     let layer = SigV4Layer::from_config(sigv4, &uri, environment)
         .map_err(|source| StartError::SigV4 { endpoint: key, source })?;
+    // Less than an attempt may take, so that it is the credentials' wait that is named, and not the endpoint's.
+    let patience = CREDENTIALS_PATIENCE.min(config.remote_timeout.as_std() / 2);
+    let layer = layer.with_patience(patience);
     let credentials = layer.credentials().clone();
     let signed: Transport = transport(layer.layer(client));
-    let cached = credentials.clone();
     let explain: ExplainDenial = Arc::new(move |status, headers, body| {
-        let explanation = explain_denial(status, body, headers, &uri)?;
-        if explanation.wants_new_credentials() {
-            credentials.invalidate();
-        }
-        Some(explanation.message)
+        Some(layer.learn_from_denial(status, body, headers, &uri)?.message)
     });
-    Ok((Endpoint { config, transport: signed, explain_denial: Some(explain) }, Some(cached)))
+    let describe: DescribeBody = Arc::new(|body| {
+        let mut extensions = http::Extensions::new();
+        extensions.insert(PayloadHash::of(body));
+        extensions
+    });
+    let endpoint =
+        Endpoint { config, transport: signed, explain_denial: Some(explain), describe_body: Some(describe) };
+    Ok((endpoint, Some(credentials)))
 }
+
+/// The longest that an attempt waits for credentials.
+const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Puts pages aside whose reading panicked.
 struct Keeper(KeptPages);

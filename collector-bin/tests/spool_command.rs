@@ -42,6 +42,7 @@ async fn left_behind_as(folder: &Path, names: &[&str], message: ProtobufMessage)
             Http::new(&HttpClientConfig::default(), HttpOptions::default()).unwrap(),
         )),
         explain_denial: None,
+        describe_body: None,
     };
     let external_labels = Labels::from_pairs([("cluster", "left")]);
     let shared = Shared { external_labels, spool, budget, clock, seed: 1, user_agent: "test".to_owned() };

@@ -75,6 +75,7 @@
 //!     config: RemoteWriteConfig { url: "http://127.0.0.1:9/api/v1/write".into(), ..Default::default() },
 //!     transport: transport(Client::new(Http::new(&HttpClientConfig::default(), HttpOptions::default())?)),
 //!     explain_denial: None,
+//!     describe_body: None,
 //! };
 //! let external_labels = Labels::from_pairs([("cluster", "blue")]);
 //! let user_agent = "orders/1.0".into();

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::delivery::{
-    Delivery, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, start_endpoint,
+    Delivery, DescribeBody, EndpointSnapshot, EndpointStats, ExplainDenial, Phase, Transport, start_endpoint,
 };
 use crate::duplicates::DuplicateNotices;
 use crate::encode::{
@@ -40,6 +40,9 @@ pub struct Endpoint {
     pub transport: Transport,
     /// Turns a 401 or 403 into what the operator has to do.
     pub explain_denial: Option<ExplainDenial>,
+    /// Makes what belongs to each body and not to each attempt, for `transport` to find in the requests' extensions:
+    /// a signature's hash of the body, say.
+    pub describe_body: Option<DescribeBody>,
 }
 
 /// What endpoints are sent.
@@ -224,6 +227,7 @@ impl RemoteWrite {
                 config,
                 transport: endpoint.transport,
                 explain_denial: endpoint.explain_denial,
+                describe_body: endpoint.describe_body,
                 spool: shared.spool.clone(),
                 id,
                 protocol_choice,

@@ -339,6 +339,73 @@ async fn a_round_of_metadata_is_sent_in_requests_that_are_not_too_large() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_described_once_however_often_it_is_sent() {
+    #[derive(Clone)]
+    struct Number(usize);
+
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut requests = 0;
+    receiver.judge(move |received| {
+        requests += 1;
+        match requests {
+            ..=6 => (503, "down".into()),
+            _ if received.raw_bytes > 100_000 => (413, "too large".into()),
+            _ => (200, String::new()),
+        }
+    });
+    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let layered = tower::ServiceBuilder::new()
+        .map_request({
+            let sent = Arc::clone(&sent);
+            move |request: http::Request<bytes::Bytes>| {
+                let number = request.extensions().get::<Number>().map(|number| number.0);
+                sent.lock().unwrap().push((number, request.body().clone()));
+                request
+            }
+        })
+        .service(sender::http());
+    let described = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let describe = {
+        let described = Arc::clone(&described);
+        move |body: &bytes::Bytes| {
+            let mut described = described.lock().unwrap();
+            described.push(body.clone());
+            let mut extensions = http::Extensions::new();
+            extensions.insert(Number(described.len() - 1));
+            extensions
+        }
+    };
+    let mut config = config(&receiver);
+    config.metadata_config.send = true;
+    config.metadata_config.send_interval = PromDuration::from_millis(100);
+    let endpoint = promferry_remote_write::Endpoint {
+        config,
+        transport: promferry_remote_write::delivery::transport(layered),
+        explain_denial: None,
+        describe_body: Some(Arc::new(describe)),
+    };
+    let clock = Arc::new(SystemClock::new());
+    let remote = sender::start(&dir.path().join("spool"), clock, Labels::default(), vec![endpoint]).await;
+    let mut target = Target::open(&remote, "a:1", 2000);
+    target.scrape(0).await;
+    receiver.until("all of it arrived", |r| r.count() == 2000).await;
+    receiver.until("its metadata", |r| !r.state.lock().unwrap().metadata.is_empty()).await;
+    remote.shutdown(Duration::from_secs(20)).await;
+
+    let (described, sent) = (described.lock().unwrap(), sent.lock().unwrap());
+    let mut attempts = vec![0; described.len()];
+    for (number, body) in sent.iter() {
+        let number = number.expect("each request carries what its body was described by");
+        assert!(described[number] == *body, "what belongs to another body");
+        attempts[number] += 1;
+    }
+    assert!(attempts.iter().all(|attempts| *attempts > 0), "made for nothing: {attempts:?}");
+    assert!(attempts.iter().any(|attempts| *attempts > 2), "none was sent again: {attempts:?}");
+    assert!(described.len() > 3, "none was split: {attempts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_delivery_stops_one_lane_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
@@ -362,6 +429,7 @@ async fn a_panic_in_delivery_stops_one_lane_and_no_other() {
         config: config(&receiver),
         transport: promferry_remote_write::delivery::transport(layered),
         explain_denial: None,
+        describe_body: None,
     };
     let clock = Arc::new(SystemClock::new());
     let remote = sender::start(&dir.path().join("spool"), clock, Labels::default(), vec![endpoint]).await;

@@ -33,7 +33,7 @@ fn routed(
         *request.uri_mut() = uri;
         request
     });
-    Endpoint { config, transport: transport(client), explain_denial: None }
+    Endpoint { config, transport: transport(client), explain_denial: None, describe_body: None }
 }
 
 /// Where nobody listens.

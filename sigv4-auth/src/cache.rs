@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::{Clock, CredentialError, CredentialSource, Credentials, ProviderReport};
 
@@ -128,6 +129,19 @@ impl CachedCredentials {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
         state.valid_at(now).ok_or_else(|| state.reason())
+    }
+
+    /// [`get`](Self::get), waiting at most this long.
+    ///
+    /// # Errors
+    /// Also [`CredentialError::Waiting`], while a refresh goes on.
+    pub async fn get_within(&self, patience: Duration) -> Result<Credentials, CredentialError> {
+        let asked_at = Instant::now();
+        tokio::time::timeout(patience, self.get()).await.unwrap_or_else(|_| {
+            let source_name = self.shared.source.waits_for();
+            let source_name = source_name.unwrap_or_else(|| String::from("their source"));
+            Err(CredentialError::Waiting { source_name, seconds: asked_at.elapsed().as_secs() })
+        })
     }
 
     /// Says that the endpoint refused the current credentials: the next [`get`](Self::get) waits for a

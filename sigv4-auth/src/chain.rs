@@ -19,7 +19,7 @@ use crate::report::Finding;
 use crate::sdk::{Aws, error_text, provider_error};
 use crate::sts::{CallerIdentity, Sts};
 use crate::{
-    BaseCredentials, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
+    BaseCredentials, Clock, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
     CredentialsConfig, Environment, ProviderReport, RoleStep,
 };
 
@@ -40,7 +40,9 @@ pub struct CredentialChain {
     config: CredentialsConfig,
     environment: Environment,
     region: String,
+    clock: Option<Clock>,
     report: Mutex<ProviderReport>,
+    waits_for: Mutex<Option<String>>,
 }
 
 impl CredentialChain {
@@ -55,7 +57,21 @@ impl CredentialChain {
         region: &str,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { config: config.clone(), environment, region: region.to_owned(), report: Mutex::default() })
+        Ok(Self {
+            config: config.clone(),
+            environment,
+            region: region.to_owned(),
+            clock: None,
+            report: Mutex::default(),
+            waits_for: Mutex::default(),
+        })
+    }
+
+    /// The same chain; the `Date` of STS' answers corrects `clock`, of which the cache that keeps its credentials
+    /// has a clone. Without it a clock that is wrong by more than the credentials' lifetime takes them for
+    /// expired.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Asks STS whose these credentials are.
@@ -67,12 +83,14 @@ impl CredentialChain {
         credentials: &Credentials,
     ) -> Result<CallerIdentity, CredentialError> {
         let ask = async {
-            let aws = Aws::new(self.environment.clone())?;
+            let aws = Aws::new(self.environment.clone(), self.clock.clone())?;
             let region = self.sts_region(self.config.roles.last());
             let sts = Sts { aws: &aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
             sts.caller_identity(credentials).await
         };
-        ask.with_subscriber(NoSubscriber::new()).await
+        let identity = ask.with_subscriber(NoSubscriber::new()).await;
+        self.say_correction();
+        identity
     }
 
     /// The region whose STS `step` is assumed at; of the base without one.
@@ -86,12 +104,23 @@ impl CredentialChain {
     async fn load(&self) -> Result<Credentials, CredentialError> {
         let mut report = ProviderReport::default();
         let result = self.load_reporting(&mut report).await;
+        self.wait_for(None);
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
         result
     }
 
+    fn wait_for(&self, whom: Option<String>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = whom;
+    }
+
+    fn say_correction(&self) {
+        if let Some(clock) = &self.clock {
+            clock.say_correction();
+        }
+    }
+
     async fn load_reporting(&self, report: &mut ProviderReport) -> Result<Credentials, CredentialError> {
-        let aws = Aws::new(self.environment.clone())?;
+        let aws = Aws::new(self.environment.clone(), self.clock.clone())?;
         let first_with_token =
             self.config.roles.first().filter(|step| step.web_identity_token_file.is_some());
         let mut roles = self.config.roles.iter();
@@ -112,6 +141,7 @@ impl CredentialChain {
             }
             let region = self.sts_region(Some(step));
             let sts = Sts { aws: &aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
+            self.wait_for(Some(format!("STS at {} (assume role {})", sts.endpoint(), step.role_arn)));
             let assumed = match self.session_name(step) {
                 Ok(session_name) => sts.assume_role(&credentials, step, &session_name).await,
                 Err(error) => Err(error),
@@ -195,6 +225,7 @@ impl CredentialChain {
         {
             let container =
                 EcsCredentialsProvider::builder().configure(&aws.provider_config(&region, true)).build();
+            self.wait_for(Some(String::from("the container's credentials")));
             let result = container.provide_credentials().await;
             let result = result.map_err(|error| provider_error(CONTAINER, &error));
             return noted(
@@ -211,6 +242,7 @@ impl CredentialChain {
             report.add(IMDS, Finding::Skipped(why));
             return Err(CredentialError::NotFound { looked_at: report.to_string() });
         }
+        self.wait_for(Some(String::from(IMDS)));
         match imds_provider(aws, &region).provide_credentials().await {
             Ok(credentials) => {
                 report.add(IMDS, Finding::Used);
@@ -252,6 +284,7 @@ impl CredentialChain {
     ) -> Result<Assumed, CredentialError> {
         let region = self.sts_region(Some(step));
         let sts = Sts { aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
+        self.wait_for(Some(format!("STS at {} (web identity {})", sts.endpoint(), step.role_arn)));
         let credentials =
             sts.assume_role_with_web_identity(token_file, step, &self.session_name(step)?).await?;
         Ok(Assumed { credentials, role_arn: Some(step.role_arn.clone()) })
@@ -263,6 +296,7 @@ impl CredentialChain {
         name: Option<&str>,
     ) -> Result<aws_credential_types::Credentials, CredentialsError> {
         let region = self.sts_region(None);
+        self.wait_for(Some(format!("profile {}", name.unwrap_or("default"))));
         let mut builder =
             ProfileFileCredentialsProvider::builder().configure(&aws.provider_config(&region, false));
         if let Some(name) = name {
@@ -330,7 +364,16 @@ impl CredentialSource for CredentialChain {
     fn credentials(&self) -> CredentialFuture<'_> {
         // At its finest level the SDK logs whole requests and answers, tokens and keys in them. What a user needs
         // to know of them is in our errors.
-        Box::pin(self.load().with_subscriber(NoSubscriber::new()))
+        let load = self.load().with_subscriber(NoSubscriber::new());
+        Box::pin(async move {
+            let credentials = load.await;
+            self.say_correction();
+            credentials
+        })
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn report(&self) -> ProviderReport {

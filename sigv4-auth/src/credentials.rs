@@ -116,6 +116,12 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn report(&self) -> ProviderReport {
         ProviderReport::default()
     }
+
+    /// Whom a call that is under way waits for, such as `STS at https://sts.eu-west-1.amazonaws.com`; for messages
+    /// while it takes long.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
 }
 
 impl CredentialSource for Credentials {
@@ -131,6 +137,10 @@ impl<S: CredentialSource + ?Sized> CredentialSource for Arc<S> {
 
     fn report(&self) -> ProviderReport {
         self.as_ref().report()
+    }
+
+    fn waits_for(&self) -> Option<String> {
+        self.as_ref().waits_for()
     }
 }
 
@@ -174,6 +184,14 @@ pub enum CredentialError {
         message: String,
         /// What to do about it.
         advice: Option<String>,
+    },
+    /// They are being fetched, and that takes longer than the caller wants to wait.
+    #[error("AWS credentials: still waiting for {source_name} ({seconds} s)")]
+    Waiting {
+        /// Whom the call waits for.
+        source_name: String,
+        /// For how long, in seconds.
+        seconds: u64,
     },
     /// Getting them took longer than they are worth waiting for.
     #[error("AWS credentials: none within {seconds} s")]

@@ -1,8 +1,12 @@
 //! What a 401 or 403 means to somebody who writes to AMP.
 
+use std::time::SystemTime;
+
+use aws_smithy_types::date_time::{DateTime, Format};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
+use crate::clock::server_time;
 use crate::sdk::shown;
 
 /// Why AWS refused a request.
@@ -23,6 +27,8 @@ pub enum Denial {
     WrongScope,
     /// The identity is known, but no policy allows the action, or one denies it.
     NotAuthorized,
+    /// AMP knows no such workspace in the account of the identity that signed.
+    WorkspaceNotFound,
     /// Anything else.
     Other,
 }
@@ -36,6 +42,9 @@ pub struct Explanation {
     pub message: String,
     /// AWS' id of the request, for its support.
     pub request_id: Option<String>,
+    /// AWS' time when it refused the request, as far as the answer tells it: the text of a refusal for the clock,
+    /// else the `Date` header.
+    pub server_time: Option<SystemTime>,
 }
 
 impl Explanation {
@@ -46,7 +55,8 @@ impl Explanation {
     }
 }
 
-/// Explains a 401 or 403 of AMP or another AWS endpoint. `None` for any other status.
+/// Explains a 401 or 403 of AMP or another AWS endpoint, and AMP's 404 for a workspace that it does not know.
+/// `None` for any other status.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -65,12 +75,14 @@ pub fn explain_denial(
     headers: &HeaderMap,
     endpoint: &Uri,
 ) -> Option<Explanation> {
-    if status != StatusCode::FORBIDDEN && status != StatusCode::UNAUTHORIZED {
-        return None;
-    }
     let text = message_of(body);
     let error_type = header(headers, "x-amzn-errortype").unwrap_or_default();
     let denial = classify(&text, error_type);
+    match status {
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {}
+        StatusCode::NOT_FOUND if denial == Denial::WorkspaceNotFound => {}
+        _ => return None,
+    }
     let message = match denial {
         Denial::MissingAuthenticationToken => missing_token_message(endpoint),
         Denial::SignatureMismatch => String::from(
@@ -95,13 +107,15 @@ pub fn explain_denial(
             shown(&text)
         ),
         Denial::NotAuthorized => not_authorized_message(&text, endpoint),
+        Denial::WorkspaceNotFound => workspace_not_found_message(endpoint),
         Denial::Other if text.is_empty() => {
             format!("{status} without a reason; is this an AMP endpoint, and is a proxy in between?")
         }
         Denial::Other => format!("{status}: {}", shown(&text)),
     };
     let request_id = header(headers, "x-amzn-requestid").or_else(|| header(headers, "x-amz-request-id"));
-    Some(Explanation { denial, message, request_id: request_id.map(shown) })
+    let server_time = time_in(&text).or_else(|| server_time(headers));
+    Some(Explanation { denial, message, request_id: request_id.map(shown), server_time })
 }
 
 fn classify(text: &str, error_type: &str) -> Denial {
@@ -123,6 +137,8 @@ fn classify(text: &str, error_type: &str) -> Denial {
         Denial::SignatureMismatch
     } else if says("not authorized to perform") || error_type.starts_with("accessdenied") {
         Denial::NotAuthorized
+    } else if says("workspace not found") {
+        Denial::WorkspaceNotFound
     } else {
         Denial::Other
     }
@@ -164,6 +180,34 @@ fn not_authorized_message(text: &str, endpoint: &Uri) -> String {
          IAM up to some minutes"
     };
     format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(&resource))
+}
+
+// Seen for an identity of another account, and at another region's endpoint: aws-otel-collector#2155,
+// prometheus-interoperability-spec#70.
+fn workspace_not_found_message(endpoint: &Uri) -> String {
+    let workspace = workspace_arn(endpoint).unwrap_or_else(|| String::from("the workspace"));
+    format!(
+        "the account of this identity has no {}: write through a role of the workspace's account (role_arn), or put \
+         region and workspace id in the url right (AWS says: Workspace not found)",
+        shown(&workspace)
+    )
+}
+
+/// AWS' time in a refusal for the clock: `… is now earlier than … (20261122T001500Z - 5 min.)`.
+fn time_in(text: &str) -> Option<SystemTime> {
+    let rest =
+        text.split('(').find(|rest| rest.get(16..19).is_some_and(|sign| sign == " - " || sign == " + "))?;
+    let part = |from: usize, to: usize| rest.get(from..to);
+    let extended = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0, 4)?,
+        part(4, 6)?,
+        part(6, 8)?,
+        part(9, 11)?,
+        part(11, 13)?,
+        part(13, 15)?
+    );
+    DateTime::from_str(&extended, Format::DateTime).ok()?.try_into().ok()
 }
 
 /// The ARN as far as the URL tells it.
@@ -213,7 +257,7 @@ mod tests {
         let mismatch = format!(
             r#"{{"message":"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should have been\n'POST\n{secret}'"}}"#
         );
-        let cases: [(&str, &str, Denial, &[&str]); 13] = [
+        let cases: [(&str, &str, Denial, &[&str]); 14] = [
             (
                 r#"{"message":"Missing Authentication Token"}"#,
                 &format!("{WRITE}/"),
@@ -278,6 +322,12 @@ mod tests {
                 Denial::NotAuthorized,
                 &["arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "explicitly"],
             ),
+            (
+                r#"{"Message":"Workspace not found"}"#,
+                WRITE,
+                Denial::WorkspaceNotFound,
+                &["has no arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "role_arn", "region"],
+            ),
             ("<html>403 Forbidden</html>", WRITE, Denial::Other, &["403", "html"]),
             ("", WRITE, Denial::Other, &["without a reason"]),
         ];
@@ -304,6 +354,32 @@ mod tests {
                 explain_denial(status, b"Missing Authentication Token", &HeaderMap::new(), &endpoint),
                 None
             );
+        }
+        let not_found = |body: &[u8]| {
+            explain_denial(StatusCode::NOT_FOUND, body, &HeaderMap::new(), &endpoint).map(|why| why.denial)
+        };
+        assert_eq!(not_found(br#"{"Message":"Workspace not found"}"#), Some(Denial::WorkspaceNotFound));
+        assert_eq!(not_found(b"404 page not found"), None);
+    }
+
+    #[test]
+    fn a_refusal_for_the_clock_tells_the_time() {
+        let noon = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_795_348_800);
+        for (text, time) in [
+            (
+                "Signature expired: 20261122T110000Z is now earlier than 20261122T115500Z (20261122T120000Z - 5 min.)",
+                Some(noon),
+            ),
+            (
+                "Signature not yet current: 20261122T130000Z is still later than 20261122T120500Z (20261122T120000Z + 5 min.)",
+                Some(noon),
+            ),
+            ("Signature expired (20261322T120000Z - 5 min.)", None),
+            ("Signature expired (2026112\u{1f552}120000Z - 5 min.)", None),
+            ("(20261122T120000Z)", None),
+            ("", None),
+        ] {
+            assert_eq!(explain(text, WRITE).server_time, time, "{text}");
         }
     }
 }

@@ -4,15 +4,16 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
-use aws_smithy_types::date_time::{DateTime, Format};
-use http::header::DATE;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use tower::{Layer, Service};
 
+use crate::clock::server_time;
 use crate::{
-    CachedCredentials, Clock, ConfigError, CredentialChain, CredentialError, Environment, PayloadHash, Scope,
-    ScopeKeys, SigV4Config, SignError, SigningParams, sign,
+    CachedCredentials, Clock, ConfigError, CredentialChain, CredentialError, Denial, Environment,
+    Explanation, PayloadHash, Scope, ScopeKeys, SigV4Config, SignError, SigningParams, Skew, explain_denial,
+    sign,
 };
 
 /// Signs each request that passes, with credentials that are current at that moment.
@@ -22,12 +23,23 @@ use crate::{
 pub struct SigV4Layer {
     scope: Scope,
     credentials: CachedCredentials,
+    patience: Duration,
 }
+
+/// How long a request waits for credentials when nothing is said.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl SigV4Layer {
     /// A layer that signs for `scope`.
     pub fn new(scope: Scope, credentials: CachedCredentials) -> Self {
-        Self { scope, credentials }
+        Self { scope, credentials, patience: DEFAULT_PATIENCE }
+    }
+
+    /// The same layer; a request waits so long for credentials that are being fetched (10 s when nothing is said)
+    /// before it fails with [`CredentialError::Waiting`], which names what it waited for. It has to be less than
+    /// what the request as a whole may take, else that timeout speaks, and names nothing. Fetching goes on.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// A layer for one endpoint from Prometheus' options. Nothing is called yet: a start without reachable STS
@@ -37,7 +49,7 @@ impl SigV4Layer {
     /// Options that cannot be right, and a region that can't be told.
     pub fn from_config(
         config: &SigV4Config,
-        endpoint: &http::Uri,
+        endpoint: &Uri,
         environment: &Environment,
     ) -> Result<Self, SetupError> {
         config.validate()?;
@@ -49,8 +61,10 @@ impl SigV4Layer {
             environment,
             ScopeKeys::PROMETHEUS,
         )?;
-        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?;
-        Ok(Self::new(scope, CachedCredentials::new(chain, Clock::system())))
+        let clock = Clock::system();
+        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?
+            .with_clock(clock.clone());
+        Ok(Self::new(scope, CachedCredentials::new(chain, clock)))
     }
 
     /// The region and service it signs for.
@@ -62,6 +76,36 @@ impl SigV4Layer {
     /// them when the endpoint calls them expired.
     pub fn credentials(&self) -> &CachedCredentials {
         &self.credentials
+    }
+
+    /// Explains a refusal as [`explain_denial`] does, and learns from it for the next attempt: credentials that the
+    /// endpoint calls expired or unknown are invalidated, and a clock that it calls wrong is corrected by the time
+    /// in its text, for answers whose `Date` a proxy has taken away.
+    pub fn learn_from_denial(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+        headers: &HeaderMap,
+        endpoint: &Uri,
+    ) -> Option<Explanation> {
+        let mut explanation = explain_denial(status, body, headers, endpoint)?;
+        if explanation.wants_new_credentials() {
+            self.credentials.invalidate();
+        }
+        if explanation.denial == Denial::ClockSkew
+            && let Some(server) = explanation.server_time
+        {
+            let clock = self.credentials.clock();
+            clock.observe(server);
+            let offset_seconds = clock.offset_ms() / 1000;
+            if offset_seconds != 0 {
+                explanation.message.push_str(&format!(
+                    "; AWS' time is signed with, {offset_seconds:+} s from this machine's: should this stay, see \
+                     whether a proxy changes the Date of answers or holds requests back"
+                ));
+            }
+        }
+        Some(explanation)
     }
 }
 
@@ -75,8 +119,9 @@ impl<S> Layer<S> for SigV4Layer {
 
 /// The service that [`SigV4Layer`] makes.
 ///
-/// A 403 whose `Date` header shows that our clock is off by more than four minutes corrects the clock, and the
-/// request is signed and sent once more.
+/// A 403 whose `Date` header is more than four minutes from the time that the request was signed at corrects the
+/// clock, and the request is signed and sent once more; so does a 400 or 401 whose `x-amzn-errortype` is about the
+/// signature. A second refusal is returned.
 ///
 /// The body is whole bytes, such as `bytes::Bytes`; a client that wants an `http_body::Body` goes behind tower's
 /// `MapRequest` (`request.map(Full::new)`).
@@ -113,9 +158,9 @@ where
                 request.extensions_mut().insert(hash);
             }
             let unsigned = request.clone();
-            layer.sign(&mut request).await?;
+            let signed_at = layer.sign(&mut request).await?;
             let response = inner.call(request).await.map_err(Error::Inner)?;
-            if !layer.corrects_clock(&response) {
+            if !layer.shows_skew(signed_at, &response) {
                 return Ok(response);
             }
             let mut request = unsigned;
@@ -127,31 +172,38 @@ where
 }
 
 impl SigV4Layer {
-    async fn sign<B: AsRef<[u8]>, E>(&self, request: &mut Request<B>) -> Result<(), Error<E>> {
-        let credentials = self.credentials.get().await.map_err(Error::Credentials)?;
+    /// Signs, and returns the time that was signed.
+    async fn sign<B: AsRef<[u8]>, E>(&self, request: &mut Request<B>) -> Result<SystemTime, Error<E>> {
+        let credentials = self.credentials.get_within(self.patience).await.map_err(Error::Credentials)?;
         let params = SigningParams { scope: &self.scope, credentials: &credentials };
-        sign(request, &params, self.credentials.clock().now()).map_err(Error::Sign)
+        let now = self.credentials.clock().now();
+        sign(request, &params, now).map_err(Error::Sign)?;
+        Ok(now)
     }
 
-    fn corrects_clock<R>(&self, response: &Response<R>) -> bool {
-        if response.status() != StatusCode::FORBIDDEN {
+    /// Whether the time of a signature was what the endpoint refused it for. The clock is right afterwards.
+    fn shows_skew<R>(&self, signed_at: SystemTime, response: &Response<R>) -> bool {
+        if !may_show_skew(response.status(), response.headers()) {
             return false;
         }
-        let server = response
-            .headers()
-            .get(DATE)
-            .and_then(|date| date.to_str().ok())
-            .and_then(|date| DateTime::from_str(date, Format::HttpDate).ok())
-            .and_then(|date| date.try_into().ok());
-        let Some(offset_ms) = server.and_then(|server| self.credentials.clock().observe(server)) else {
-            return false;
-        };
-        tracing::warn!(
-            offset_ms,
-            "this machine's clock differs from AWS' by more than the five minutes that a signature may; \
-             signing with AWS' time from now on: set the machine's clock right"
-        );
-        true
+        let clock = self.credentials.clock();
+        server_time(response.headers()).is_some_and(|server| clock.judge(signed_at, server) != Skew::Within)
+    }
+}
+
+/// AWS' error types for a signature that is not of its time, where the status alone could mean the data.
+const SKEW_ERROR_TYPES: [&str; 4] =
+    ["InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "RequestExpired"];
+
+fn may_show_skew(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status {
+        StatusCode::FORBIDDEN => true,
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => headers
+            .get("x-amzn-errortype")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(':').next())
+            .is_some_and(|error_type| SKEW_ERROR_TYPES.contains(&error_type)),
+        _ => false,
     }
 }
 

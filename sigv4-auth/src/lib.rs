@@ -57,7 +57,7 @@ pub mod verify;
 pub use adot::{AssumeRole, SigV4AuthConfig};
 pub use cache::{CacheStatus, CachedCredentials};
 pub use chain::CredentialChain;
-pub use clock::Clock;
+pub use clock::{Clock, Skew};
 pub use config::{BaseCredentials, ConfigError, CredentialsConfig, RoleStep, SigV4Config};
 pub use credentials::{CredentialError, CredentialFuture, CredentialSource, Credentials};
 pub use denial::{Denial, Explanation, explain_denial};

@@ -12,8 +12,14 @@ use aws_sdk_sts::config::SharedHttpClient;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 
-use crate::{CredentialError, Environment};
+use crate::clock::http_date;
+use crate::{Clock, CredentialError, Environment};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -25,16 +31,18 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Aws {
     environment: Environment,
+    clock: Option<Clock>,
     http: SharedHttpClient,
     http_without_proxy: SharedHttpClient,
 }
 
 impl Aws {
-    /// Honours `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`.
-    pub(crate) fn new(environment: Environment) -> Result<Self, CredentialError> {
+    /// Honours `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`. What STS says of the time corrects `clock`.
+    pub(crate) fn new(environment: Environment, clock: Option<Clock>) -> Result<Self, CredentialError> {
         let trust = trust_store(&environment)?;
         Ok(Self {
             environment,
+            clock,
             http: http_client(trust.clone(), ProxyConfig::from_env()),
             http_without_proxy: http_client(trust, ProxyConfig::disabled()),
         })
@@ -58,12 +66,16 @@ impl Aws {
         if let Some(url) = self.sts_url() {
             config = config.endpoint_url(url);
         }
+        if let Some(clock) = &self.clock {
+            config = config.interceptor(DateObserver(clock.clone()));
+        }
         if let Some(credentials) = credentials {
             config = config.credentials_provider(aws_credential_types::Credentials::new(
                 credentials.access_key(),
                 credentials.secret_key().expose(),
                 credentials.session_token().map(|token| token.expose().to_owned()),
-                credentials.expires_at(),
+                // Whether they still hold is STS' to say: the system's clock, by which the SDK judges, may be wrong.
+                None,
                 "promferry",
             ));
         }
@@ -101,6 +113,32 @@ impl Aws {
             return None;
         }
         self.environment.var("AWS_ENDPOINT_URL_STS").or_else(|| self.environment.var("AWS_ENDPOINT_URL"))
+    }
+}
+
+/// Corrects a clock by the `Date` of answers. It only looks on: the SDK has its own correction for the signatures
+/// that it makes, and would correct twice by a clock of ours.
+#[derive(Debug)]
+struct DateObserver(Clock);
+
+impl Intercept for DateObserver {
+    fn name(&self) -> &'static str {
+        "DateObserver"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        let from_a_cache = headers.get("age").is_some();
+        if let Some(server) = headers.get("date").filter(|_| !from_a_cache).and_then(http_date) {
+            // Nothing is logged in the SDK's calls (`chain.rs`).
+            self.0.correct(server);
+        }
+        Ok(())
     }
 }
 

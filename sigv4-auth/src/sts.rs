@@ -97,6 +97,11 @@ impl Sts<'_> {
         }
     }
 
+    /// Where it is called, for messages.
+    pub(crate) fn endpoint(&self) -> String {
+        self.aws.sts_endpoint(self.region, self.use_fips)
+    }
+
     fn refused<E, R>(
         &self,
         error: &SdkError<E, R>,
@@ -126,7 +131,7 @@ impl Sts<'_> {
         let detail = without(secrets, &error_text(error));
         CredentialError::Unreachable {
             provider,
-            endpoint: self.aws.sts_endpoint(self.region, self.use_fips),
+            endpoint: self.endpoint(),
             reason: format!(
                 "{what} ({detail}); a private subnet needs a route to it or an interface endpoint for \
                  com.amazonaws.{}.sts",

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service as _, ServiceExt as _};
 
 use super::outcome::Outcome;
-use super::request::{Phase, Sender};
+use super::request::{Body, Phase, Sender};
 use super::transport::{BrokenAnswer, Failure, describe};
 use crate::client::put_headers;
 use crate::options::shown_url;
@@ -48,7 +48,7 @@ impl Sender {
     /// One attempt and its answer in words. A failure without an answer is worth a retry.
     pub(super) async fn attempt(
         &self,
-        body: Bytes,
+        body: Body,
         protocol: Protocol,
         attempt: usize,
         broken: &mut BrokenAnswers,
@@ -113,7 +113,7 @@ impl Sender {
     }
 
     fn explain(&self, headers: &HeaderMap, body: &[u8], status: StatusCode) -> Option<String> {
-        // A denial that wears a 400 is one all the same.
+        // A denial that wears a 400 or a 404 is one all the same.
         let status = if status == StatusCode::UNAUTHORIZED { status } else { StatusCode::FORBIDDEN };
         match &self.explain_denial {
             Some(explain) => explain(status, headers, body),
@@ -125,13 +125,14 @@ impl Sender {
 
     async fn call(
         &self,
-        body: Bytes,
+        body: Body,
         protocol: Protocol,
         attempt: usize,
     ) -> Result<http::Response<Bytes>, BoxError> {
         let mut request = Request::post(self.url.as_str())
-            .body(body)
+            .body(body.bytes)
             .map_err(|error| format!("the url can't be used: {error}"))?;
+        *request.extensions_mut() = body.extensions;
         request.extensions_mut().insert(KeepMethod);
         let headers = request.headers_mut();
         *headers = self.headers.clone();

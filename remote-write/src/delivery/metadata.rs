@@ -63,6 +63,7 @@ impl Sender {
     async fn deliver_metadata_request(&self, body: Bytes) -> Sent {
         let mut backoff = Backoff::new(self.min_backoff, self.max_backoff);
         let mut broken = BrokenAnswers::default();
+        let body = self.describe(body);
         for attempt in 0.. {
             let answered = self.attempt(body.clone(), Protocol::V1, attempt, &mut broken).await;
             let Ok(answer) = answered else { break };

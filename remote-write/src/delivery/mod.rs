@@ -46,8 +46,8 @@ use size::SizeLimit;
 
 pub use latency::DurationHistogram;
 pub use outcome::{MAX_RETRY_AFTER, Outcome};
-pub use request::ExplainDenial;
 pub(crate) use request::Phase;
+pub use request::{DescribeBody, ExplainDenial};
 pub use stats::{EndpointSnapshot, EndpointStats, LastError, RefusalCount};
 pub(crate) use transport::describe;
 pub use transport::{BrokenAnswer, MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
@@ -62,6 +62,7 @@ pub(crate) struct Delivery {
     pub(crate) headers: HeaderMap,
     pub(crate) transport: Transport,
     pub(crate) explain_denial: Option<ExplainDenial>,
+    pub(crate) describe_body: Option<DescribeBody>,
     pub(crate) spool: Spool,
     pub(crate) id: EndpointId,
     /// What an earlier run found out about the endpoint.
@@ -125,6 +126,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         max_backoff: queue.max_backoff.as_std(),
         sample_age_limit: age_limit.unwrap_or_default(),
         explain_denial: delivery.explain_denial,
+        describe_body: delivery.describe_body,
         stats: delivery.stats,
         age: SampleAge::new(Arc::clone(&delivery.clock)),
         clock: delivery.clock,

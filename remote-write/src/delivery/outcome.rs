@@ -17,7 +17,7 @@ use crate::refusal::{Meaning, Refusal, classify, written};
 /// | 429 or 400 whose text is of a lasting limit | limited: what the endpoint knows goes on, what is new waits |
 /// | 413, or a 400 whose text says so | too large: split and resend, or refuse what cannot be split |
 /// | 415, or a 400 that says so of the content | wrong protocol |
-/// | 401, 403, or a 400 whose text is about credentials | denied: the data waits for better credentials |
+/// | 401, 403, or a 400 or 404 whose text is about credentials | denied: the data waits for better credentials |
 /// | 400, 409 whose text is known | refused: what it is about, and nothing else |
 /// | other 400, 404, 410, other 4xx, 3xx, anything else | refused: the whole request, once |
 ///
@@ -140,6 +140,7 @@ mod tests {
             (401, "", "denied"),
             (403, "", "denied"),
             (404, "", "refused"),
+            (404, r#"{"Message":"Workspace not found"}"#, "denied"),
             (408, "", "retry"),
             (409, "add 1 samples: out of order sample", "refused"),
             (410, "", "refused"),

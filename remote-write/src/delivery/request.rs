@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use promferry_model::{Clock, Rng, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,6 +39,10 @@ pub(crate) enum Phase {
 /// Explains a 401 or 403 to the operator, from its status, headers and body.
 pub type ExplainDenial = Arc<dyn Fn(StatusCode, &HeaderMap, &[u8]) -> Option<String> + Send + Sync>;
 
+/// Makes what belongs to a body, such as its hash for a signature, for the extensions of the requests that carry
+/// it. Called once for each body, however often it is sent.
+pub type DescribeBody = Arc<dyn Fn(&Bytes) -> Extensions + Send + Sync>;
+
 /// Everything that one request needs to be delivered, whatever the endpoint answers.
 pub(super) struct Sender {
     pub(super) endpoint: String,
@@ -55,6 +59,7 @@ pub(super) struct Sender {
     pub(super) max_backoff: Duration,
     pub(super) sample_age_limit: Duration,
     pub(super) explain_denial: Option<ExplainDenial>,
+    pub(super) describe_body: Option<DescribeBody>,
     pub(super) stats: Arc<EndpointStats>,
     pub(super) age: SampleAge,
     pub(super) clock: Arc<dyn Clock>,
@@ -123,8 +128,16 @@ pub(super) enum Probed {
 /// A request ready to be sent.
 struct Encoded {
     protocol: Protocol,
-    body: Bytes,
+    body: Body,
     left_out: Vec<LeftOut>,
+}
+
+/// What is sent, the same at every attempt.
+#[derive(Clone)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    /// What [`DescribeBody`] made of it.
+    pub(super) extensions: Extensions,
 }
 
 /// An endpoint to which no connection came about for this long of a flush, twice at least, is not waited for any
@@ -288,7 +301,7 @@ impl Sender {
             if counts == left_out.iter().fold(Counts::default(), |sum, part| sum + part.total()) {
                 return Decision::Delivered { left_out, written: None };
             }
-            let body_bytes = body.len();
+            let body_bytes = body.bytes.len();
             let started = Instant::now();
             let flushing = *self.phase.borrow() >= Phase::Flushing;
             let Answer { outcome, words: answer, written, unreachable: nobody_there } =
@@ -438,7 +451,13 @@ impl Sender {
         if alone && self.size.single_value_bytes().is_some_and(|most| largest > most) {
             return Ok(None);
         }
-        Ok(Some(Encoded { protocol, body: request.body, left_out }))
+        Ok(Some(Encoded { protocol, body: self.describe(request.body), left_out }))
+    }
+
+    /// A body with what belongs to it.
+    pub(super) fn describe(&self, bytes: Bytes) -> Body {
+        let extensions = self.describe_body.as_ref().map(|describe| describe(&bytes)).unwrap_or_default();
+        Body { bytes, extensions }
     }
 
     /// Says what was refused: each class once a minute, by name where there is one.

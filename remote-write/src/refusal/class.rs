@@ -58,7 +58,8 @@ pub enum Meaning {
     Throttle,
     /// A limit that sending less at once does not help against: of new series, not of those known.
     LastingLimit(LimitScope),
-    /// The credentials, or the clock that they were used by: the same succeeds with better ones.
+    /// The credentials, the clock that they were used by, or the account that they are of: the same succeeds
+    /// with better ones.
     Denied,
     /// The receiver does not understand the message or its encoding.
     Undecodable,

@@ -7,7 +7,7 @@ use promferry_http_client::{Client as HttpClient, Http, HttpClientConfig, HttpOp
 use promferry_model::{Clock, Labels, MemoryBudget, Sink as _, SystemClock, TargetInfo};
 
 use super::{Inner, Open, Writer, commit_regularly};
-use crate::delivery::{ExplainDenial, Transport, transport};
+use crate::delivery::{DescribeBody, ExplainDenial, Transport, transport};
 use crate::spool::{DiskStorage, MemoryStorage, Spool, SpoolError, SpoolOptions};
 use crate::{Endpoint, RemoteWrite, RemoteWriteConfig, Shared, StartError};
 
@@ -23,6 +23,7 @@ pub struct WriterBuilder {
     user_agent: String,
     transport: Option<Transport>,
     explain_denial: Option<ExplainDenial>,
+    describe_body: Option<DescribeBody>,
 }
 
 /// Why a [`Writer`] could not be started.
@@ -63,6 +64,7 @@ impl WriterBuilder {
             user_agent: concat!("promferry-remote-write/", env!("CARGO_PKG_VERSION")).to_owned(),
             transport: None,
             explain_denial: None,
+            describe_body: None,
         }
     }
 
@@ -116,6 +118,13 @@ impl WriterBuilder {
         self
     }
 
+    /// Makes what belongs to each body and not to each attempt, for the transport to find in the requests'
+    /// extensions: a signature's hash of the body, say.
+    pub fn describe_body(mut self, describe: DescribeBody) -> Self {
+        self.describe_body = Some(describe);
+        self
+    }
+
     /// Starts delivery, beginning with what an earlier run left. Has to be called within a tokio runtime.
     ///
     /// # Errors
@@ -143,7 +152,12 @@ impl WriterBuilder {
                 transport(HttpClient::new(Http::new(&config, HttpOptions::default())?))
             }
         };
-        let endpoint = Endpoint { config: self.config, transport, explain_denial: self.explain_denial };
+        let endpoint = Endpoint {
+            config: self.config,
+            transport,
+            explain_denial: self.explain_denial,
+            describe_body: self.describe_body,
+        };
         let labels = self.external_labels.clone();
         let shared = Shared {
             external_labels: self.external_labels,

@@ -399,17 +399,20 @@ async fn what_is_known_does_not_wait_for_the_retry_after_of_a_lasting_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_denial_that_wears_a_400_keeps_the_data() {
-    for (header, body) in [
-        (None, r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}"#),
+async fn a_denial_that_wears_another_status_keeps_the_data() {
+    for (status, header, body) in [
+        // An identity of another account, or another region's endpoint (aws-otel-collector#2155).
+        (404, None, r#"{"Message":"Workspace not found"}"#),
+        (400, None, r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"no"}"#),
         (
+            400,
             Some("ExpiredTokenException:http://internal.amazon.com/coral/com.amazon.coral.service/"),
             r#"{"message":"no"}"#,
         ),
     ] {
         let world = World::start().await;
         world.receiver.answer_by(move |_| {
-            let mut verdict = verdict(400, body);
+            let mut verdict = verdict(status, body);
             verdict.headers.extend(header.map(|header| ("x-amzn-errortype", header.to_owned())));
             verdict
         });

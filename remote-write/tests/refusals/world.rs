@@ -48,7 +48,8 @@ impl World {
             *request.uri_mut() = address.clone();
             request
         });
-        let endpoint = Endpoint { config, transport: transport(client), explain_denial: None };
+        let endpoint =
+            Endpoint { config, transport: transport(client), explain_denial: None, describe_body: None };
         let (spool, clock) = (dir.path().join("spool"), Arc::new(SystemClock::new()));
         let remote = sender::start(&spool, clock, Labels::default(), vec![endpoint]).await;
         Self { receiver, remote, _dir: dir }

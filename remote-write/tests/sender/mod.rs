@@ -23,7 +23,7 @@ pub(crate) fn http() -> Client {
 }
 
 pub(crate) fn endpoint(config: RemoteWriteConfig) -> Endpoint {
-    Endpoint { config, transport: transport(http()), explain_denial: None }
+    Endpoint { config, transport: transport(http()), explain_denial: None, describe_body: None }
 }
 
 /// Starts a sender with its spool in this directory.
