@@ -23,6 +23,7 @@ pub mod pipeline;
 pub mod promise;
 pub mod run;
 pub mod self_metrics;
+pub mod signing;
 pub mod spool;
 mod status_page;
 pub mod storage_location;

@@ -16,13 +16,14 @@ use promferry_remote_write::spool::{
 };
 use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
 use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
-use promferry_sigv4_auth::{CachedCredentials, Environment, PayloadHash, SetupError, SigV4Layer};
+use promferry_sigv4_auth::{Environment, PayloadHash, SetupError, SigV4Layer};
 use tokio::task::JoinHandle;
 use tower::Layer as _;
 
 use crate::heartbeat::Heartbeat;
 use crate::kept_pages::KeptPages;
 use crate::limits::Limits;
+use crate::signing::Signing;
 
 /// Everything between a configuration and the endpoints, running.
 pub struct Pipeline {
@@ -32,7 +33,7 @@ pub struct Pipeline {
     budget: MemoryBudget,
     limits: Limits,
     heartbeat: Heartbeat,
-    credentials: Vec<(String, CachedCredentials)>,
+    signing: Vec<Signing>,
     recovery: RecoveryReport,
     tasks: Vec<JoinHandle<()>>,
     is_stopping: AtomicBool,
@@ -161,10 +162,10 @@ impl Pipeline {
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
 
         let mut endpoints = Vec::new();
-        let mut credentials = Vec::new();
+        let mut signing = Vec::new();
         for endpoint in &config.remote_write {
-            let (endpoint, cached) = self::endpoint(endpoint, &http_options, &environment)?;
-            credentials.extend(cached.map(|cached| (endpoint.config.key(), cached)));
+            let (endpoint, signs) = self::endpoint(endpoint, &http_options, &environment)?;
+            signing.extend(signs);
             endpoints.push(endpoint);
         }
 
@@ -226,7 +227,7 @@ impl Pipeline {
             budget,
             limits,
             heartbeat,
-            credentials,
+            signing,
             recovery,
             tasks,
             is_stopping: AtomicBool::new(false),
@@ -284,9 +285,9 @@ impl Pipeline {
         self.discovery.status()
     }
 
-    /// Each signing endpoint's credentials.
-    pub fn credentials(&self) -> &[(String, CachedCredentials)] {
-        &self.credentials
+    /// The endpoints whose requests are signed.
+    pub fn signing(&self) -> &[Signing] {
+        &self.signing
     }
 
     /// The memory budget.
@@ -338,7 +339,7 @@ pub(crate) fn endpoint(
     endpoint: &promferry_config::Endpoint,
     options: &HttpOptions,
     environment: &Environment,
-) -> Result<(Endpoint, Option<CachedCredentials>), StartError> {
+) -> Result<(Endpoint, Option<Signing>), StartError> {
     let config = endpoint.write.clone();
     let key = config.key();
     let http = Http::new(&endpoint.http, options.clone())
@@ -352,11 +353,11 @@ pub(crate) fn endpoint(
     let uri: http::Uri =
         config.url.parse().map_err(|source| StartError::Url { endpoint: key.clone(), source })?;
     let layer = SigV4Layer::from_config(sigv4, &uri, environment)
-        .map_err(|source| StartError::SigV4 { endpoint: key, source })?;
+        .map_err(|source| StartError::SigV4 { endpoint: key.clone(), source })?;
     // Less than an attempt may take, so that it is the credentials' wait that is named, and not the endpoint's.
     let patience = CREDENTIALS_PATIENCE.min(config.remote_timeout.as_std() / 2);
     let layer = layer.with_patience(patience);
-    let credentials = layer.credentials().clone();
+    let signing = Signing::new(key, sigv4, &layer, environment);
     let signed: Transport = transport(layer.layer(client));
     let explain: ExplainDenial = Arc::new(move |status, headers, body| {
         Some(layer.learn_from_denial(status, body, headers, &uri)?.message)
@@ -368,7 +369,7 @@ pub(crate) fn endpoint(
     });
     let endpoint =
         Endpoint { config, transport: signed, explain_denial: Some(explain), describe_body: Some(describe) };
-    Ok((endpoint, Some(credentials)))
+    Ok((endpoint, Some(signing)))
 }
 
 /// The longest that an attempt waits for credentials.

@@ -10,6 +10,7 @@ use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::Environment;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::cli::RunArgs;
 use crate::limits::{Limits, raise_open_files};
@@ -126,6 +127,10 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     };
     let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
     log_start(config, &pipeline);
+    let mut announcements = JoinSet::new();
+    for signing in pipeline.signing().iter().cloned() {
+        announcements.spawn(async move { signing.announce().await });
+    }
     ready.store(true, Ordering::Release);
 
     let signal = signals.next().await;
@@ -188,6 +193,15 @@ fn log_start(config: &Config, pipeline: &Pipeline) {
             if endpoint.sigv4.is_some() { "signed with SigV4" } else { "not signed" },
             waiting.map(|samples| format!(", {samples} samples wait from before")).unwrap_or_default()
         );
+        // With a role of another account a warning has said it.
+        let assumes_role = endpoint.sigv4.as_ref().is_none_or(|sigv4| !sigv4.credentials().roles.is_empty());
+        if !assumes_role && endpoint.distinguishing_labels(&config.global).is_empty() {
+            tracing::info!(
+                "remote_write {key}: no external label tells this cluster from others; should clusters of other \
+                 accounts write to the same workspace, by its resource policy, those with the same pod addresses \
+                 would write the same series: set global.external_labels.cluster"
+            );
+        }
     }
     let configured: Vec<String> = config.remote_write.iter().map(|endpoint| endpoint.write.key()).collect();
     for (key, waiting) in recovery.endpoints.iter().filter(|(key, _)| !configured.contains(key)) {

@@ -11,6 +11,7 @@ use promferry_scrape::{JobStats, PoolStatus};
 
 use crate::pipeline::{DeliveryStatus, Pipeline};
 use crate::self_metrics::protocol_in_use;
+use crate::signing::{Signing, Until};
 
 /// The page as HTML. Everything on it is escaped, and no secret is on it: URLs are without users, passwords and
 /// the values of queries, and texts of endpoints are redacted where they are kept.
@@ -24,6 +25,7 @@ pub(crate) async fn page(pipeline: &Pipeline) -> String {
     page.lasting_limits(&endpoints);
     page.dropped(&endpoints);
     page.refusals(&endpoints, now);
+    page.signing(pipeline.signing());
     page.spool(&spool.stats);
     page.duplicates(&pipeline.remote().duplicates());
     page.scraping(pipeline.scraper().stats().iter().map(|(job, stats)| (job.as_str(), stats)));
@@ -246,6 +248,36 @@ impl Html {
         });
         let heads = ["endpoint", "status", "times", "last", "request id", "text"];
         self.table("Refusals that are not understood", &heads, rows);
+    }
+
+    fn signing(&mut self, signing: &[Signing]) {
+        let rows = signing.iter().map(|signing| {
+            let status = signing.credentials.status();
+            let offset_ms = signing.credentials.clock().offset_ms();
+            vec![
+                signing.endpoint.clone(),
+                status.provider.clone().unwrap_or_default(),
+                match (status.valid, status.provider) {
+                    (true, _) => text(Until(status.expires_at)),
+                    (false, Some(_)) => format!("{}: expired", Until(status.expires_at)),
+                    (false, None) => "there are none".to_owned(),
+                },
+                text(status.refreshes),
+                text(status.failures),
+                status.last_error.map(text).unwrap_or_default(),
+                if offset_ms == 0 { String::new() } else { format!("{:+} s", offset_ms / 1000) },
+            ]
+        });
+        let heads = [
+            "endpoint",
+            "credentials of",
+            "valid",
+            "refreshes",
+            "failed",
+            "why the last failed",
+            "AWS' clock beside this machine's",
+        ];
+        self.table("Signing", &heads, rows);
     }
 
     fn spool(&mut self, spool: &SpoolStats) {

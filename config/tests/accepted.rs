@@ -465,3 +465,41 @@ fn a_role_of_another_account_wants_a_cluster_label() {
         assert_eq!(warning.is_some(), is_told, "{labels} {sigv4} {rules} {pod_role:?}: {warning:?}");
     }
 }
+
+#[test]
+fn a_chain_of_roles() {
+    let read = |labels: &str| {
+        let text = format!(
+            "
+global: {{external_labels: {{{labels}}}}}
+remote_write:
+  - url: https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write
+    sigv4:
+      roles:
+        - role_arn: arn:aws:iam::123456789012:role/metrics
+        - {{role_arn: 'arn:aws:iam::210987654321:role/writer', external_id: orders-prod, session_name: pod, sts_region: eu-central-1}}
+"
+        );
+        read(&text)
+    };
+    let config = read("cluster: a");
+    assert_eq!(warnings(&config), Vec::<String>::new());
+    let roles = &config.remote_write[0].sigv4.as_ref().unwrap().credentials().roles;
+    let roles: Vec<_> =
+        roles.iter().map(|role| (role.role_arn.as_str(), role.external_id.as_deref())).collect();
+    assert_eq!(
+        roles,
+        [
+            ("arn:aws:iam::123456789012:role/metrics", None),
+            ("arn:aws:iam::210987654321:role/writer", Some("orders-prod"))
+        ]
+    );
+    // The last role is the one that writes.
+    let told = warnings(&read(""));
+    assert!(
+        told.len() == 1
+            && told[0].contains(":8:22: writes with a role of account 210987654321")
+            && told[0].ends_with("in remote_write[0].sigv4.roles[1].role_arn"),
+        "{told:?}"
+    );
+}

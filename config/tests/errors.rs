@@ -159,6 +159,24 @@ fn ten_errors_and_more() {
         ),
         (
             Value,
+            endpoint(
+                "    sigv4:\n      role_arn: arn:aws:iam::1:role/a\n      roles: [{role_arn: 'arn:aws:iam::2:role/b'}]\n",
+            ),
+            "4:17: cannot be used together with roles: write it there in remote_write[0].sigv4.role_arn",
+        ),
+        (
+            Value,
+            endpoint("    sigv4:\n      roles: [{role_arn: 'arn:aws:iam::2:role/b', session_name: a b}]\n"),
+            "4:65: \"a b\" is no session name that STS takes: expected 2 to 64 letters, digits and _ + = , . @ - in \
+             remote_write[0].sigv4.roles[0].session_name",
+        ),
+        (
+            UnknownKey,
+            endpoint("    sigv4:\n      roles: [{role_arm: 'arn:aws:iam::2:role/b'}]\n"),
+            "4:16: unknown key \"role_arm\" in remote_write[0].sigv4.roles[0] (did you mean \"role_arn\"?)",
+        ),
+        (
+            Value,
             endpoint("    basic_auth: {username: u}\n    sigv4: {region: eu-west-1}\n"),
             "4:5: at most one of basic_auth, authorization, oauth2 and sigv4 can be configured in \
              remote_write[0].sigv4",

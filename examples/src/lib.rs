@@ -7,6 +7,9 @@
 //! - `push_counter`: a service that sends a counter of its own over remote write, signed where it goes to AWS.
 //! - `receive`: a remote-write receiver that prints what it is sent.
 //! - `sign_request`: signs a request with the credentials of the machine.
+//! - `sign_with_hyper`: writes a sample with hyper's client behind the layer that signs.
+//! - `sign_for_reqwest`: signs a request and sends it with reqwest.
 //! - `check_config`: says whether configuration files can be used.
 //!
-//! `config/` holds configurations to start from; a test loads every one.
+//! `config/` holds configurations to start from; a test loads every one. `iam/hub/` has the roles and policies with which
+//! many accounts write to one workspace; a test evaluates them.

@@ -48,10 +48,17 @@ pub(super) fn write(
         active_series: pipeline.remote().active_series(),
     };
     page.write(INTAKE, &[(Vec::new(), &intake)]);
-    let status: Vec<_> = pipeline.credentials().iter().map(|(key, cached)| (key, cached.status())).collect();
-    let credentials: Vec<_> =
-        status.iter().map(|(key, status)| (vec![("remote_name", key.as_str())], status)).collect();
-    page.write(CREDENTIALS, &credentials);
+    let signing: Vec<_> = pipeline
+        .signing()
+        .iter()
+        .map(|signing| {
+            let clock_offset_ms = signing.credentials.clock().offset_ms();
+            (&signing.endpoint, SigningStatus { cache: signing.credentials.status(), clock_offset_ms })
+        })
+        .collect();
+    let signing: Vec<_> =
+        signing.iter().map(|(key, status)| (vec![("remote_name", key.as_str())], status)).collect();
+    page.write(SIGNING, &signing);
 }
 
 /// An endpoint and what waits for it.
@@ -378,15 +385,43 @@ const INTAKE: &[Family<Intake>] = &[
     ),
 ];
 
-const CREDENTIALS: &[Family<CacheStatus>] = &[gauge(
-    "promferry_credentials_expiry_timestamp_seconds",
-    "When the credentials in use expire.",
-    |credentials, points| {
-        if let Some(at) = credentials.expires_at {
-            points.value(seconds(Timestamp::from(at)));
-        }
-    },
-)];
+/// What an endpoint's requests are signed with.
+struct SigningStatus {
+    cache: CacheStatus,
+    clock_offset_ms: i64,
+}
+
+const SIGNING: &[Family<SigningStatus>] = &[
+    gauge(
+        "promferry_credentials_expiry_timestamp_seconds",
+        "When the credentials in use expire; none where they do not.",
+        |signing, points| {
+            if let Some(at) = signing.cache.expires_at {
+                points.value(seconds(Timestamp::from(at)));
+            }
+        },
+    ),
+    gauge(
+        "promferry_credentials_valid",
+        "1 while there are valid credentials; what is to be signed waits otherwise.",
+        |signing, points| points.value(if signing.cache.valid { 1.0 } else { 0.0 }),
+    ),
+    counter(
+        "promferry_credentials_refreshes_total",
+        "Refreshes of credentials that succeeded, the first included.",
+        |signing, points| points.value(signing.cache.refreshes as f64),
+    ),
+    counter(
+        "promferry_credentials_refresh_failures_total",
+        "Refreshes of credentials that failed; the status page shows why.",
+        |signing, points| points.value(signing.cache.failures as f64),
+    ),
+    gauge(
+        "promferry_clock_offset_seconds",
+        "What is added to this machine's clock for signing, since the endpoint's differs by minutes; 0 if not.",
+        |signing, points| points.value(signing.clock_offset_ms as f64 / 1000.0),
+    ),
+];
 
 fn by_outcome(all: u64, taken: u64, points: &mut Points<'_, '_>) {
     points.value_of(&[("outcome", "taken")], taken as f64);

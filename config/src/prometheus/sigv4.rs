@@ -59,9 +59,10 @@ pub(super) fn no_distinguishing_label(
         "writes with a role of account {account}, and {none} this cluster from others: two clusters with the same \
          pod addresses would write the same series; {advice}"
     );
-    let path = match block.get("roles") {
-        Some(_) => vec!["roles".to_owned(), (credentials.roles.len() - 1).to_string(), "role_arn".to_owned()],
-        None => vec!["role_arn".to_owned()],
+    let last = (credentials.roles.len() - 1).to_string();
+    let path = match endpoint.sigv4.as_ref()?.roles.is_empty() {
+        true => vec!["role_arn".to_owned()],
+        false => vec!["roles".to_owned(), last, "role_arn".to_owned()],
     };
     Some(NodeError::at_path(block, &path, message))
 }
