@@ -128,7 +128,8 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
     log_start(config, &pipeline);
     let mut announcements = JoinSet::new();
-    for signing in pipeline.signing().iter().cloned() {
+    for signing in pipeline.signing() {
+        let signing = signing.clone();
         announcements.spawn(async move { signing.announce().await });
     }
     ready.store(true, Ordering::Release);

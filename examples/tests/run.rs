@@ -5,11 +5,21 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use promferry_http_client::{Client as HttpClient, Http, HttpClientConfig, HttpOptions};
 use promferry_remote_write::delivery::{Outcome, transport};
-use promferry_remote_write::{Client, wire::v1};
+use promferry_remote_write::{Client, receiver, wire::v1};
+use promferry_sigv4_auth::Scope;
+use promferry_sigv4_auth::verify::{KnownKey, Verifier};
+use tokio::net::TcpListener;
 
 /// An example's program: cargo builds it beside the tests, unless it was told to build this test alone.
 fn program(name: &str) -> PathBuf {
@@ -110,4 +120,55 @@ fn the_receiver_reads_1_0_and_says_what_it_can_not_read() {
     let bad = runtime.block_on(client.send(request(""))).unwrap();
     assert_eq!(bad.status, 400);
     receive.until("refused: series number 1");
+}
+
+const SECRET_KEY: &str = "a secret of these tests alone";
+
+/// Takes what is signed for AMP in eu-west-1 with [`SECRET_KEY`]; says what was asked or written, or what was wrong.
+async fn verify(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let known = |access_key: &str| (access_key == "AKIDEXAMPLE").then(|| KnownKey::new(SECRET_KEY));
+    let scope = Scope { region: "eu-west-1".to_owned(), service: "aps".to_owned() };
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if let Err(error) = Verifier::new(known).for_scope(scope).verify(&head, &body, SystemTime::now()) {
+        return Ok(error.to_response().map(Full::from));
+    }
+    let answer = match receiver::read(&head.headers, &body, 1 << 20) {
+        Ok(written) => written.series.iter().map(|series| series.labels.to_string()).collect(),
+        Err(_) => head.uri.to_string(),
+    };
+    Ok(Response::new(Full::from(answer)))
+}
+
+#[test]
+fn what_the_programs_sign_is_taken_and_what_another_key_signs_is_not() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(verify)));
+        }
+    });
+    let run = |name: &str, path: &str, secret_key: &str| {
+        let output = Command::new(program(name))
+            .arg(format!("http://{address}{path}"))
+            .envs([("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", secret_key)])
+            .env("AWS_REGION", "eu-west-1")
+            .env_remove("AWS_SESSION_TOKEN")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (write, query) =
+        ("/workspaces/ws-1/api/v1/remote_write", "/workspaces/ws-1/api/v1/query?query=up%7B%7D");
+    for (name, path, answer) in [
+        ("sign_with_hyper", write, r#"{__name__="sign_with_hyper", job="example"}"#),
+        ("sign_for_reqwest", query, query),
+    ] {
+        assert_eq!(run(name, path, SECRET_KEY), format!("200 OK {answer}\n"));
+        let refused = run(name, path, "another key");
+        assert!(refused.starts_with("403 Forbidden ") && refused.contains("signature"), "{refused}");
+    }
 }
