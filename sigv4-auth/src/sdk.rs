@@ -1,6 +1,8 @@
 //! What every call to AWS shares: HTTP clients, endpoints, timeouts, and reading the SDK's errors.
 
 use std::error::Error as StdError;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use aws_config::provider_config::ProviderConfig;
@@ -9,6 +11,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::SharedHttpClient;
+use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
@@ -84,15 +87,26 @@ impl Aws {
 
     /// The name of the STS endpoint that [`sts`](Self::sts) calls, for messages.
     pub(crate) fn sts_endpoint(&self, region: &str, use_fips: bool) -> String {
-        self.sts_url().unwrap_or_else(|| {
-            let fips = if use_fips || self.environment.flag("AWS_USE_FIPS_ENDPOINT") { "-fips" } else { "" };
-            let domain = match self.environment.flag("AWS_USE_DUALSTACK_ENDPOINT") {
-                true => "api.aws",
-                false if region.starts_with("cn-") => "amazonaws.com.cn",
-                false => "amazonaws.com",
-            };
-            format!("https://sts{fips}.{region}.{domain}")
-        })
+        self.sts_url()
+            .or_else(|| self.sts_name(region, use_fips))
+            .unwrap_or_else(|| format!("the STS of {region}"))
+    }
+
+    /// As the SDK makes it of region, partition and both switches.
+    fn sts_name(&self, region: &str, use_fips: bool) -> Option<String> {
+        let params = Params::builder()
+            .region(region)
+            .use_fips(use_fips || self.environment.flag("AWS_USE_FIPS_ENDPOINT"))
+            .use_dual_stack(self.environment.flag("AWS_USE_DUALSTACK_ENDPOINT"))
+            .build()
+            .ok()?;
+        let resolver = DefaultResolver::new();
+        let endpoint = pin!(resolver.resolve_endpoint(&params));
+        // Rules over these four only: there is nothing to wait for.
+        match endpoint.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(endpoint)) => Some(endpoint.url().to_owned()),
+            _ => None,
+        }
     }
 
     /// The settings of the SDK's own providers. Link-local services (ECS, Pod Identity, IMDS) are never

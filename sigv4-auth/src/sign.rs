@@ -25,8 +25,9 @@ pub struct SigningParams<'a> {
 ///
 /// Signed are the method, path, query, body and the headers that nothing on the way changes: `host`,
 /// `content-type`, `content-encoding`, `x-prometheus-*` and `x-amz-*`. A request without a `Host` header is
-/// signed for its URI's authority without a default port, which is what hyper then sends. The body is hashed
-/// unless the request's extensions hold a [`PayloadHash`].
+/// signed for its URI's authority without a default port, which is what hyper then sends. A tab in a signed header
+/// becomes a space, for implementations differ in what they sign for it. The body is hashed unless the request's
+/// extensions hold a [`PayloadHash`].
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -57,6 +58,7 @@ pub fn sign<B: AsRef<[u8]>>(
     for header in [&AUTHORIZATION, &X_AMZ_DATE, &X_AMZ_SECURITY_TOKEN] {
         request.headers_mut().remove(header);
     }
+    replace_tabs(request.headers_mut());
     let signed = signature_headers(request, params, payload_hash, now)?;
     request.headers_mut().extend(signed);
     Ok(())
@@ -108,6 +110,20 @@ fn signature_headers<B>(
         signed.insert(HeaderName::from_static(header.name()), value);
     }
     Ok(signed)
+}
+
+fn replace_tabs(headers: &mut HeaderMap) {
+    for (_, value) in
+        headers.iter_mut().filter(|(name, value)| is_signed(name) && value.as_bytes().contains(&b'\t'))
+    {
+        let spaced: Vec<u8> =
+            value.as_bytes().iter().map(|byte| if *byte == b'\t' { b' ' } else { *byte }).collect();
+        // What holds no more than spaces in place of tabs is a header's value as before.
+        if let Ok(mut spaced) = HeaderValue::from_bytes(&spaced) {
+            spaced.set_sensitive(value.is_sensitive());
+            *value = spaced;
+        }
+    }
 }
 
 fn signable_headers<B>(request: &http::Request<B>) -> Result<Vec<(&str, &str)>, SignError> {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use promferry_sigv4_auth::verify::Verifier;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 /// Ends with the value that is dropped.
@@ -27,6 +28,14 @@ pub(crate) struct Server {
 impl Server {
     /// Answers each request by `answer`.
     pub(crate) async fn start(
+        answer: impl Fn(Parts, Bytes) -> Response<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_by(None, answer).await
+    }
+
+    /// The same, behind TLS if there is an acceptor.
+    pub(crate) async fn start_by(
+        tls: Option<TlsAcceptor>,
         answer: impl Fn(Parts, Bytes) -> Response<String> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -52,11 +61,18 @@ impl Server {
                         Ok(answer(head, body).map(|body| Full::new(Bytes::from(body))))
                     }
                 });
+                let tls = tls.clone();
                 tokio::spawn(async move {
+                    let connections = hyper::server::conn::http1::Builder::new();
                     // One that is down ends its connections with an error.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    match tls {
+                        None => drop(connections.serve_connection(TokioIo::new(stream), service).await),
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                drop(connections.serve_connection(TokioIo::new(stream), service).await);
+                            }
+                        }
+                    }
                 });
             }
         });

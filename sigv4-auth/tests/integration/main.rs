@@ -1,5 +1,6 @@
 //! Signing, verifying and getting credentials through the public API, over loopback.
 
+mod botocore;
 mod cache;
 mod fake_sts;
 mod front;

@@ -7,17 +7,31 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use promferry_sigv4_auth::{CredentialChain, CredentialSource, CredentialsConfig, Environment};
+use promferry_sigv4_auth::{CredentialChain, CredentialSource, CredentialsConfig, Environment, RoleStep};
+use rcgen::{CertifiedIssuer, KeyPair};
 use tokio::process::Command;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::front::Server;
+
+/// What of the configuration [`child`] is told in its environment.
+const USE_FIPS_STS_ENDPOINT: &str = "TEST_USE_FIPS_STS_ENDPOINT";
+const ROLE_STS_REGION: &str = "TEST_ROLE_STS_REGION";
 
 /// Not a test of its own: what the others run as a process.
 #[tokio::test]
 #[ignore = "run by the other tests of this file in processes with their own environment"]
 async fn child() {
-    let chain = CredentialChain::new(&CredentialsConfig::default(), Environment::process(), "eu-west-1");
-    let chain = chain.expect("a chain");
+    let config = CredentialsConfig {
+        use_fips_sts_endpoint: std::env::var_os(USE_FIPS_STS_ENDPOINT).is_some(),
+        roles: std::env::var(ROLE_STS_REGION)
+            .map(|region| RoleStep { sts_region: Some(region), ..RoleStep::new("arn:aws:iam::1:role/next") })
+            .into_iter()
+            .collect(),
+        ..CredentialsConfig::default()
+    };
+    let chain = CredentialChain::new(&config, Environment::process(), "eu-west-1").expect("a chain");
     match chain.credentials().await {
         Ok(credentials) => println!("got {} from {}", credentials.access_key(), credentials.provider()),
         Err(error) => println!("failed: {error}"),
@@ -101,39 +115,223 @@ async fn imds_is_the_last_and_is_asked_with_a_token() {
     assert!(output.contains("failed: no AWS credentials are configured"), "{output}");
 }
 
-#[tokio::test]
-async fn sts_is_regional_and_called_through_the_proxy() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&asked);
+/// A proxy that notes what it is asked for and lets nothing through.
+async fn closed_proxy() -> (Server, Log) {
+    let log = Log::default();
+    let asked = Arc::clone(&log);
     let proxy = Server::start(move |head: Parts, _: Bytes| {
         let line = format!("{} {}", head.method, head.uri);
-        log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         let mut response = Response::new(String::new());
         *response.status_mut() = StatusCode::FORBIDDEN;
         response
     })
     .await;
-    let directory = tempfile::TempDir::new().expect("a directory");
-    let token = directory.path().join("token");
-    std::fs::write(&token, "head.payload.secret-part").expect("written");
-    let proxy_url = proxy.url("");
-    let irsa = [
-        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().expect("UTF-8")),
-        ("AWS_REGION", "eu-central-1"),
-        ("HTTPS_PROXY", proxy_url.as_str()),
-    ];
-    let output = run_child(&irsa).await;
-    assert!(output.contains("no answer from https://sts.eu-central-1.amazonaws.com"), "{output}");
+    (proxy, log)
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// What was noted, without repetitions.
+fn noted(log: &Log) -> Vec<String> {
+    let mut lines = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    lines.dedup();
+    lines
+}
+
+/// A folder with a web identity token.
+struct Identity(tempfile::TempDir);
+
+impl Identity {
+    fn new() -> Self {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        std::fs::write(directory.path().join("token"), "head.payload.secret-part").expect("written");
+        Self(directory)
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    fn variables(&self, region: &str) -> Vec<(String, String)> {
+        let token = self.0.path().join("token");
+        [
+            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().expect("UTF-8")),
+            ("AWS_REGION", region),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+async fn run_with(identity: &Identity, region: &str, more: &[(&str, &str)]) -> String {
+    let variables = identity.variables(region);
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain(more.iter().copied())
+        .collect();
+    let output = run_child(&variables).await;
     assert!(!output.contains("secret-part"), "{output}");
-    let output =
-        run_child(&[&irsa[..], &[("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_REGION", "us-east-1")]].concat())
-            .await;
-    assert!(output.contains("no answer from https://sts-fips.us-east-1.amazonaws.com"), "{output}");
-    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    asked.dedup();
-    assert_eq!(
-        asked,
-        ["CONNECT sts.eu-central-1.amazonaws.com:443", "CONNECT sts-fips.us-east-1.amazonaws.com:443"]
+    output
+}
+
+/// An STS that gives keys to everybody, and notes the actions.
+fn generous_sts() -> (impl Fn(Parts, Bytes) -> Response<String> + Send + Sync + 'static, Log) {
+    let log = Log::default();
+    let asked = Arc::clone(&log);
+    let answer = move |_: Parts, body: Bytes| {
+        let body = String::from_utf8_lossy(&body).into_owned();
+        let action = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
+        asked.lock().unwrap_or_else(PoisonError::into_inner).push(action.to_owned());
+        Response::new(format!(
+            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result><Credentials>\
+             <AccessKeyId>ASIAGIVEN</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+             <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></{action}Result></{action}Response>"
+        ))
+    };
+    (answer, log)
+}
+
+#[tokio::test]
+async fn sts_is_regional_and_called_through_the_proxy() {
+    const FIPS: (&str, &str) = ("AWS_USE_FIPS_ENDPOINT", "true");
+    const DUAL_STACK: (&str, &str) = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
+    // The names are those of AWS' list of STS endpoints and of its partitions' domains.
+    let cases: [(&str, &[(&str, &str)], &str); 11] = [
+        ("eu-central-1", &[], "sts.eu-central-1.amazonaws.com"),
+        ("us-east-1", &[FIPS], "sts-fips.us-east-1.amazonaws.com"),
+        ("eu-west-1", &[DUAL_STACK], "sts.eu-west-1.api.aws"),
+        ("us-east-2", &[FIPS, DUAL_STACK], "sts-fips.us-east-2.api.aws"),
+        ("us-gov-west-1", &[], "sts.us-gov-west-1.amazonaws.com"),
+        ("us-gov-west-1", &[FIPS], "sts.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", &[], "sts.cn-north-1.amazonaws.com.cn"),
+        ("cn-north-1", &[DUAL_STACK], "sts.cn-north-1.api.amazonwebservices.com.cn"),
+        ("us-west-2", &[(USE_FIPS_STS_ENDPOINT, "1")], "sts-fips.us-west-2.amazonaws.com"),
+        // Keys of the environment come before the web identity; the role is then assumed in its own region.
+        (
+            "eu-west-1",
+            &[("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "s"), (ROLE_STS_REGION, "ap-south-1")],
+            "sts.ap-south-1.amazonaws.com",
+        ),
+        (
+            "eu-west-3",
+            &[
+                ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1"),
+                ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
+            ],
+            "sts.eu-west-3.amazonaws.com",
+        ),
+    ];
+    let mut children = tokio::task::JoinSet::new();
+    for (region, more, host) in cases {
+        children.spawn(async move {
+            let (identity, (proxy, asked)) = (Identity::new(), closed_proxy().await);
+            let url = proxy.url("");
+            let output = run_with(&identity, region, &[more, &[("HTTPS_PROXY", &url)]].concat()).await;
+            assert!(
+                output.contains(&format!("no answer from https://{host}")),
+                "{region} {more:?}: {output}"
+            );
+            assert_eq!(noted(&asked), [format!("CONNECT {host}:443")], "{region} {more:?}");
+        });
+    }
+    while let Some(child) = children.join_next().await {
+        child.expect("as expected");
+    }
+}
+
+#[tokio::test]
+async fn sts_is_where_the_environment_says() {
+    let identity = Identity::new();
+    let ((own, own_log), (general, general_log)) = (generous_sts(), generous_sts());
+    let (own, general) = (Server::start(own).await, Server::start(general).await);
+    let (own, general) = (own.url(""), general.url(""));
+    let for_all = ("AWS_ENDPOINT_URL", general.as_str());
+    let for_sts = ("AWS_ENDPOINT_URL_STS", own.as_str());
+
+    let output = run_with(&identity, "eu-west-1", &[for_all]).await;
+    assert!(output.contains("got ASIAGIVEN from web identity"), "{output}");
+    assert_eq!((noted(&own_log).len(), noted(&general_log).len()), (0, 1));
+    let output = run_with(&identity, "eu-west-1", &[for_all, for_sts]).await;
+    assert!(output.contains("got ASIAGIVEN from web identity"), "{output}");
+    assert_eq!((noted(&own_log).len(), noted(&general_log).len()), (1, 1));
+    let output = run_with(&identity, "eu-west-1", &[("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")]).await;
+    assert!(output.contains("no answer from http://127.0.0.1:1"), "{output}");
+
+    // A profile's role is assumed by the SDK itself, at the same place.
+    let profile = identity.file(
+        "config",
+        "[default]\nrole_arn = arn:aws:iam::1:role/profile\nsource_profile = keys\n\
+         [profile keys]\naws_access_key_id = AKID\naws_secret_access_key = s\n",
     );
+    let output = run_child(&[("AWS_CONFIG_FILE", &profile), ("AWS_REGION", "eu-west-1"), for_sts]).await;
+    assert!(output.contains("got ASIAGIVEN from profile"), "{output}");
+    assert_eq!(noted(&own_log), ["AssumeRoleWithWebIdentity", "AssumeRole"]);
+}
+
+#[tokio::test]
+async fn no_proxy_is_honoured() {
+    let (identity, (proxy, asked)) = (Identity::new(), closed_proxy().await);
+    let (sts, actions) = generous_sts();
+    let sts = Server::start(sts).await;
+    let (sts, proxy) = (sts.url(""), proxy.url(""));
+    let through = [("AWS_ENDPOINT_URL_STS", sts.as_str()), ("HTTP_PROXY", proxy.as_str())];
+    let output = run_with(&identity, "eu-west-1", &through).await;
+    assert!(output.contains("failed: "), "{output}");
+    assert_eq!((noted(&asked), noted(&actions)), (vec![format!("POST {sts}/")], Vec::new()));
+    for no_proxy in ["127.0.0.1", "example.com,127.0.0.0/8"] {
+        let output =
+            run_with(&identity, "eu-west-1", &[&through[..], &[("NO_PROXY", no_proxy)]].concat()).await;
+        assert!(output.contains("got ASIAGIVEN from web identity"), "{no_proxy}: {output}");
+    }
+    assert_eq!((noted(&asked).len(), noted(&actions).len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_ca_bundle_is_the_trust_store() {
+    let (authority, other) = (authority(), authority());
+    let key = KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec![String::from("localhost")]).expect("a name");
+    let certificate = params.signed_by(&key, &authority).expect("a certificate");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("a certificate and its key");
+    let (sts, actions) = generous_sts();
+    let sts = Server::start_by(Some(Arc::new(config).into()), sts).await;
+    let url = format!("https://localhost:{}", sts.address.port());
+
+    let identity = Identity::new();
+    let trusted = identity.file("trusted.pem", &authority.pem());
+    let others = identity.file("others.pem", &other.pem());
+    let sts = ("AWS_ENDPOINT_URL_STS", url.as_str());
+    let output = run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", &trusted)]).await;
+    assert!(output.contains("got ASIAGIVEN from web identity"), "{output}");
+    assert_eq!(noted(&actions), ["AssumeRoleWithWebIdentity"]);
+    // The system's authorities don't know it, and neither do others; it is the bundle alone that counts.
+    for bundle in [None, Some(("AWS_CA_BUNDLE", others.as_str()))] {
+        let output = run_with(&identity, "eu-west-1", &[&[sts][..], bundle.as_slice()].concat()).await;
+        assert!(output.contains(&format!("no answer from {url}")), "{bundle:?}: {output}");
+        assert!(output.contains("certificate"), "{bundle:?}: {output}");
+    }
+    let output = run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", "/nonexistent.pem")]).await;
+    assert!(output.contains("AWS_CA_BUNDLE") && output.contains("/nonexistent.pem"), "{output}");
+    let output =
+        run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", &identity.file("empty.pem", "x"))]).await;
+    assert!(output.contains("AWS_CA_BUNDLE") && output.contains("empty.pem"), "{output}");
+    assert_eq!(noted(&actions).len(), 1);
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
 }
