@@ -1,6 +1,8 @@
 //! What every call to AWS shares: HTTP clients, endpoints, timeouts, and reading the SDK's errors.
 
 use std::error::Error as StdError;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -14,8 +16,9 @@ use aws_sdk_sts::config::SharedHttpClient;
 use aws_sdk_sts::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_http_client::{Builder, Connector, ConnectorBuilder};
 use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -203,24 +206,42 @@ fn timeouts() -> TimeoutConfig {
 
 fn trust_store(environment: &Environment) -> Result<TrustStore, CredentialError> {
     let Some(path) = environment.var("AWS_CA_BUNDLE") else { return Ok(TrustStore::default()) };
-    let pem = std::fs::read(&path).map_err(|error| CredentialError::Invalid {
+    let refused = |reason: &dyn Display| CredentialError::Invalid {
         provider: String::from("AWS_CA_BUNDLE"),
-        reason: format!("{path}: {error}"),
-    })?;
-    Ok(TrustStore::empty().with_pem_certificate(pem))
+        reason: format!("{path}: {reason}"),
+    };
+    let pem = std::fs::read(&path).map_err(|error| refused(&error))?;
+    if !pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE) {
+        return Err(refused(&"holds no certificate in PEM"));
+    }
+    let trust = TrustStore::empty().with_pem_certificate(pem);
+    // The SDK's connector panics for a certificate that it can't read: better here than at the first connection.
+    let tried = catch_unwind(AssertUnwindSafe(|| connector(&trust, &ProxyConfig::disabled(), None, None)));
+    tried.map_err(|_| refused(&"holds a certificate that can't be read: is it cut?"))?;
+    Ok(trust)
+}
+
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+fn connector(
+    trust: &TrustStore,
+    proxy: &ProxyConfig,
+    settings: Option<&HttpConnectorSettings>,
+    components: Option<&RuntimeComponents>,
+) -> Connector {
+    let mut connector = ConnectorBuilder::default()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .proxy_config(proxy.clone());
+    // A context is only refused for what its builder was not given here.
+    if let Ok(context) = TlsContext::builder().with_trust_store(trust.clone()).build() {
+        connector = connector.tls_context(context);
+    }
+    connector.set_connector_settings(settings.cloned());
+    connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+    connector.build()
 }
 
 fn http_client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = ConnectorBuilder::default()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .proxy_config(proxy.clone());
-        // A context is only refused for what its builder was not given here.
-        if let Ok(context) = TlsContext::builder().with_trust_store(trust.clone()).build() {
-            connector = connector.tls_context(context);
-        }
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.build()
-    })
+    Builder::new()
+        .build_with_connector_fn(move |settings, components| connector(&trust, &proxy, settings, components))
 }

@@ -4,6 +4,7 @@ mod botocore;
 mod cache;
 mod fake_sts;
 mod front;
+mod generated;
 mod process;
 mod properties;
 mod stack;

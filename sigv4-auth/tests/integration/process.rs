@@ -31,7 +31,10 @@ async fn child() {
             .collect(),
         ..CredentialsConfig::default()
     };
-    let chain = CredentialChain::new(&config, Environment::process(), "eu-west-1").expect("a chain");
+    let chain = match CredentialChain::new(&config, Environment::process(), "eu-west-1") {
+        Ok(chain) => chain,
+        Err(error) => return println!("failed: {error}"),
+    };
     match chain.credentials().await {
         Ok(credentials) => println!("got {} from {}", credentials.access_key(), credentials.provider()),
         Err(error) => println!("failed: {error}"),
@@ -201,7 +204,8 @@ async fn sts_is_regional_and_called_through_the_proxy() {
     const FIPS: (&str, &str) = ("AWS_USE_FIPS_ENDPOINT", "true");
     const DUAL_STACK: (&str, &str) = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
     // The names are those of AWS' list of STS endpoints and of its partitions' domains.
-    let cases: [(&str, &[(&str, &str)], &str); 11] = [
+    type Variables = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Variables, &str); 11] = [
         ("eu-central-1", &[], "sts.eu-central-1.amazonaws.com"),
         ("us-east-1", &[FIPS], "sts-fips.us-east-1.amazonaws.com"),
         ("eu-west-1", &[DUAL_STACK], "sts.eu-west-1.api.aws"),
@@ -322,11 +326,17 @@ async fn the_ca_bundle_is_the_trust_store() {
         assert!(output.contains(&format!("no answer from {url}")), "{bundle:?}: {output}");
         assert!(output.contains("certificate"), "{bundle:?}: {output}");
     }
-    let output = run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", "/nonexistent.pem")]).await;
-    assert!(output.contains("AWS_CA_BUNDLE") && output.contains("/nonexistent.pem"), "{output}");
-    let output =
-        run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", &identity.file("empty.pem", "x"))]).await;
-    assert!(output.contains("AWS_CA_BUNDLE") && output.contains("empty.pem"), "{output}");
+    // What is no bundle is refused with its name.
+    let whole = authority.pem();
+    for (file, why) in [
+        (String::from("/nonexistent.pem"), "No such file"),
+        (identity.file("empty.pem", ""), "holds no certificate in PEM"),
+        (identity.file("cut.pem", &whole[..whole.len() / 2]), "is it cut?"),
+        (identity.file("other.pem", &whole.replace("MII", "MIA")), "can't be read"),
+    ] {
+        let output = run_with(&identity, "eu-west-1", &[sts, ("AWS_CA_BUNDLE", &file)]).await;
+        assert!(output.contains(&format!("AWS_CA_BUNDLE: {file}: ")) && output.contains(why), "{output}");
+    }
     assert_eq!(noted(&actions).len(), 1);
 }
 
