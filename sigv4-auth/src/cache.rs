@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -16,6 +16,11 @@ const REFRESH_BEFORE_MIN: Duration = Duration::from_secs(5 * 60);
 const REFRESH_BEFORE_MAX: Duration = Duration::from_secs(10 * 60);
 /// A service may hand out the same credentials until shortly before their end; it is not asked more often.
 const REFRESH_PAUSE_MIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether a refresh is due, at least: a correction of the clock may move it.
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Credentials that look expired when they come are used this long: it may be this machine's clock that is wrong,
+/// and the endpoint's answer puts it right.
+const DOUBTFUL_USE: Duration = Duration::from_secs(60);
 /// Longer than a source needs with its own timeouts and retries (`sts.rs`).
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(40);
 /// A refresh that failed is tried again after a second, doubling up to these.
@@ -27,12 +32,15 @@ const INVALIDATE_MIN_AGE: Duration = Duration::from_secs(5);
 
 /// Keeps credentials, and refreshes them in the background minutes before they expire.
 ///
-/// - At most one refresh is under way, however many callers wait for it.
+/// - At most one refresh is under way, however many callers wait for it. From the first [`get`](Self::get) on they
+///   are refreshed also while nobody asks.
 /// - When a refresh fails, credentials that are still valid go on being used; it is tried again with growing
 ///   pauses, logged and counted.
 /// - With none valid, [`get`](Self::get) waits for the refresh under way and says why it failed. Between
 ///   attempts it fails at once with the last reason, so that callers who retry do not call STS each time.
 /// - Making it calls nothing: a start without reachable STS is like any other failed refresh.
+/// - Credentials that have expired by the clock when they come count as a failed refresh, but are given out for a
+///   minute: the clock may be wrong by hours, and the endpoint says so only when it is asked.
 ///
 /// Cloning is cheap; clones share everything. [`get`](Self::get) needs a tokio runtime with time.
 #[derive(Clone)]
@@ -48,13 +56,20 @@ struct Shared {
     finished: watch::Sender<u64>,
 }
 
+/// All times are those of the uncorrected clock: a correction moves none of them. What has expired is judged by the
+/// corrected one.
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
     obtained_at: Option<SystemTime>,
-    refresh_at: Option<SystemTime>,
+    /// The current ones had expired by the clock when they came.
+    doubtful: bool,
+    /// Where in its span of time the next refresh lies, from 0 to 1.
+    chance: f64,
     invalidated: bool,
-    refreshing: bool,
+    refreshing_since: Option<Instant>,
+    /// Refreshes that were begun.
+    started: u64,
     retry_at: Option<SystemTime>,
     refreshes: u64,
     failures: u64,
@@ -102,33 +117,34 @@ impl CachedCredentials {
     /// # Errors
     /// Why there are none. All of them are worth trying again later.
     pub async fn get(&self) -> Result<Credentials, CredentialError> {
+        let Shared { clock, .. } = &*self.shared;
         let mut finished = {
-            let now = self.shared.clock.now();
+            let now = clock.uncorrected();
             let mut state = self.shared.lock();
-            let due = state.invalidated || state.refresh_at.is_some_and(|at| at <= now);
+            state.settle(clock);
+            let due = state.invalidated || state.refresh_at(clock).is_some_and(|at| at <= now);
             let may_try = state.retry_at.is_none_or(|at| at <= now);
-            let valid = state.valid_at(now);
-            match valid {
+            let refreshing = state.refreshing_since.is_some();
+            match state.usable(clock) {
                 Some(credentials) if !due => return Ok(credentials),
-                Some(credentials) if !state.invalidated || (!may_try && !state.refreshing) => {
+                Some(credentials) if !state.invalidated || (!may_try && !refreshing) => {
                     if may_try {
-                        self.start_refresh(&mut state);
+                        self.shared.start_refresh(&mut state);
                     }
                     return Ok(credentials);
                 }
-                None if !may_try && !state.refreshing => return Err(state.reason()),
+                None if !may_try && !refreshing => return Err(state.reason()),
                 _ => {}
             }
             // Subscribed before the task can end, so its end is not missed.
             let finished = self.shared.finished.subscribe();
-            self.start_refresh(&mut state);
+            self.shared.start_refresh(&mut state);
             finished
         };
         // The sender lives as long as self.
         let _ = finished.changed().await;
-        let now = self.shared.clock.now();
         let state = self.shared.lock();
-        state.valid_at(now).ok_or_else(|| state.reason())
+        state.usable(clock).ok_or_else(|| state.reason())
     }
 
     /// [`get`](Self::get), waiting at most this long.
@@ -136,11 +152,12 @@ impl CachedCredentials {
     /// # Errors
     /// Also [`CredentialError::Waiting`], while a refresh goes on.
     pub async fn get_within(&self, patience: Duration) -> Result<Credentials, CredentialError> {
-        let asked_at = Instant::now();
         tokio::time::timeout(patience, self.get()).await.unwrap_or_else(|_| {
-            let source_name = self.shared.source.waits_for();
-            let source_name = source_name.unwrap_or_else(|| String::from("their source"));
-            Err(CredentialError::Waiting { source_name, seconds: asked_at.elapsed().as_secs() })
+            let since = self.shared.lock().refreshing_since;
+            Err(CredentialError::Waiting {
+                source_name: self.shared.source_name(),
+                seconds: since.map_or(patience, |since| since.elapsed()).as_secs(),
+            })
         })
     }
 
@@ -148,7 +165,7 @@ impl CachedCredentials {
     /// refresh. Should that fail, the old ones are used on while they are valid by their expiry. Credentials
     /// that are only seconds old stay.
     pub fn invalidate(&self) {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.uncorrected();
         let mut state = self.shared.lock();
         let age = state.obtained_at.map(|at| now.duration_since(at).unwrap_or_default());
         if age.is_some_and(|age| age >= INVALIDATE_MIN_AGE) {
@@ -158,13 +175,14 @@ impl CachedCredentials {
 
     /// The state as of now.
     pub fn status(&self) -> CacheStatus {
-        let now = self.shared.clock.now();
-        let state = self.shared.lock();
+        let clock = &self.shared.clock;
+        let mut state = self.shared.lock();
+        state.settle(clock);
         CacheStatus {
             provider: state.current.as_ref().map(|current| current.provider().to_owned()),
             access_key: state.current.as_ref().map(|current| current.access_key().to_owned()),
             expires_at: state.current.as_ref().and_then(Credentials::expires_at),
-            valid: state.valid_at(now).is_some(),
+            valid: state.valid_at(clock.now()).is_some(),
             refreshes: state.refreshes,
             failures: state.failures,
             consecutive_failures: state.consecutive_failures,
@@ -181,16 +199,6 @@ impl CachedCredentials {
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
     }
-
-    fn start_refresh(&self, state: &mut State) {
-        if state.refreshing {
-            return;
-        }
-        state.refreshing = true;
-        // A task of its own: a caller that gives up does not end the refresh that others wait for.
-        let refresh = Refresh { shared: Arc::clone(&self.shared), outcome: None };
-        tokio::spawn(refresh.run());
-    }
 }
 
 impl fmt::Debug for CachedCredentials {
@@ -202,6 +210,38 @@ impl fmt::Debug for CachedCredentials {
 impl State {
     fn valid_at(&self, now: SystemTime) -> Option<Credentials> {
         self.current.as_ref().filter(|current| current.valid_at(now)).cloned()
+    }
+
+    /// Those that may be signed with.
+    fn usable(&self, clock: &Clock) -> Option<Credentials> {
+        let since = self.obtained_at.filter(|_| self.doubtful);
+        let in_doubt = since.is_some_and(|since| clock.uncorrected() < since + DOUBTFUL_USE);
+        if in_doubt { self.current.clone() } else { self.valid_at(clock.now()) }
+    }
+
+    /// Credentials that only looked expired are as good as others once the clock is corrected.
+    fn settle(&mut self, clock: &Clock) {
+        if self.doubtful && self.valid_at(clock.now()).is_some() {
+            self.doubtful = false;
+            self.consecutive_failures = 0;
+            self.last_error = None;
+            self.retry_at = None;
+        }
+    }
+
+    /// When to refresh: some time before the end of the lifetime as it is by the clock's correction of now.
+    fn refresh_at(&self, clock: &Clock) -> Option<SystemTime> {
+        let (expires_at, obtained_at) = (self.current.as_ref()?.expires_at()?, self.obtained_at?);
+        let lifetime = expires_at.duration_since(clock.corrected(obtained_at)).unwrap_or_default();
+        let wait = lifetime.saturating_sub(refresh_before(lifetime, self.chance)).max(REFRESH_PAUSE_MIN);
+        obtained_at.checked_add(wait)
+    }
+
+    fn obtain(&mut self, credentials: Credentials, at: SystemTime) {
+        self.current = Some(credentials);
+        self.obtained_at = Some(at);
+        self.doubtful = false;
+        self.invalidated = false;
     }
 
     fn reason(&self) -> CredentialError {
@@ -220,20 +260,61 @@ impl Shared {
         f64::from((self.random.hash_one(salt) >> 32) as u32) / f64::from(u32::MAX)
     }
 
+    fn source_name(&self) -> String {
+        self.source.waits_for().unwrap_or_else(|| String::from("their source"))
+    }
+
+    fn start_refresh(self: &Arc<Self>, state: &mut State) {
+        if state.refreshing_since.is_some() {
+            return;
+        }
+        state.refreshing_since = Some(Instant::now());
+        state.started += 1;
+        let number = state.started;
+        let refresh = Refresh { shared: Arc::clone(self), outcome: None };
+        let shared = Arc::downgrade(self);
+        // A task of its own: a caller that gives up does not end the refresh that others wait for.
+        tokio::spawn(async move {
+            refresh.run().await;
+            Self::refresh_when_due(shared, number).await;
+        });
+    }
+
+    /// Begins the refresh after this one when it is due, unless somebody else does, for as long as there is a cache.
+    async fn refresh_when_due(shared: Weak<Self>, after: u64) {
+        loop {
+            let pause = {
+                let Some(shared) = shared.upgrade() else { return };
+                let mut state = shared.lock();
+                state.settle(&shared.clock);
+                let Some(refresh_at) = state.refresh_at(&shared.clock).filter(|_| state.started == after)
+                else {
+                    return;
+                };
+                let at = state.retry_at.map_or(refresh_at, |retry_at| refresh_at.max(retry_at));
+                let pause = at.duration_since(shared.clock.uncorrected()).unwrap_or_default();
+                if pause.is_zero() {
+                    return shared.start_refresh(&mut state);
+                }
+                pause
+            };
+            tokio::time::sleep(pause.min(LOOK_PAUSE_MAX)).await;
+        }
+    }
+
     fn refreshed(&self, credentials: Credentials) {
-        let now = self.clock.now();
+        let now = self.clock.uncorrected();
         let mut state = self.lock();
-        if !credentials.valid_at(now) {
+        if !credentials.valid_at(self.clock.now()) {
             let provider = credentials.provider().to_owned();
             let reason = "what it gave has already expired; is this machine's clock right?".to_owned();
+            if state.valid_at(self.clock.now()).is_none() {
+                state.obtain(credentials, now);
+                state.doubtful = true;
+            }
             return self.failed_locked(&mut state, CredentialError::Invalid { provider, reason });
         }
         state.refreshes += 1;
-        state.refresh_at = credentials.expires_at().map(|expires_at| {
-            let lifetime = expires_at.duration_since(now).unwrap_or_default();
-            let before = refresh_before(lifetime, self.chance(state.refreshes));
-            now + lifetime.saturating_sub(before).max(REFRESH_PAUSE_MIN)
-        });
         if state.consecutive_failures > 0 {
             tracing::info!(
                 provider = credentials.provider(),
@@ -241,9 +322,8 @@ impl Shared {
                 "AWS credentials are refreshed again"
             );
         }
-        state.current = Some(credentials);
-        state.obtained_at = Some(now);
-        state.invalidated = false;
+        state.obtain(credentials, now);
+        state.chance = self.chance(state.refreshes);
         state.consecutive_failures = 0;
         state.last_error = None;
         state.retry_at = None;
@@ -254,26 +334,28 @@ impl Shared {
     }
 
     fn failed_locked(&self, state: &mut State, error: CredentialError) {
-        let now = self.clock.now();
-        let current = state.valid_at(now);
+        let valid = state.valid_at(self.clock.now());
         state.failures += 1;
         state.consecutive_failures = state.consecutive_failures.saturating_add(1);
-        let max = if current.is_some() { RETRY_MAX_WHILE_VALID } else { RETRY_MAX_WITHOUT };
+        let max = if valid.is_some() { RETRY_MAX_WHILE_VALID } else { RETRY_MAX_WITHOUT };
         let pause = RETRY_FIRST.saturating_mul(1 << (state.consecutive_failures - 1).min(6)).min(max);
         let pause = pause.mul_f64(0.75 + 0.5 * self.chance(state.failures));
-        state.retry_at = Some(now + pause);
-        match current.and_then(|current| current.expires_at()) {
-            Some(expires_at) => tracing::warn!(
+        state.retry_at = Some(self.clock.uncorrected() + pause);
+        let failures = state.consecutive_failures;
+        let left = |expires_at: SystemTime| expires_at.duration_since(self.clock.now()).unwrap_or_default();
+        match valid {
+            Some(valid) => tracing::warn!(
                 %error,
-                failures = state.consecutive_failures,
-                valid_for_seconds = expires_at.duration_since(now).unwrap_or_default().as_secs(),
+                failures,
+                valid_for_seconds = valid.expires_at().map(|expires_at| left(expires_at).as_secs()),
                 "AWS credentials could not be refreshed; the ones at hand are still used"
             ),
-            None => tracing::error!(
+            None if state.doubtful => tracing::warn!(
                 %error,
-                failures = state.consecutive_failures,
-                "there are no valid AWS credentials; requests wait"
+                failures,
+                "AWS credentials look expired by this machine's clock; they are used for a minute, for it may be wrong"
             ),
+            None => tracing::error!(%error, failures, "there are no valid AWS credentials; requests wait"),
         }
         state.last_error = Some(error);
     }
@@ -288,8 +370,12 @@ struct Refresh {
 impl Refresh {
     async fn run(mut self) {
         let outcome = tokio::time::timeout(REFRESH_TIMEOUT, self.shared.source.credentials()).await;
-        let seconds = REFRESH_TIMEOUT.as_secs();
-        self.outcome = Some(outcome.unwrap_or(Err(CredentialError::TimedOut { seconds })));
+        self.outcome = Some(outcome.unwrap_or_else(|_| {
+            Err(CredentialError::Waiting {
+                source_name: self.shared.source_name(),
+                seconds: REFRESH_TIMEOUT.as_secs(),
+            })
+        }));
     }
 }
 
@@ -303,7 +389,7 @@ impl Drop for Refresh {
                 reason: String::from("it ended without an answer"),
             }),
         }
-        self.shared.lock().refreshing = false;
+        self.shared.lock().refreshing_since = None;
         self.shared.finished.send_modify(|finished| *finished += 1);
     }
 }

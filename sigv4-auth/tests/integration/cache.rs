@@ -228,12 +228,115 @@ async fn a_source_that_panics_or_gives_old_ones_is_a_failure() {
     let error = cache.get().await.expect_err("it panics");
     assert!(error.to_string().contains("without an answer"), "{error}");
     script.pass(60);
-    script.set(Outcome::Lifetime(0));
-    let error = cache.get().await.expect_err("already expired");
-    assert!(error.to_string().contains("already expired"), "{error}");
-    script.pass(60);
     script.set(Outcome::Lifetime(60));
-    assert_eq!(key(&cache).await, "KEY3");
+    assert_eq!(key(&cache).await, "KEY2");
+}
+
+#[tokio::test]
+async fn what_looks_expired_is_used_for_a_minute_and_asked_for_again() {
+    let script = Script::new();
+    let cache = script.cache();
+    script.set(Outcome::Lifetime(0));
+    for second in 0..200 {
+        let key = key(&cache).await;
+        until(|| cache.status().failures == script.calls()).await;
+        let age = second - (script.calls() - 1) * 10;
+        assert!(
+            key.starts_with("KEY") && age < 30,
+            "no more than a call in ten seconds, no less than one in thirty"
+        );
+        script.pass(1);
+    }
+    let status = cache.status();
+    assert!(!status.valid && status.refreshes == 0, "{status:?}");
+    let error = status.last_error.expect("loud").to_string();
+    assert!(error.contains("already expired") && error.contains("clock"), "{error}");
+
+    script.set(Outcome::Fails);
+    script.pass(61);
+    assert!(
+        matches!(cache.get().await, Err(CredentialError::Unreachable { .. })),
+        "for a minute, and no longer"
+    );
+
+    script.pass(60);
+    script.set(Outcome::Lifetime(3_600));
+    key(&cache).await;
+    script.set(Outcome::Lifetime(0));
+    script.pass(3_301);
+    let valid = key(&cache).await;
+    until(|| cache.status().consecutive_failures == 1).await;
+    assert_eq!(key(&cache).await, valid, "those that hold are not given up for them");
+    assert!(cache.status().valid);
+}
+
+#[tokio::test]
+async fn a_correction_of_the_clock_moves_no_refresh() {
+    let hours = Duration::from_secs(2 * 3_600);
+    for is_ahead in [true, false] {
+        let script = Script::new();
+        let cache = script.cache();
+        let correct = || {
+            let now = at(script.seconds.load(Ordering::SeqCst));
+            cache.clock().observe(if is_ahead { now - hours } else { now + hours }).expect("corrected");
+        };
+        script.set(Outcome::Lifetime(3 * 3_600));
+        key(&cache).await;
+        script.pass(6);
+        cache.invalidate();
+        script.set(Outcome::Fails);
+        key(&cache).await;
+        correct();
+        script.pass(2);
+        script.set(Outcome::Lifetime(3 * 3_600));
+        assert_eq!(key(&cache).await, "KEY3", "a refresh that failed is tried again after the same pause");
+        script.pass(6);
+        cache.invalidate();
+        assert_eq!(key(&cache).await, "KEY4", "their age is the same");
+    }
+}
+
+#[tokio::test]
+async fn what_only_looked_expired_is_as_good_as_others_once_the_clock_is_corrected() {
+    let script = Script::new();
+    let cache = script.cache();
+    script.set(Outcome::Lifetime(0));
+    key(&cache).await;
+    cache.clock().observe(at(START - 7_200)).expect("corrected");
+    let status = cache.status();
+    assert_eq!((status.valid, status.consecutive_failures, status.last_error), (true, 0, None));
+    script.pass(7_200 - 610);
+    assert_eq!((key(&cache).await.as_str(), script.calls()), ("KEY1", 1));
+    script.pass(311);
+    assert_eq!(key(&cache).await, "KEY1");
+    until(|| script.calls() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshed_without_anybody_asking() {
+    let script = Script::new();
+    let started = tokio::time::Instant::now();
+    let cache = CachedCredentials::new(script.clone(), Clock::from_fn(move || at(START) + started.elapsed()));
+    tokio::time::sleep(Duration::from_secs(10_000)).await;
+    assert_eq!(script.calls(), 0, "not before somebody asked");
+    script.pass(10_000);
+    key(&cache).await;
+    tokio::time::sleep(Duration::from_secs(3_600 - 601)).await;
+    assert_eq!(script.calls(), 1);
+    script.pass(3_600);
+    tokio::time::sleep(Duration::from_secs(302)).await;
+    assert_eq!(script.calls(), 2, "five to ten minutes before the end");
+    script.set(Outcome::Fails);
+    tokio::time::sleep(Duration::from_secs(3_900)).await;
+    assert!((6..40).contains(&script.calls()), "tried again with growing pauses: {}", script.calls());
+    script.set(Outcome::Lifetime(3_600));
+    script.pass(3_600);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let (status, calls) = (cache.status(), script.calls());
+    assert!(status.valid && status.consecutive_failures == 0, "{status:?}");
+    drop(cache);
+    tokio::time::sleep(Duration::from_secs(10_000)).await;
+    assert_eq!(script.calls(), calls, "nobody keeps them any more");
 }
 
 #[tokio::test]

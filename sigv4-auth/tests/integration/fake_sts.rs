@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
-use promferry_sigv4_auth::verify::{KnownKey, Verifier};
+use promferry_sigv4_auth::verify::{KnownKey, Verifier, VerifyError};
 use promferry_sigv4_auth::{Environment, Scope};
 
-use crate::front::Server;
+use crate::front::{Server, http_date};
 
 pub(crate) const WEB_ROLE: &str = "arn:aws:iam::111111111111:role/collector";
 pub(crate) const HUB_ROLE: &str = "arn:aws:iam::222222222222:role/hub-writer";
@@ -29,6 +29,8 @@ pub(crate) struct State {
     /// Lasting and given out keys.
     pub(crate) keys: BTreeMap<String, KnownKey>,
     pub(crate) lifetime: Duration,
+    /// How far its clock is ahead of this machine's, in seconds.
+    pub(crate) ahead: i64,
     /// The calls that came, refused ones too: action, role, session name.
     pub(crate) calls: Vec<(String, String, String)>,
     given: u32,
@@ -45,7 +47,9 @@ impl FakeSts {
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let server = Server::start(move |head, body| {
-            answer(&shared, &head, &body).unwrap_or_else(|(status, code, message)| {
+            let now = shared.lock().unwrap_or_else(PoisonError::into_inner).now();
+            let answer = answer(&shared, &head, &body);
+            let mut response = answer.unwrap_or_else(|(status, code, message)| {
                 let xml = format!(
                     "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
                      <Code>{code}</Code><Message>{message}</Message></Error><RequestId>r-1</RequestId></ErrorResponse>"
@@ -53,7 +57,9 @@ impl FakeSts {
                 let mut response = Response::new(xml);
                 *response.status_mut() = status;
                 response
-            })
+            });
+            response.headers_mut().insert("date", http_date(now));
+            response
         })
         .await;
         Self { server, state }
@@ -75,6 +81,19 @@ impl FakeSts {
         let own = [("AWS_ENDPOINT_URL_STS", url.as_str()), ("AWS_REGION", "eu-west-1")];
         Environment::from_pairs(own.into_iter().chain(more.iter().copied()))
     }
+}
+
+impl State {
+    /// The time by its clock.
+    pub(crate) fn now(&self) -> SystemTime {
+        ahead_by(self.ahead)
+    }
+}
+
+/// The time of a clock that is so many seconds ahead of this machine's.
+pub(crate) fn ahead_by(seconds: i64) -> SystemTime {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { SystemTime::now() - by } else { SystemTime::now() + by }
 }
 
 type Refusal = (StatusCode, &'static str, String);
@@ -104,8 +123,8 @@ fn answer(state: &Mutex<State>, head: &Parts, body: &Bytes) -> Result<Response<S
             let scope = Scope { region: String::from("eu-west-1"), service: String::from("sts") };
             let verifier = Verifier::new(move |access_key| keys.get(access_key).cloned()).for_scope(scope);
             let caller = verifier
-                .verify(head, body, SystemTime::now())
-                .map_err(|error| (StatusCode::FORBIDDEN, "InvalidClientTokenId", error.to_string()))?;
+                .verify(head, body, state.now())
+                .map_err(|error| (StatusCode::FORBIDDEN, sts_code(&error), error.to_string()))?;
             if action == "GetCallerIdentity" {
                 return Ok(Response::new(format!(
                     "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
@@ -129,7 +148,7 @@ fn answer(state: &Mutex<State>, head: &Parts, body: &Bytes) -> Result<Response<S
     let given = state.given;
     let (access_key, secret_key, token) =
         (format!("ASIAGIVEN{given}"), format!("given-secret-{given}"), format!("given-token-{given}"));
-    let expires_at = SystemTime::now() + state.lifetime;
+    let expires_at = state.now() + state.lifetime;
     state.keys.insert(access_key.clone(), KnownKey::temporary(&secret_key, &token, expires_at));
     let seconds = expires_at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
     let expiration =
@@ -142,6 +161,13 @@ fn answer(state: &Mutex<State>, head: &Parts, body: &Bytes) -> Result<Response<S
          </{action}Result></{action}Response>",
         expiration.expect("a time")
     )))
+}
+
+fn sts_code(error: &VerifyError) -> &'static str {
+    match error {
+        VerifyError::Expired { .. } | VerifyError::NotYetCurrent { .. } => "SignatureDoesNotMatch",
+        _ => "InvalidClientTokenId",
+    }
 }
 
 fn form(body: &[u8]) -> BTreeMap<String, String> {

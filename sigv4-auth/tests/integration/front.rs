@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use aws_smithy_types::date_time::{DateTime, Format};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -100,20 +101,36 @@ pub(crate) type Seen = Arc<Mutex<Vec<(Parts, Result<String, String>)>>>;
 
 /// A server that answers 200 to what `verifier` takes and AWS' 403 to the rest.
 pub(crate) async fn verifying_front(verifier: Verifier) -> (Server, Seen) {
+    verifying_front_by(verifier, SystemTime::now).await
+}
+
+/// The same by a time of its own.
+pub(crate) async fn verifying_front_by(
+    verifier: Verifier,
+    now: impl Fn() -> SystemTime + Send + Sync + 'static,
+) -> (Server, Seen) {
     let seen = Seen::default();
     let log = Arc::clone(&seen);
     let server = Server::start(move |head, body| {
-        let verdict = verifier.verify(&head, &body, SystemTime::now());
-        let response = match &verdict {
+        let now = now();
+        let verdict = verifier.verify(&head, &body, now);
+        let mut response = match &verdict {
             Ok(_) => Response::new(String::new()),
             Err(error) => error.to_response(),
         };
+        response.headers_mut().insert("date", http_date(now));
         let verdict = verdict.map_err(|error| error.to_string());
         log.lock().unwrap_or_else(PoisonError::into_inner).push((head, verdict));
         response
     })
     .await;
     (server, seen)
+}
+
+/// A time as the `Date` header has it.
+pub(crate) fn http_date(time: SystemTime) -> HeaderValue {
+    let text = DateTime::from(time).fmt(Format::HttpDate).expect("a time");
+    HeaderValue::from_str(&text).expect("a header's value")
 }
 
 /// hyper's client as a service over whole bodies.

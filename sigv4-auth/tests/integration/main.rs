@@ -7,6 +7,7 @@ mod front;
 mod generated;
 mod process;
 mod properties;
+mod skew;
 mod stack;
 mod sts;
 mod vectors;
