@@ -4,7 +4,35 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
+mod chain;
+mod clock;
 #[path = "../fixture/collector.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
+mod denied;
+mod iam;
+#[path = "../fixture/outcome.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod outcome;
+mod pinned;
+mod restart;
+mod scene;
 mod secrets;
+mod sessions;
+mod sts_away;
+mod tokens;
+
+/// Whatever AWS does, everything that was scraped arrives, in order, once it may. The longest first.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost() {
+    let all = [
+        sts_away::scenes(),
+        tokens::scenes(),
+        denied::scenes(),
+        clock::scenes(),
+        chain::scenes(),
+        restart::scenes(),
+        sessions::scenes(),
+    ];
+    scene::play(all.into_iter().flatten().collect()).await;
+}
