@@ -125,7 +125,7 @@ impl Sts {
         format!("http://{}", self.server.address())
     }
 
-    /// What every call meets from now on.
+    /// What every call meets from now on. What was [`Fault::Down`] listens again within a moment, on the same port.
     pub fn set_fault(&self, fault: Fault) {
         self.set_faults(&[fault]);
     }
