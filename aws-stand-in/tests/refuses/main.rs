@@ -1,9 +1,14 @@
 //! Each check is seen to refuse once, in AWS' words; the same call with that one thing right passes.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail by panicking and skip aloud")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, one that skips says so"
+)]
 
 mod faults;
 mod raw;
 mod sts;
+mod web_identities;
 mod workspaces;
 mod world;
