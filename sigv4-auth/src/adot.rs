@@ -135,8 +135,10 @@ impl SigV4Layer {
             environment,
             ScopeKeys::OPENTELEMETRY,
         )?;
-        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?;
-        Ok(Self::new(scope, CachedCredentials::new(chain, Clock::system())))
+        let clock = Clock::system();
+        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?
+            .with_clock(clock.clone());
+        Ok(Self::new(scope, CachedCredentials::new(chain, clock)))
     }
 }
 

@@ -14,6 +14,7 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+use crate::authorization::{account_of, role_name, role_of_session};
 use crate::config::{check_session_name, present};
 use crate::report::Finding;
 use crate::sdk::{Aws, error_text, provider_error};
@@ -22,6 +23,8 @@ use crate::{
     BaseCredentials, Clock, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
     CredentialsConfig, Environment, ProviderReport, RoleStep,
 };
+
+const CONTAINER: &str = "container";
 
 /// Gets credentials as options say: from a base, then through any number of roles.
 ///
@@ -101,12 +104,23 @@ impl CredentialChain {
             .unwrap_or_else(|| self.region.clone())
     }
 
-    async fn load(&self) -> Result<Credentials, CredentialError> {
-        let mut report = ProviderReport::default();
-        let result = self.load_reporting(&mut report).await;
+    /// Goes through the chain once, and tells what was met on the way.
+    pub(crate) async fn walk(&self) -> (Walk, Result<Credentials, CredentialError>) {
+        let mut walk = Walk::default();
+        // At its finest level the SDK logs whole requests and answers, tokens and keys in them. What a user needs
+        // to know of them is in our errors.
+        let result = self.load(&mut walk).with_subscriber(NoSubscriber::new()).await;
         self.wait_for(None);
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
-        result
+        self.say_correction();
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = walk.report.clone();
+        (walk, result)
+    }
+
+    /// Whether the base's credentials carry session tags on to the roles that are assumed with them, as those of EKS
+    /// Pod Identity do.
+    pub(crate) fn base_has_session_tags(&self, base: &Credentials) -> bool {
+        base.provider() == CONTAINER
+            && self.environment.var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_some()
     }
 
     fn wait_for(&self, whom: Option<String>) {
@@ -119,7 +133,7 @@ impl CredentialChain {
         }
     }
 
-    async fn load_reporting(&self, report: &mut ProviderReport) -> Result<Credentials, CredentialError> {
+    async fn load(&self, walk: &mut Walk) -> Result<Credentials, CredentialError> {
         let aws = Aws::new(self.environment.clone(), self.clock.clone())?;
         let first_with_token =
             self.config.roles.first().filter(|step| step.web_identity_token_file.is_some());
@@ -128,15 +142,15 @@ impl CredentialChain {
             Some(step) => {
                 roles.next();
                 let token_file = step.web_identity_token_file.clone().unwrap_or_default();
-                let result = self.web_identity(&aws, &token_file, step).await;
-                noted(report, "web identity", result)?
+                self.web_identity(&aws, &token_file, step, walk).await?
             }
-            None => self.base(&aws, report).await?,
+            None => self.base(&aws, walk).await?,
         };
+        walk.passed(&credentials, role_arn.as_deref(), false);
         for step in roles {
             if role_arn.as_deref() == Some(step.role_arn.as_str()) {
                 let why = "the credentials before already have this role; it is not assumed by itself";
-                report.add_role(&step.role_arn, Finding::Skipped(why.to_owned()));
+                walk.report.add_role(&step.role_arn, Finding::Skipped(why.to_owned()));
                 continue;
             }
             let region = self.sts_region(Some(step));
@@ -148,13 +162,29 @@ impl CredentialChain {
             };
             match assumed {
                 Ok(assumed) => {
-                    report.add_role(&step.role_arn, Finding::Used);
+                    walk.report.add_role(&step.role_arn, Finding::Used);
+                    walk.passed(&assumed, Some(&step.role_arn), step.external_id.is_some());
                     // The shorter life of the two would be wrong: assumed credentials outlive their base's.
                     credentials = assumed;
                     role_arn = Some(step.role_arn.clone());
                 }
                 Err(error) => {
-                    report.add_role(&step.role_arn, Finding::Failed(error.to_string()));
+                    // Of some bases only STS knows the role.
+                    if role_arn.is_none()
+                        && error.is_denied()
+                        && let Ok(identity) = sts.caller_identity(&credentials).await
+                        && is_session_of(&identity.arn, &step.role_arn)
+                    {
+                        let why = format!(
+                            "the credentials before already have this role ({}); it is not assumed by itself",
+                            identity.arn
+                        );
+                        walk.report.add_role(&step.role_arn, Finding::Skipped(why));
+                        role_arn = Some(step.role_arn.clone());
+                        continue;
+                    }
+                    walk.report.add_role(&step.role_arn, Finding::Failed(error.to_string()));
+                    walk.failed_at = Some(step.clone());
                     return Err(error);
                 }
             }
@@ -162,10 +192,10 @@ impl CredentialChain {
         Ok(credentials)
     }
 
-    async fn base(&self, aws: &Aws, report: &mut ProviderReport) -> Result<Assumed, CredentialError> {
+    async fn base(&self, aws: &Aws, walk: &mut Walk) -> Result<Assumed, CredentialError> {
         match &self.config.base {
             BaseCredentials::Static { access_key, secret_key, session_token } => {
-                report.add("static keys", Finding::Used);
+                walk.report.add("static keys", Finding::Used);
                 let token = session_token.as_ref().map(|token| token.expose());
                 Ok(Credentials::new(access_key, secret_key.expose(), token).provided_by("static keys").into())
             }
@@ -173,52 +203,50 @@ impl CredentialChain {
                 let provider = format!("profile {profile}");
                 let result = self.profile(aws, Some(profile)).await;
                 let result = result.map_err(|error| provider_error(&provider, &error));
-                noted(report, &provider, result.map(|credentials| from_sdk(&credentials, &provider).into()))
+                noted(
+                    &mut walk.report,
+                    &provider,
+                    result.map(|credentials| from_sdk(&credentials, &provider).into()),
+                )
             }
-            BaseCredentials::DefaultChain => self.default_chain(aws, report).await,
+            BaseCredentials::DefaultChain => self.default_chain(aws, walk).await,
         }
     }
 
-    async fn default_chain(
-        &self,
-        aws: &Aws,
-        report: &mut ProviderReport,
-    ) -> Result<Assumed, CredentialError> {
+    async fn default_chain(&self, aws: &Aws, walk: &mut Walk) -> Result<Assumed, CredentialError> {
         match self.environment_keys() {
             Ok(credentials) => {
-                report.add("environment", Finding::Used);
+                walk.report.add("environment", Finding::Used);
                 return Ok(credentials.into());
             }
-            Err(missing) => report.add("environment", Finding::NotConfigured(missing)),
+            Err(missing) => walk.report.add("environment", Finding::NotConfigured(missing)),
         }
         match self.web_identity_from_environment() {
-            Ok((token_file, step)) => {
-                let result = self.web_identity(aws, &token_file, &step).await;
-                return noted(report, "web identity", result);
-            }
-            Err(missing) => report.add("web identity", Finding::NotConfigured(missing)),
+            Ok((token_file, step)) => return self.web_identity(aws, &token_file, &step, walk).await,
+            Err(missing) => walk.report.add("web identity", Finding::NotConfigured(missing)),
         }
         let named =
             self.environment.var("AWS_PROFILE").or_else(|| self.environment.var("AWS_DEFAULT_PROFILE"));
         let provider = format!("profile {}", named.as_deref().unwrap_or("default"));
         if named.is_none() && !self.environment.is_process() && self.profile_files().is_none() {
-            report.add(
+            walk.report.add(
                 &provider,
                 Finding::NotConfigured("AWS_PROFILE is not set, and there is no shared file".to_owned()),
             );
         } else {
             match self.profile(aws, named.as_deref()).await {
                 Ok(credentials) => {
-                    report.add(&provider, Finding::Used);
+                    walk.report.add(&provider, Finding::Used);
                     return Ok(from_sdk(&credentials, &provider).into());
                 }
                 Err(error @ CredentialsError::CredentialsNotLoaded(_)) if named.is_none() => {
-                    report.add(&provider, Finding::NotConfigured(error_text(&error)));
+                    walk.report.add(&provider, Finding::NotConfigured(error_text(&error)));
                 }
-                Err(error) => return noted(report, &provider, Err(provider_error(&provider, &error))),
+                Err(error) => {
+                    return noted(&mut walk.report, &provider, Err(provider_error(&provider, &error)));
+                }
             }
         }
-        const CONTAINER: &str = "container";
         let region = self.sts_region(None);
         if self.environment.var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
             || self.environment.var("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some()
@@ -229,28 +257,28 @@ impl CredentialChain {
             let result = container.provide_credentials().await;
             let result = result.map_err(|error| provider_error(CONTAINER, &error));
             return noted(
-                report,
+                &mut walk.report,
                 CONTAINER,
                 result.map(|credentials| from_sdk(&credentials, CONTAINER).into()),
             );
         }
         let missing = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI are not set";
-        report.add(CONTAINER, Finding::NotConfigured(missing.to_owned()));
+        walk.report.add(CONTAINER, Finding::NotConfigured(missing.to_owned()));
 
         const IMDS: &str = "IMDS";
         if let Some(why) = self.imds_impossible() {
-            report.add(IMDS, Finding::Skipped(why));
-            return Err(CredentialError::NotFound { looked_at: report.to_string() });
+            walk.report.add(IMDS, Finding::Skipped(why));
+            return Err(CredentialError::NotFound { looked_at: walk.report.to_string() });
         }
         self.wait_for(Some(String::from(IMDS)));
         match imds_provider(aws, &region).provide_credentials().await {
             Ok(credentials) => {
-                report.add(IMDS, Finding::Used);
+                walk.report.add(IMDS, Finding::Used);
                 Ok(from_sdk(&credentials, IMDS).into())
             }
             Err(error) => {
-                report.add(IMDS, Finding::Failed(error_text(&error)));
-                Err(CredentialError::NotFound { looked_at: report.to_string() })
+                walk.report.add(IMDS, Finding::Failed(error_text(&error)));
+                Err(CredentialError::NotFound { looked_at: walk.report.to_string() })
             }
         }
     }
@@ -281,13 +309,19 @@ impl CredentialChain {
         aws: &Aws,
         token_file: &Path,
         step: &RoleStep,
+        walk: &mut Walk,
     ) -> Result<Assumed, CredentialError> {
+        walk.web_identity = Some((token_file.to_owned(), step.role_arn.clone()));
         let region = self.sts_region(Some(step));
         let sts = Sts { aws, region: &region, use_fips: self.config.use_fips_sts_endpoint };
         self.wait_for(Some(format!("STS at {} (web identity {})", sts.endpoint(), step.role_arn)));
-        let credentials =
-            sts.assume_role_with_web_identity(token_file, step, &self.session_name(step)?).await?;
-        Ok(Assumed { credentials, role_arn: Some(step.role_arn.clone()) })
+        let result = match self.session_name(step) {
+            Ok(session_name) => sts.assume_role_with_web_identity(token_file, step, &session_name).await,
+            Err(error) => Err(error),
+        };
+        let assumed =
+            result.map(|credentials| Assumed { credentials, role_arn: Some(step.role_arn.clone()) });
+        noted(&mut walk.report, "web identity", assumed)
     }
 
     async fn profile(
@@ -362,14 +396,7 @@ impl CredentialChain {
 
 impl CredentialSource for CredentialChain {
     fn credentials(&self) -> CredentialFuture<'_> {
-        // At its finest level the SDK logs whole requests and answers, tokens and keys in them. What a user needs
-        // to know of them is in our errors.
-        let load = self.load().with_subscriber(NoSubscriber::new());
-        Box::pin(async move {
-            let credentials = load.await;
-            self.say_correction();
-            credentials
-        })
+        Box::pin(async move { self.walk().await.1 })
     }
 
     fn waits_for(&self) -> Option<String> {
@@ -379,6 +406,39 @@ impl CredentialSource for CredentialChain {
     fn report(&self) -> ProviderReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What was met on one way through a chain.
+#[derive(Default)]
+pub(crate) struct Walk {
+    pub(crate) report: ProviderReport,
+    /// The token file of web identity, and the role that was asked for with it.
+    pub(crate) web_identity: Option<(PathBuf, String)>,
+    /// The base's credentials, then those of each role that was assumed.
+    pub(crate) passed: Vec<Passed>,
+    /// The role that could not be assumed with the last of these.
+    pub(crate) failed_at: Option<RoleStep>,
+}
+
+/// Credentials on the way through a chain.
+pub(crate) struct Passed {
+    pub(crate) credentials: Credentials,
+    pub(crate) role_arn: Option<String>,
+    pub(crate) external_id_given: bool,
+}
+
+impl Walk {
+    fn passed(&mut self, credentials: &Credentials, role_arn: Option<&str>, external_id_given: bool) {
+        let (credentials, role_arn) = (credentials.clone(), role_arn.map(str::to_owned));
+        self.passed.push(Passed { credentials, role_arn, external_id_given });
+    }
+}
+
+/// Whether a caller's ARN is that of a session of this role. A session's ARN lacks the role's path.
+fn is_session_of(caller_arn: &str, role_arn: &str) -> bool {
+    role_of_session(caller_arn).is_some_and(|role| {
+        account_of(&role) == account_of(role_arn) && role_name(&role) == role_name(role_arn)
+    })
 }
 
 /// Credentials and the role they are known to have.

@@ -298,7 +298,7 @@ pub(crate) fn check_session_name(name: &str) -> Result<(), String> {
     ))
 }
 
-// STS' own rule for `ExternalId` (API reference of `AssumeRole`). The text is not shown: some take it for a secret.
+// STS' own rule for `ExternalId` (API reference of `AssumeRole`).
 fn check_external_id(key: &str, external_id: &str) -> Result<(), ConfigError> {
     if fits(external_id, 2..=1224, "_+=,.@:/-") {
         return Ok(());

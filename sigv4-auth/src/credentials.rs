@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::reach::route_advice;
 use crate::{ProviderReport, Secret};
 
 /// An access key with its secret, and what belongs to it. Cloning is cheap; `Debug` shows neither the secret
@@ -164,13 +165,13 @@ pub enum CredentialError {
         reason: String,
     },
     /// The service that gives credentials did not answer: no route, no name, no interface endpoint, or late.
-    #[error("AWS credentials from {provider}: no answer from {endpoint}: {reason}")]
+    #[error("AWS credentials from {provider}: no answer from {endpoint}: {reason}; {}", route_advice(.endpoint))]
     Unreachable {
         /// The provider.
         provider: String,
         /// Which endpoint was called.
         endpoint: String,
-        /// What happened and what to look at.
+        /// What happened.
         reason: String,
     },
     /// The service answered, and refused.
@@ -199,4 +200,11 @@ pub enum CredentialError {
         /// The seconds that were waited.
         seconds: u64,
     },
+}
+
+impl CredentialError {
+    /// Whether the service refused because a policy does not allow it, or none there is known.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "AccessDenied" || code == "AccessDeniedException")
+    }
 }

@@ -6,7 +6,9 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
+use crate::authorization::{NotAuthorized, PolicyKind};
 use crate::clock::server_time;
+use crate::failure::{FailureKind, refused_elsewhere};
 use crate::sdk::shown;
 
 /// Why AWS refused a request.
@@ -42,6 +44,8 @@ pub struct Explanation {
     pub message: String,
     /// AWS' id of the request, for its support.
     pub request_id: Option<String>,
+    /// Who was refused what, of [`Denial::NotAuthorized`].
+    pub not_authorized: Option<NotAuthorized>,
     /// AWS' time when it refused the request, as far as the answer tells it: the text of a refusal for the clock,
     /// else the `Date` header.
     pub server_time: Option<SystemTime>,
@@ -106,7 +110,7 @@ pub fn explain_denial(
              sigv4 (AWS says: {})",
             shown(&text)
         ),
-        Denial::NotAuthorized => not_authorized_message(&text, endpoint),
+        Denial::NotAuthorized => not_authorized_message(&NotAuthorized::parse(&text), endpoint),
         Denial::WorkspaceNotFound => workspace_not_found_message(endpoint),
         Denial::Other if text.is_empty() => {
             format!("{status} without a reason; is this an AMP endpoint, and is a proxy in between?")
@@ -115,7 +119,8 @@ pub fn explain_denial(
     };
     let request_id = header(headers, "x-amzn-requestid").or_else(|| header(headers, "x-amz-request-id"));
     let server_time = time_in(&text).or_else(|| server_time(headers));
-    Some(Explanation { denial, message, request_id: request_id.map(shown), server_time })
+    let not_authorized = (denial == Denial::NotAuthorized).then(|| NotAuthorized::parse(&text));
+    Some(Explanation { denial, message, request_id: request_id.map(shown), not_authorized, server_time })
 }
 
 fn classify(text: &str, error_type: &str) -> Denial {
@@ -163,23 +168,63 @@ fn missing_token_message(endpoint: &Uri) -> String {
     )
 }
 
-fn not_authorized_message(text: &str, endpoint: &Uri) -> String {
-    let principal = text.split_once("User: ").map_or("this identity", |(_, rest)| first_word(rest));
-    let action = text.split_once("to perform: ").map_or("aps:RemoteWrite", |(_, rest)| first_word(rest));
-    let resource = text.split_once("on resource: ").map(|(_, rest)| first_word(rest).to_owned());
-    let resource =
-        resource.or_else(|| workspace_arn(endpoint)).unwrap_or_else(|| String::from("the workspace"));
-    let why = if text.contains("explicit deny") {
-        "a policy denies it explicitly: look for a Deny (also in the organisation's and the endpoint's policies)"
-    } else if text.contains("VPC endpoint policy") {
-        "the policy of the interface endpoint does not allow it"
-    } else if text.contains("resource-based policy") {
-        "add it to the resource policy of the workspace, or write through a role of the workspace's account"
-    } else {
-        "add it to a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it); after a change it takes \
-         IAM up to some minutes"
+fn not_authorized_message(refused: &NotAuthorized, endpoint: &Uri) -> String {
+    let principal = refused.principal.as_deref().unwrap_or("this identity");
+    let action = refused.action.as_deref().unwrap_or("aps:RemoteWrite");
+    let resource = refused.resource.clone().or_else(|| workspace_arn(endpoint));
+    let resource = resource.as_deref().unwrap_or("the workspace");
+    let (_, why) = write_refused(refused);
+    format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(resource))
+}
+
+/// Which policy is missing for a write, or refuses it, and what to do.
+pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
+    if let Some(found) = refused_elsewhere(refused, "the resource policy of the workspace") {
+        return found;
+    }
+    let accounts = match (refused.principal_account(), refused.resource_account()) {
+        (Some(principal), Some(resource)) if principal != resource => Some((principal, resource)),
+        _ => None,
     };
-    format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(&resource))
+    match (refused.policy, accounts) {
+        (Some(PolicyKind::Resource | PolicyKind::RoleTrust), Some((principal, resource))) => (
+            FailureKind::ResourcePolicy,
+            format!(
+                "the workspace is of account {resource}, and its resource policy does not let this identity of \
+                 account {principal} write: add it there, or write through a role of account {resource} (role_arn)"
+            ),
+        ),
+        (Some(PolicyKind::Resource | PolicyKind::RoleTrust), None) => (
+            FailureKind::ResourcePolicy,
+            String::from(
+                "the resource policy of the workspace does not let this identity write: add it there, or write \
+                 through a role of the workspace's account (role_arn)",
+            ),
+        ),
+        (Some(_), Some((principal, resource))) => (
+            FailureKind::IdentityPolicy,
+            format!(
+                "no policy of this identity of account {principal} allows it: add it \
+                 (AmazonPrometheusRemoteWriteAccess holds it). The workspace is of account {resource}: its resource \
+                 policy has to let this identity write too, or write through a role of account {resource} (role_arn)"
+            ),
+        ),
+        (None, Some((principal, resource))) => (
+            FailureKind::IdentityOrResourcePolicy,
+            format!(
+                "AWS does not say which policy is missing. The identity is of account {principal} and the workspace \
+                 of account {resource}, so two have to agree: a policy of this identity and the resource policy of \
+                 the workspace; or write through a role of account {resource} (role_arn)"
+            ),
+        ),
+        (_, None) => (
+            FailureKind::IdentityPolicy,
+            String::from(
+                "add it to a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it); after a change it \
+                 takes IAM up to some minutes",
+            ),
+        ),
+    }
 }
 
 // Seen for an identity of another account, and at another region's endpoint: aws-otel-collector#2155,
@@ -217,16 +262,12 @@ fn workspace_arn(endpoint: &Uri) -> Option<String> {
     Some(format!("arn:aws:aps:{region}:ACCOUNT:workspace/{workspace}"))
 }
 
-fn first_word(text: &str) -> &str {
-    text.split_whitespace().next().unwrap_or_default().trim_end_matches([',', '.', ';', '"'])
-}
-
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// AWS' JSON services say it as `message` or `Message`; anything else is taken as it is.
-fn message_of(body: &[u8]) -> String {
+pub(crate) fn message_of(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {
         #[serde(alias = "Message")]
@@ -320,7 +361,7 @@ mod tests {
                 r#"{"message":"User: arn:aws:iam::1:user/u is not authorized to perform: aps:RemoteWrite with an explicit deny in a service control policy"}"#,
                 WRITE,
                 Denial::NotAuthorized,
-                &["arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "explicitly"],
+                &["arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "service control policy denies it"],
             ),
             (
                 r#"{"Message":"Workspace not found"}"#,
@@ -343,6 +384,101 @@ mod tests {
                 explanation.wants_new_credentials(),
                 matches!(denial, Denial::ExpiredToken | Denial::UnknownKey)
             );
+        }
+    }
+
+    #[test]
+    fn the_policy_that_is_missing_is_named() {
+        let refusal = |account: &str, ending: &str| {
+            format!(
+                r#"{{"message":"User: arn:aws:sts::111111111111:assumed-role/collector/pod-1 is not authorized to perform: aps:RemoteWrite on resource: arn:aws:aps:eu-west-1:{account}:workspace/ws-1{ending}"}}"#
+            )
+        };
+        const OWN: &str = "111111111111";
+        const OTHER: &str = "222222222222";
+        const IDENTITY: &str = " because no identity-based policy allows the aps:RemoteWrite action";
+        const RESOURCE: &str = " because no resource-based policy allows the aps:RemoteWrite action";
+        let cases: [(&str, &str, &[&str]); 14] = [
+            (OWN, "", &["a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it)"]),
+            (OWN, IDENTITY, &["a policy of that identity"]),
+            (OWN, RESOURCE, &["resource policy of the workspace does not let"]),
+            (
+                OTHER,
+                "",
+                &["does not say which", "account 111111111111", "account 222222222222", "two have to agree"],
+            ),
+            (
+                OTHER,
+                IDENTITY,
+                &["no policy of this identity of account 111111111111", "resource policy has to let"],
+            ),
+            (
+                OTHER,
+                RESOURCE,
+                &[
+                    "workspace is of account 222222222222, and its resource policy",
+                    "a role of account 222222222222",
+                ],
+            ),
+            (
+                OWN,
+                " because no service control policy allows the aps:RemoteWrite action",
+                &["no service control policy", "administers the organisation"],
+            ),
+            (
+                OWN,
+                " with an explicit deny in a service control policy",
+                &["service control policy denies it to identities of account 111111111111"],
+            ),
+            (
+                OWN,
+                " with an explicit deny in a resource control policy",
+                &["resource control policy denies it"],
+            ),
+            (
+                OWN,
+                " because no permissions boundary allows the aps:RemoteWrite action",
+                &["permissions boundary of this identity does not allow it"],
+            ),
+            (
+                OWN,
+                " because no session policy allows the aps:RemoteWrite action",
+                &["session policy", "association"],
+            ),
+            (
+                OWN,
+                " because no VPC endpoint policy allows the aps:RemoteWrite action",
+                &["interface endpoint"],
+            ),
+            (
+                OWN,
+                " with an explicit deny in a VPC endpoint policy",
+                &["interface endpoint on the way denies it"],
+            ),
+            (
+                OWN,
+                " with an explicit deny in a resource-based policy",
+                &["resource policy of the workspace denies it"],
+            ),
+        ];
+        for (account, ending, needles) in cases {
+            let explanation = explain(&refusal(account, ending), WRITE);
+            assert_eq!(explanation.denial, Denial::NotAuthorized);
+            for needle in needles {
+                assert!(
+                    explanation.message.contains(needle),
+                    "{ending}: {needle:?} in {}",
+                    explanation.message
+                );
+            }
+            // Advice that would not help is as bad as none.
+            let to_identity = explanation.message.contains("AmazonPrometheusRemoteWriteAccess");
+            assert_eq!(
+                to_identity,
+                [IDENTITY, ""].contains(&ending) && (account, ending) != (OTHER, ""),
+                "{ending}"
+            );
+            assert!(explanation.not_authorized.is_some());
         }
     }
 

@@ -7,6 +7,8 @@
 //!   profile, container (ECS, EKS Pod Identity), IMDSv2 — and any number of roles assumed on top, by AWS' own
 //!   SDK. [`CachedCredentials`] refreshes them in the background and goes on with valid ones while STS is away.
 //! - [`explain_denial`]: what a 403 of Amazon Managed Service for Prometheus means, in plain words.
+//! - [`CredentialChain::who_am_i`]: whose credentials they are, step by step, and where there are none or an endpoint
+//!   refuses them, which policy or way is missing, with the policy's JSON.
 //! - `verify` (feature): the receiving side, which checks signatures as AWS does, for tests and stand-ins.
 //!
 //! What it is not: an HTTP client, a retry policy, or a signer for streamed bodies, query strings (presigned
@@ -36,6 +38,7 @@
 //! ```
 
 mod adot;
+mod authorization;
 mod cache;
 mod chain;
 mod clock;
@@ -43,18 +46,25 @@ mod config;
 mod credentials;
 mod denial;
 mod environment;
+mod failure;
 mod layer;
 mod payload_hash;
+mod policy;
+mod reach;
 mod report;
 mod scope;
 mod sdk;
 mod secret;
 mod sign;
 mod sts;
+mod sts_refusal;
+mod token;
 #[cfg(feature = "verify")]
 pub mod verify;
+mod whoami;
 
 pub use adot::{AssumeRole, SigV4AuthConfig};
+pub use authorization::{NotAuthorized, PolicyKind};
 pub use cache::{CacheStatus, CachedCredentials};
 pub use chain::CredentialChain;
 pub use clock::{Clock, Skew};
@@ -62,10 +72,17 @@ pub use config::{BaseCredentials, ConfigError, CredentialsConfig, RoleStep, SigV
 pub use credentials::{CredentialError, CredentialFuture, CredentialSource, Credentials};
 pub use denial::{Denial, Explanation, explain_denial};
 pub use environment::Environment;
+pub use failure::{Failure, FailureKind, NeededPolicy};
 pub use layer::{Error, SetupError, SigV4, SigV4Layer};
 pub use payload_hash::PayloadHash;
+pub use policy::{
+    assume_role_policy, remote_write_policy, role_trust, web_identity_trust, workspace_resource_policy,
+};
+pub use reach::{Reach, reach};
 pub use report::{Finding, LookedAt, ProviderReport};
 pub use scope::{Scope, ScopeKeys};
 pub use secret::Secret;
 pub use sign::{SignError, SigningParams, sign};
 pub use sts::CallerIdentity;
+pub use token::TokenFacts;
+pub use whoami::{Step, WhoAmI};

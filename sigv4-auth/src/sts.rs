@@ -5,12 +5,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 
 use crate::sdk::{Aws, error_text, shown};
-use crate::{CredentialError, Credentials, RoleStep};
+use crate::{CredentialError, Credentials, RoleStep, TokenFacts, sts_refusal};
 
 /// Whose credentials they are, as STS says it (`GetCallerIdentity`, which needs no permission).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +47,9 @@ impl Sts<'_> {
             .await;
         match result {
             Ok(output) => from_sts(output.credentials(), PROVIDER, &step.role_arn),
-            Err(error) => Err(self.refused(&error, PROVIDER.to_owned(), &[&token], |code| {
-                web_identity_advice(code, &step.role_arn, &token, token_file)
+            Err(error) => Err(self.refused(&error, PROVIDER.to_owned(), &[&token], |code, message| {
+                let facts = TokenFacts::of(&token, token_file).unwrap_or_default();
+                sts_refusal::of_web_identity(code, message, &step.role_arn, &facts, token_file).1
             })),
         }
     }
@@ -77,7 +75,9 @@ impl Sts<'_> {
             Err(error) => {
                 let secrets =
                     [with.secret_key().expose(), with.session_token().map_or("", |token| token.expose())];
-                Err(self.refused(&error, provider, &secrets, |code| assume_role_advice(code, with, step)))
+                Err(self.refused(&error, provider, &secrets, |code, message| {
+                    sts_refusal::of_assume_role(code, message, with, step).1
+                }))
             }
         }
     }
@@ -92,7 +92,9 @@ impl Sts<'_> {
             Err(error) => {
                 let secrets =
                     [of.secret_key().expose(), of.session_token().map_or("", |token| token.expose())];
-                Err(self.refused(&error, of.provider().to_owned(), &secrets, |code| keys_advice(code, of)))
+                Err(self.refused(&error, of.provider().to_owned(), &secrets, |code, message| {
+                    sts_refusal::of_keys(code, message, of).1
+                }))
             }
         }
     }
@@ -107,7 +109,7 @@ impl Sts<'_> {
         error: &SdkError<E, R>,
         provider: String,
         secrets: &[&str],
-        advice: impl FnOnce(&str) -> Option<String>,
+        advice: impl FnOnce(&str, &str) -> Option<String>,
     ) -> CredentialError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -118,7 +120,7 @@ impl Sts<'_> {
             let message = answer.err().meta().message().unwrap_or("no message");
             return CredentialError::Refused {
                 provider,
-                advice: advice(code),
+                advice: advice(code, message),
                 code: without(secrets, code),
                 message: without(secrets, message),
             };
@@ -132,11 +134,7 @@ impl Sts<'_> {
         CredentialError::Unreachable {
             provider,
             endpoint: self.endpoint(),
-            reason: format!(
-                "{what} ({detail}); a private subnet needs a route to it or an interface endpoint for \
-                 com.amazonaws.{}.sts",
-                self.region
-            ),
+            reason: format!("{what} ({detail})"),
         }
     }
 }
@@ -175,103 +173,6 @@ fn from_sts(
         .provided_by(format!("{} {role_arn}", provider.split(" arn:").next().unwrap_or(provider))))
 }
 
-/// What of a web identity token its trust policy looks at. It is signed, not secret in these parts.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Claims {
-    iss: String,
-    sub: String,
-    aud: Audience,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Default for Audience {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl Claims {
-    fn of(token: &str) -> Option<Self> {
-        let payload = token.split('.').nth(1)?;
-        let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        serde_json::from_slice(&json).ok()
-    }
-
-    fn audience(&self) -> String {
-        match &self.aud {
-            Audience::One(audience) => audience.clone(),
-            Audience::Many(audiences) => audiences.join(", "),
-        }
-    }
-}
-
-fn web_identity_advice(code: &str, role_arn: &str, token: &str, token_file: &Path) -> Option<String> {
-    let claims = Claims::of(token).unwrap_or_default();
-    let issuer = claims.iss.trim_start_matches("https://");
-    let token_file = token_file.display();
-    match code {
-        "AccessDenied" | "AccessDeniedException" => Some(format!(
-            "the trust policy of {role_arn} does not let this service account in, or the role does not exist: it \
-             has to allow sts:AssumeRoleWithWebIdentity to the identity provider {issuer:?} with the conditions \
-             {issuer}:sub = {:?} and {issuer}:aud = {:?}",
-            shown(&claims.sub),
-            shown(&claims.audience()),
-        )),
-        "InvalidIdentityToken" => Some(format!(
-            "IAM in the role's account needs an OIDC identity provider for {issuer:?} with the audience {:?}",
-            shown(&claims.audience()),
-        )),
-        "ExpiredTokenException" | "ExpiredToken" => Some(format!(
-            "the token in {token_file} has expired: the kubelet renews it there, a copy of it is not renewed"
-        )),
-        "IDPCommunicationError" => Some(format!(
-            "AWS could not reach the identity provider {issuer:?}; this passes by itself mostly"
-        )),
-        "RegionDisabledException" => {
-            Some(String::from("switch STS on for this region in IAM's account settings"))
-        }
-        _ => None,
-    }
-}
-
-fn assume_role_advice(code: &str, with: &Credentials, step: &RoleStep) -> Option<String> {
-    match code {
-        "AccessDenied" | "AccessDeniedException" => Some(format!(
-            "two policies have to agree: the one of the caller ({}) has to allow sts:AssumeRole on {}, and the \
-             trust policy of that role has to name the caller{}",
-            with.provider(),
-            step.role_arn,
-            match &step.external_id {
-                Some(id) => format!(" with the condition sts:ExternalId = {id:?}"),
-                None => String::from("; should it ask for an sts:ExternalId, set external_id"),
-            },
-        )),
-        code => keys_advice(code, with),
-    }
-}
-
-fn keys_advice(code: &str, keys: &Credentials) -> Option<String> {
-    match code {
-        "InvalidClientTokenId" | "SignatureDoesNotMatch" | "UnrecognizedClientException" => {
-            Some(format!("the keys from {} are not right", keys.provider()))
-        }
-        "ExpiredToken" | "ExpiredTokenException" => {
-            Some(format!("the keys from {} have expired", keys.provider()))
-        }
-        "RegionDisabledException" => {
-            Some(String::from("switch STS on for this region in IAM's account settings"))
-        }
-        _ => None,
-    }
-}
-
 /// A text fit to be shown, with none of these secrets in it.
 fn without(secrets: &[&str], text: &str) -> String {
     let mut text = text.to_owned();
@@ -284,23 +185,6 @@ fn without(secrets: &[&str], text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn claims_are_read_from_a_token() {
-        let encode = |json: &str| URL_SAFE_NO_PAD.encode(json);
-        let token = |json: &str| format!("{}.{}.signature", encode("{}"), encode(json));
-        let claims = Claims::of(&token(
-            r#"{"iss":"https://oidc.example","sub":"system:serviceaccount:a:b","aud":["sts.amazonaws.com"],"x":1}"#,
-        ))
-        .expect("claims");
-        assert_eq!(claims.sub, "system:serviceaccount:a:b");
-        assert_eq!(claims.audience(), "sts.amazonaws.com");
-        let one = Claims::of(&token(r#"{"aud":"one"}"#)).expect("claims");
-        assert_eq!(one.audience(), "one");
-        for broken in ["", "a", "a.b.c", "..", &token("[1]")] {
-            assert!(Claims::of(broken).is_none_or(|claims| claims.sub.is_empty()), "{broken}");
-        }
-    }
 
     #[test]
     fn secrets_and_canonical_strings_are_cut() {

@@ -11,3 +11,4 @@ mod skew;
 mod stack;
 mod sts;
 mod vectors;
+mod whoami;

@@ -210,6 +210,25 @@ async fn roles_are_chained_and_none_assumes_itself() {
         report.looked_at.iter().filter(|looked_at| matches!(looked_at.finding, Finding::Skipped(_)));
     assert_eq!(skipped.count(), 2, "{report}");
 
+    // Of keys alone only STS knows the role, and its path not at all.
+    sts.state().keys.insert(String::from("AKIDBASE"), KnownKey::new("base-secret"));
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDBASE"), ("AWS_SECRET_ACCESS_KEY", "base-secret")];
+    let with_role = |role: &str| {
+        let roles = vec![RoleStep::new(role)];
+        chain(&CredentialsConfig { roles, ..CredentialsConfig::default() }, sts.environment(&keys))
+    };
+    let own = with_role("arn:aws:iam::222222222222:role/service/AKIDBASE");
+    assert_eq!(own.credentials().await.expect("its own role").access_key(), "AKIDBASE");
+    assert!(
+        own.report().to_string().contains("already have this role (arn:aws:sts::222222222222:"),
+        "{}",
+        own.report()
+    );
+    for other in ["arn:aws:iam::222222222222:role/AKIDBASE2", "arn:aws:iam::111111111111:role/AKIDBASE"] {
+        let error = with_role(other).credentials().await.expect_err("another role");
+        assert!(matches!(&error, CredentialError::Refused { code, .. } if code == "AccessDenied"), "{error}");
+    }
+
     // ADOT's form: the first role is assumed with a token of its own.
     let step = RoleStep {
         web_identity_token_file: Some(token.path()),

@@ -1,0 +1,323 @@
+//! Whose credentials a chain gives, and what an endpoint's answer to them means.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, StatusCode, Uri};
+
+use crate::authorization::{account_of, role_of_session};
+use crate::chain::Walk;
+use crate::denial::write_refused;
+use crate::failure::{Failure, FailureKind, NeededPolicy};
+use crate::policy::{provider_arn, workspace_arn};
+use crate::sdk::shown;
+use crate::{
+    CallerIdentity, CredentialChain, CredentialError, Credentials, Denial, Explanation, NotAuthorized,
+    ProviderReport, Reach, RoleStep, Scope, TokenFacts, assume_role_policy, explain_denial, reach,
+    remote_write_policy, role_trust, sts_refusal, web_identity_trust, workspace_resource_policy,
+};
+
+/// What one way through a chain of credentials came to. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WhoAmI {
+    /// What was looked at, and why each was not it.
+    pub looked_at: ProviderReport,
+    /// The web identity token that was used, or tried.
+    pub token: Option<TokenFacts>,
+    /// The base, then each role that was assumed, as STS says whose credentials they are.
+    pub chain: Vec<Step>,
+    /// The last step's credentials; `None` where the chain was not passed to its end.
+    pub credentials: Option<Credentials>,
+    /// Why there are no credentials.
+    pub failure: Option<Failure>,
+}
+
+/// One step of a chain.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Step {
+    /// What gave the credentials, such as `web identity`.
+    pub provider: String,
+    /// The role that was assumed; `None` for a base whose role nobody told.
+    pub role_arn: Option<String>,
+    /// Whether an external id was given.
+    pub external_id_given: bool,
+    /// When its credentials end; `None`: never.
+    pub expires_at: Option<SystemTime>,
+    /// Whose they are, as STS answered.
+    pub identity: Result<CallerIdentity, CredentialError>,
+}
+
+impl Step {
+    /// The ARN that trust policies and others name this identity by: the role's, with its path where that is known;
+    /// of a user its own.
+    pub fn principal_arn(&self) -> Option<String> {
+        let told = || self.identity.as_ref().ok().map(|identity| identity.arn.clone());
+        self.role_arn.clone().or_else(|| {
+            let arn = told()?;
+            Some(role_of_session(&arn).unwrap_or(arn))
+        })
+    }
+}
+
+impl CredentialChain {
+    /// Goes through the chain once, asks STS after each step whose credentials these are, and finds out what is
+    /// missing where it ends early. It gets nothing from a cache and keeps nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use promferry_sigv4_auth::{CredentialChain, CredentialsConfig, Environment, FailureKind};
+    ///
+    /// // A pod on Fargate whose service account has no role.
+    /// let environment = Environment::from_pairs([("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE")]);
+    /// let chain = CredentialChain::new(&CredentialsConfig::default(), environment, "eu-west-1")?;
+    /// let who = chain.who_am_i().await;
+    /// assert_eq!(who.failure.expect("no credentials").kind, FailureKind::NoProvider);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn who_am_i(&self) -> WhoAmI {
+        let (walk, result) = self.walk().await;
+        let token = walk.web_identity.as_ref().and_then(|(file, _)| TokenFacts::read(file));
+        let mut chain = Vec::with_capacity(walk.passed.len());
+        for passed in &walk.passed {
+            let credentials = &passed.credentials;
+            let provider = credentials.provider();
+            chain.push(Step {
+                provider: provider.split(" arn:").next().unwrap_or(provider).to_owned(),
+                role_arn: passed.role_arn.clone(),
+                external_id_given: passed.external_id_given,
+                expires_at: credentials.expires_at(),
+                identity: self.caller_identity(credentials).await,
+            });
+        }
+        let (credentials, failure) = match result {
+            Ok(credentials) => (Some(credentials), None),
+            Err(error) => (None, Some(self.why(&error, &walk, token.as_ref(), &chain).await)),
+        };
+        WhoAmI { looked_at: walk.report, token, chain, credentials, failure }
+    }
+
+    async fn why(
+        &self,
+        error: &CredentialError,
+        walk: &Walk,
+        token: Option<&TokenFacts>,
+        chain: &[Step],
+    ) -> Failure {
+        match error {
+            CredentialError::NotFound { .. } => Failure::new(
+                FailureKind::NoProvider,
+                "nothing that gives credentials is configured. On EKS: annotate the pod's service account with \
+                 eks.amazonaws.com/role-arn (IRSA; the only way on Fargate), or make an EKS Pod Identity association \
+                 for it; then start the pod anew, for it gets its variables and token when it is made",
+            ),
+            CredentialError::Unreachable { endpoint, reason, .. } => Failure::of_route(endpoint, reason)
+                .await
+                .unwrap_or_else(|| Failure::new(FailureKind::Provider, error)),
+            CredentialError::Refused { code, message, advice, .. } => {
+                let (kind, needed) = match (&walk.failed_at, walk.passed.last(), &walk.web_identity) {
+                    (Some(role), Some(passed), _) => {
+                        let (kind, _) = sts_refusal::of_assume_role(code, message, &passed.credentials, role);
+                        let with_tags =
+                            walk.passed.len() == 1 && self.base_has_session_tags(&passed.credentials);
+                        let needed = needed_to_assume(&kind, message, role, chain.last(), with_tags);
+                        (kind, needed)
+                    }
+                    (_, _, Some((file, role_arn))) => {
+                        let known = token.cloned().unwrap_or_default();
+                        let (kind, _) = sts_refusal::of_web_identity(code, message, role_arn, &known, file);
+                        let needed = token
+                            .map_or_else(Vec::new, |token| needed_by_web_identity(&kind, role_arn, token));
+                        (kind, needed)
+                    }
+                    _ => (FailureKind::Sts, Vec::new()),
+                };
+                let answer = format!("{code}: {message}");
+                let what = advice.clone().unwrap_or_else(|| format!("STS refuses: {answer}"));
+                Failure { answer: Some(answer), needed, ..Failure::new(kind, what) }
+            }
+            other => Failure::new(FailureKind::Provider, other),
+        }
+    }
+}
+
+impl WhoAmI {
+    /// What an endpoint's answer to a write, of no series or of any, says of this identity: `None` where it was let
+    /// in, whatever else the endpoint thinks of what was written; else why it was not, and which policy would have
+    /// to be there.
+    pub fn judge(
+        &self,
+        endpoint: &Uri,
+        scope: &Scope,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Failure> {
+        if let Some(explanation) = explain_denial(status, body, headers, endpoint) {
+            return Some(self.denied(&explanation, endpoint, scope, body));
+        }
+        // AMP looks at what was written, and at its limits, only of those who may write.
+        if status.is_success() || status == StatusCode::BAD_REQUEST || status == StatusCode::TOO_MANY_REQUESTS
+        {
+            return None;
+        }
+        let what = match status {
+            _ if status.is_server_error() => format!(
+                "the endpoint answers {status}: whether this identity may write shows only when it works again"
+            ),
+            _ if status.is_redirection() => {
+                format!("the endpoint answers {status} and leads elsewhere: is this the URL of remote write?")
+            }
+            _ => format!("the endpoint answers {status}: is this the URL of remote write?"),
+        };
+        let answer = Some(shown(&String::from_utf8_lossy(&body[..body.len().min(4096)])));
+        let answer = answer.filter(|text| !text.is_empty());
+        Some(Failure { answer, ..Failure::new(FailureKind::Endpoint, what) })
+    }
+
+    /// The ARN that policies name the last step's identity by.
+    pub fn principal_arn(&self) -> Option<String> {
+        self.chain.last()?.principal_arn()
+    }
+
+    fn denied(&self, explanation: &Explanation, endpoint: &Uri, scope: &Scope, body: &[u8]) -> Failure {
+        let (kind, needed) = match explanation.denial {
+            Denial::NotAuthorized => {
+                let refused = explanation.not_authorized.clone().unwrap_or_else(|| NotAuthorized::parse(""));
+                let (kind, _) = write_refused(&refused);
+                let needed = self.needed_to_write(&kind, &refused, endpoint, scope);
+                (kind, needed)
+            }
+            Denial::WorkspaceNotFound => (FailureKind::WorkspaceNotFound, Vec::new()),
+            Denial::ClockSkew => (FailureKind::ClockSkew, Vec::new()),
+            Denial::ExpiredToken | Denial::UnknownKey => (FailureKind::Keys, Vec::new()),
+            Denial::SignatureMismatch | Denial::WrongScope => (FailureKind::Signature, Vec::new()),
+            _ => (FailureKind::Endpoint, Vec::new()),
+        };
+        // What AWS says of a wrong signature quotes the session token; its first words are in the explanation.
+        let answer = matches!(explanation.denial, Denial::NotAuthorized | Denial::WorkspaceNotFound)
+            .then(|| shown(&crate::denial::message_of(body)));
+        Failure {
+            answer,
+            request_id: explanation.request_id.clone(),
+            needed,
+            ..Failure::new(kind, &explanation.message)
+        }
+    }
+
+    fn needed_to_write(
+        &self,
+        kind: &FailureKind,
+        refused: &NotAuthorized,
+        endpoint: &Uri,
+        scope: &Scope,
+    ) -> Vec<NeededPolicy> {
+        let workspace = refused.resource.clone().unwrap_or_else(|| {
+            let id = endpoint.path().strip_prefix("/workspaces/").and_then(|path| path.split('/').next());
+            let account = self.chain.last().and_then(|step| step.identity.as_ref().ok());
+            workspace_arn(
+                &scope.region,
+                account.map(|identity| identity.account.as_str()),
+                id.unwrap_or("WORKSPACE"),
+            )
+        });
+        let told =
+            || refused.principal.as_deref().map(|arn| role_of_session(arn).unwrap_or_else(|| arn.to_owned()));
+        let principal = self.principal_arn().or_else(told).unwrap_or_else(|| String::from("IDENTITY"));
+        let of_identity = || NeededPolicy {
+            place: format!("a policy of {principal}"),
+            json: remote_write_policy(&workspace),
+        };
+        let of_workspace = || NeededPolicy {
+            place: format!("resource policy of {workspace}"),
+            json: workspace_resource_policy(&principal, &workspace),
+        };
+        match kind {
+            FailureKind::IdentityPolicy if refused.crosses_accounts() => vec![of_identity(), of_workspace()],
+            FailureKind::IdentityPolicy => vec![of_identity()],
+            FailureKind::ResourcePolicy => vec![of_workspace()],
+            FailureKind::IdentityOrResourcePolicy => vec![of_identity(), of_workspace()],
+            FailureKind::PermissionsBoundary | FailureKind::SessionPolicy if !refused.explicit_deny => {
+                let place = match kind {
+                    FailureKind::SessionPolicy => format!("session policy of {principal}"),
+                    _ => format!("permissions boundary of {principal}"),
+                };
+                vec![NeededPolicy { place, json: remote_write_policy(&workspace) }]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, what: impl ToString) -> Self {
+        Self { kind, what: what.to_string(), answer: None, request_id: None, needed: Vec::new() }
+    }
+
+    /// What is on the way to an endpoint that gave no answer, found out by going there again; `reason` is what the
+    /// call failed with. `None` where `endpoint` is no URL.
+    pub async fn of_route(endpoint: &str, reason: &str) -> Option<Self> {
+        let url: Uri = endpoint.parse().ok()?;
+        url.host()?;
+        let found = match reach(&url).await {
+            Reach::Answers { .. } if is_about_tls(reason) => Reach::Tls(reason.to_owned()),
+            found => found,
+        };
+        Some(Self::no_way(&url, found, reason))
+    }
+
+    /// The same where what is on the way is known.
+    pub fn no_way(endpoint: &Uri, found: Reach, reason: &str) -> Self {
+        let what = found.explain(endpoint);
+        Self { answer: Some(shown(reason)), ..Self::new(FailureKind::Route(found), what) }
+    }
+}
+
+fn is_about_tls(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["certificate", "handshake", "tls", "corrupt message"].iter().any(|word| reason.contains(word))
+}
+
+fn needed_by_web_identity(kind: &FailureKind, role_arn: &str, token: &TokenFacts) -> Vec<NeededPolicy> {
+    match kind {
+        FailureKind::RoleTrust | FailureKind::IdentityProvider => vec![NeededPolicy {
+            place: format!("trust policy of {role_arn}"),
+            json: web_identity_trust(&provider_arn(role_arn, token.issuer_name()), token),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+fn needed_to_assume(
+    kind: &FailureKind,
+    message: &str,
+    role: &RoleStep,
+    caller: Option<&Step>,
+    with_tags: bool,
+) -> Vec<NeededPolicy> {
+    let refused = NotAuthorized::parse(message);
+    let with_tags = with_tags || refused.action.as_deref() == Some("sts:TagSession");
+    let told =
+        || refused.principal.as_deref().map(|arn| role_of_session(arn).unwrap_or_else(|| arn.to_owned()));
+    let Some(caller) = caller.and_then(Step::principal_arn).or_else(told) else { return Vec::new() };
+    let of_caller = || NeededPolicy {
+        place: format!("a policy of {caller}"),
+        json: assume_role_policy(&role.role_arn, with_tags),
+    };
+    let of_role = || NeededPolicy {
+        place: format!("trust policy of {}", role.role_arn),
+        json: role_trust(&caller, role.external_id.as_deref(), with_tags),
+    };
+    match kind {
+        // Within one account a trust policy that names the role itself is enough; across accounts both are needed.
+        FailureKind::CallerPolicy if account_of(&caller) != account_of(&role.role_arn) => {
+            vec![of_caller(), of_role()]
+        }
+        FailureKind::CallerPolicy => vec![of_caller()],
+        FailureKind::RoleTrust => vec![of_role()],
+        FailureKind::CallerPolicyOrRoleTrust => vec![of_caller(), of_role()],
+        _ => Vec::new(),
+    }
+}
