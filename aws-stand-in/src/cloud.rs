@@ -83,7 +83,6 @@ pub(crate) struct SessionKeys {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) session_token: String,
-    pub(crate) role_id: String,
 }
 
 /// A session that STS gives.
@@ -113,8 +112,9 @@ impl Cloud {
     /// Makes a role, or replaces the one of this ARN.
     ///
     /// # Panics
-    /// What IAM would refuse: an ARN that is no role's, a trust policy with a statement that has no `Principal` or that
-    /// has a `Resource`, permissions the other way around, a `max_session` outside of one hour to twelve.
+    /// What IAM would refuse: an ARN that is no role's, a trust policy with a statement that has no `Principal`, that has a
+    /// `Resource` or that is not about STS alone, permissions with a `Principal` or without a `Resource`, a `max_session`
+    /// outside of one hour to twelve.
     pub async fn add_role(
         &self,
         arn: &str,
@@ -298,14 +298,13 @@ impl Cloud {
                 access_key_id: random::identifier("ASIA"),
                 secret_access_key: random::secret_key(),
                 session_token: random::session_token(),
-                role_id: role.role_id.clone(),
             },
             Store::Moto(moto) => moto.issue(role_arn, session_name).await,
         };
         let expires_at = self.now() + lifetime;
         let caller = Caller::session(role_arn, session_name);
         let arn = caller.arn().to_owned();
-        let user_id = format!("{}:{session_name}", keys.role_id);
+        let user_id = format!("{}:{session_name}", role.role_id);
         let identity =
             Identity { caller, user_id: user_id.clone(), origin_account: origin_account.to_owned() };
         let mut known = self.known();
@@ -342,7 +341,7 @@ impl fmt::Debug for Keys {
 fn check_trust(policy: &Policy) {
     assert!(
         policy.is_trust(),
-        "a trust policy's statements have a Principal and no Resource: {}",
+        "a trust policy's statements have a Principal, actions of STS and no Resource: {}",
         policy.as_str()
     );
 }

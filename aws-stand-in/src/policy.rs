@@ -140,9 +140,10 @@ impl Policy {
         Self::of_statements(&json!([statement]))
     }
 
-    /// A trust policy that denies every caller everything: how a trust is revoked.
+    /// A trust policy that denies every caller: how a trust is revoked.
     pub fn no_trust() -> Self {
-        Self::of_statements(&json!([{ "Effect": "Deny", "Principal": "*", "Action": "sts:*" }]))
+        let actions = ["sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"];
+        Self::of_statements(&json!([{ "Effect": "Deny", "Principal": "*", "Action": actions }]))
     }
 
     fn of_statements(statements: &serde_json::Value) -> Self {
@@ -182,9 +183,12 @@ impl Policy {
         best
     }
 
-    /// Whether it can be a role's trust policy: every statement names principals and no resource.
+    /// Whether it can be a role's trust policy: every statement names principals, actions of STS, and no resource.
     pub(crate) fn is_trust(&self) -> bool {
-        self.statements.iter().all(|one| one.principals.is_some() && one.resources.is_none())
+        self.statements.iter().all(|one| {
+            let is_of_sts = one.actions.iter().all(|action| action.starts_with("sts:"));
+            one.principals.is_some() && one.resources.is_none() && is_of_sts
+        })
     }
 
     /// Whether it can be an identity's policy: every statement names resources and no principal.

@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod moto;
 mod raw;
 mod sts;
 mod web_identities;

@@ -157,7 +157,9 @@ async fn web_identities() {
                 "the trust denies",
                 Wrong::Trust(
                     COLLECTOR,
-                    String::from(r#"{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*"}}"#),
+                    String::from(
+                        r#"{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRoleWithWebIdentity"}}"#,
+                    ),
                 ),
                 DENIED,
                 not_authorized,
