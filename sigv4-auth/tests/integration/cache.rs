@@ -237,16 +237,12 @@ async fn what_looks_expired_is_used_for_a_minute_and_asked_for_again() {
     let script = Script::new();
     let cache = script.cache();
     script.set(Outcome::Lifetime(0));
-    for second in 0..200 {
-        let key = key(&cache).await;
+    for _ in 0..200 {
+        assert!(key(&cache).await.starts_with("KEY"));
         until(|| cache.status().failures == script.calls()).await;
-        let age = second - (script.calls() - 1) * 10;
-        assert!(
-            key.starts_with("KEY") && age < 30,
-            "no more than a call in ten seconds, no less than one in thirty"
-        );
         script.pass(1);
     }
+    assert!((14..=20).contains(&script.calls()), "one in ten seconds at most: {}", script.calls());
     let status = cache.status();
     assert!(!status.valid && status.refreshes == 0, "{status:?}");
     let error = status.last_error.expect("loud").to_string();
