@@ -407,3 +407,25 @@ fn host_name() -> Option<String> {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use promferry_config::NoFiles;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_hashed_once_where_it_is_signed_and_nowhere_else() {
+        let text = "remote_write:\n- url: http://a/write\n  sigv4: {region: r, access_key: a, secret_key: s}\n\
+                    - url: http://b/write\n";
+        let config =
+            Config::from_prometheus("prometheus.yml".as_ref(), text, &NoFiles, &|_: &str| None).unwrap();
+        let environment = Environment::from_pairs::<&str, &str>([]);
+        let [signed, plain] = [0, 1].map(|at| {
+            endpoint(&config.remote_write[at], &HttpOptions::default(), &environment).unwrap().0.describe_body
+        });
+        let described = signed.expect("the signing layer's part")(&"body".into());
+        assert_eq!(described.get::<PayloadHash>(), Some(&PayloadHash::of(b"body")));
+        assert!(plain.is_none());
+    }
+}

@@ -13,12 +13,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::Uri;
+use http::{Extensions, Uri};
 use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 use promferry_model::{Labels, Metadata, MetricType};
 use promferry_remote_write::delivery::transport;
 use promferry_remote_write::{ProtobufMessage, RemoteWriteConfig, Writer, WriterBuilder};
-use promferry_sigv4_auth::{Environment, Scope, SigV4Config, SigV4Layer, explain_denial};
+use promferry_sigv4_auth::{Environment, PayloadHash, Scope, SigV4Config, SigV4Layer};
 use tower::Layer;
 
 #[tokio::main]
@@ -70,10 +70,18 @@ fn signed(builder: WriterBuilder, url: &Uri) -> Result<WriterBuilder, Box<dyn Er
     }
     let client = Client::new(Http::new(&HttpClientConfig::default(), HttpOptions::default())?);
     let signing = SigV4Layer::from_config(&SigV4Config::default(), url, &Environment::process())?;
-    let url = url.clone();
-    Ok(builder.transport(transport(signing.layer(client))).explain_denial(Arc::new(
-        move |status, headers, body| {
-            explain_denial(status, body, headers, &url).map(|explanation| explanation.message)
-        },
-    )))
+    let (transport, url) = (transport(signing.layer(client)), url.clone());
+    Ok(builder
+        .transport(transport)
+        // Hashed once, however often it is sent.
+        .describe_body(Arc::new(|body| {
+            let mut extensions = Extensions::new();
+            extensions.insert(PayloadHash::of(body));
+            extensions
+        }))
+        // What expired is replaced, a clock that is wrong corrected, and what is left for people said.
+        .explain_denial(Arc::new(move |status, headers, body| {
+            let explanation = signing.learn_from_denial(status, body, headers, &url);
+            explanation.map(|explanation| explanation.message)
+        })))
 }

@@ -223,6 +223,7 @@ impl State {
     fn settle(&mut self, clock: &Clock) {
         if self.doubtful && self.valid_at(clock.now()).is_some() {
             self.doubtful = false;
+            self.refreshes += 1;
             self.consecutive_failures = 0;
             self.last_error = None;
             self.retry_at = None;

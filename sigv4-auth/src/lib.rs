@@ -6,6 +6,8 @@
 //! - [`CredentialChain`]: credentials the way a pod on EKS has them — environment, web identity (IRSA), shared
 //!   profile, container (ECS, EKS Pod Identity), IMDSv2 — and any number of roles assumed on top, by AWS' own
 //!   SDK. [`CachedCredentials`] refreshes them in the background and goes on with valid ones while STS is away.
+//! - [`Clock`]: the time, corrected by what AWS' answers say of it: a machine's clock that is hours wrong stops
+//!   neither signing nor credentials.
 //! - [`explain_denial`]: what a 403 of Amazon Managed Service for Prometheus means, in plain words.
 //! - [`CredentialChain::who_am_i`]: whose credentials they are, step by step, and where there are none or an endpoint
 //!   refuses them, which policy or way is missing, with the policy's JSON.
