@@ -24,7 +24,7 @@ async fn right_wrong_and_missing_external_id() {
     scene.add_endpoint(APS, HUB, "ws-aps", &format!("{role}, external_id: cluster-7")).await;
     scene.add_endpoint("wrong", HUB, "ws-wrong", &format!("{role}, external_id: cluster-8")).await;
     scene.add_endpoint("missing", HUB, "ws-missing", &role).await;
-    scene.start();
+    scene.start().await;
     scene.until_more(3).await;
     for name in ["wrong", "missing"] {
         let said = scene.said(&[&format!(" {name}: "), "the data is kept"]).await;
@@ -52,7 +52,7 @@ async fn three_roles() {
         format!(", roles: [{{role_arn: '{SECOND}'}}, {{role_arn: '{WRITER}', external_id: cluster-7}}]");
     scene.add_endpoint(APS, HUB, "ws-hub", &roles).await;
     scene.sts.set_lifetime(Some(Duration::from_secs(15)));
-    scene.start();
+    scene.start().await;
     until("they are renewed", async || scene.refreshes().len() >= 6).await;
     scene.until_more(2).await;
     let calls = scene.refreshes();
@@ -74,5 +74,6 @@ async fn three_roles() {
     let writes = scene.workspaces.requests();
     let caller = writes[0].caller_arn.as_deref().unwrap();
     assert!(caller.starts_with("arn:aws:sts::444455556666:assumed-role/writer/"), "{caller}");
+    scene.said(&["remote_write aps: signs as", &format!("as {caller} ")]).await;
     scene.ends_whole().await;
 }

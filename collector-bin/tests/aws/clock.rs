@@ -33,7 +33,7 @@ async fn wrong_from_the_start(shift_ms: i64) {
     scene.cloud.set_clock(shift_ms);
     scene.token.write(&scene.token_for(HOUR));
     scene.sts.set_lifetime(Some(Duration::from_secs(15)));
-    scene.start();
+    scene.start().await;
     scene.until_more(3).await;
     scene.said(&["clock differs"]).await;
     // Those that were under way together, if that, and none any more; sessions are renewed before they end.
@@ -42,13 +42,15 @@ async fn wrong_from_the_start(shift_ms: i64) {
     until("sessions are renewed", async || scene.refreshes().len() >= 3).await;
     scene.until_more(2).await;
     assert_eq!(scene.refused(), refused);
+    let offset = scene.collector().metric("promferry_clock_offset_seconds", APS).await;
+    assert!((offset - shift_ms as f64 / 1000.0).abs() < 5.0, "{offset} s");
     scene.ends_whole().await;
 }
 
 /// Wrong in the middle, right again later.
 async fn moves_and_comes_back() {
     let mut scene = Scene::new().await;
-    scene.start();
+    scene.start().await;
     scene.until_more(2).await;
     for shift_ms in [1_200_000, 0, -1_200_000, 0] {
         scene.cloud.set_clock(shift_ms);
@@ -68,7 +70,7 @@ async fn ahead_with_a_chain() {
     scene.add_endpoint(APS, HUB, "ws-hub", &format!(", role_arn: '{WRITER}'")).await;
     scene.cloud.set_clock(-2 * HOURS);
     scene.token.write(&scene.token_for(HOUR));
-    scene.start();
+    scene.start().await;
     scene.until_more(5).await;
     scene.ends_whole().await;
 }

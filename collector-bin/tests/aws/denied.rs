@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use promferry_aws_stand_in::Guardrail;
+
 use crate::iam::{
-    ACCOUNT, AUDIENCE, HUB, ROLE, SERVICE_ACCOUNT, may_assume, may_never_write, may_write, policy,
-    role_trust, shared_with, web_identity_trust, workspace_arn,
+    ACCOUNT, AUDIENCE, HUB, ROLE, SERVICE_ACCOUNT, may_assume, may_never_write, may_write,
+    never_from_anybody, policy, role_trust, shared_with, web_identity_trust, workspace_arn,
 };
 use crate::pinned::assert_pinned;
-use crate::scene::{APS, Scene, scenes};
+use crate::scene::{APS, Scene, WORKSPACE, scenes};
 
-scenes![by_workspaces, by_roles, by_keys_and_regions, by_the_service_account];
+scenes![by_the_service_account, by_guardrails, by_workspaces, by_roles, by_keys_and_regions, by_expired_keys];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -28,7 +30,7 @@ impl Scene {
 
     /// The pod's role may assume any role, and still write to its own workspace.
     async fn let_assume(&self, roles: &str) {
-        let own = may_write(&workspace_arn(ACCOUNT, crate::scene::WORKSPACE));
+        let own = may_write(&workspace_arn(ACCOUNT, WORKSPACE));
         self.cloud.set_permissions(ROLE, Some(policy(&[own, may_assume(roles)]))).await;
     }
 
@@ -60,6 +62,10 @@ async fn by_workspaces() {
     let denied = arn(ACCOUNT, "explicit-deny");
     let deny = policy(&[may_write(&denied), may_never_write(&denied)]);
     scene.cloud.set_permissions(&role("explicit-deny"), Some(deny)).await;
+    scene.add_writer("denied-by-workspace", ACCOUNT).await;
+    let workspace = arn(ACCOUNT, "denied-by-workspace");
+    let nobody = never_from_anybody(&workspace);
+    scene.workspaces.set_resource_policy("ws-denied-by-workspace", Some(nobody));
     // Another account's workspace is not seen at all: neither by a role that may write to that one, nor by one that may
     // write to any.
     scene.add_writer("not-shared", HUB).await;
@@ -72,18 +78,58 @@ async fn by_workspaces() {
     scene.add_writer("not-there", ACCOUNT).await;
     scene.cloud.set_permissions(&role("not-there"), Some(any)).await;
     scene.write_to("not-there", "ws-nowhere", &format!(", role_arn: '{}'", role("not-there")));
-    scene.start();
-    let names = ["no-policy", "explicit-deny", "not-shared", "not-found", "shared-with-others", "not-there"];
+    scene.start().await;
+    let names = [
+        "no-policy",
+        "explicit-deny",
+        "denied-by-workspace",
+        "not-shared",
+        "not-found",
+        "shared-with-others",
+        "not-there",
+    ];
     scene.assert_denied(&names).await;
 
     let write = |name: &str| Some(policy(&[may_write(&arn(ACCOUNT, name))]));
     scene.cloud.set_permissions(&role("no-policy"), write("no-policy")).await;
     scene.cloud.set_permissions(&role("explicit-deny"), write("explicit-deny")).await;
+    scene.workspaces.set_resource_policy("ws-denied-by-workspace", None);
     for name in ["not-shared", "not-found", "shared-with-others"] {
         let shared = shared_with(&role(name), &arn(HUB, name));
         scene.workspaces.set_resource_policy(&format!("ws-{name}"), Some(shared));
     }
     scene.workspaces.add(ACCOUNT, "ws-nowhere", None).await;
+    scene.ends_whole().await;
+}
+
+/// What the organisation, the role's own limits or the network's endpoint do not let through, and a refusal that hides
+/// its reason.
+async fn by_guardrails() {
+    tokio::join!(
+        guarded("boundary", Some(Guardrail::PermissionsBoundary)),
+        guarded("session-policy", Some(Guardrail::SessionPolicy)),
+        guarded("service-control-policy", Some(Guardrail::ServiceControlPolicy)),
+        guarded("service-control-policy-deny", Some(Guardrail::ServiceControlPolicyDeny)),
+        guarded("endpoint-policy", Some(Guardrail::EndpointPolicy)),
+        guarded("endpoint-policy-deny", Some(Guardrail::EndpointPolicyDeny)),
+        guarded("no-reason", None),
+    );
+}
+
+async fn guarded(name: &str, guardrail: Option<Guardrail>) {
+    let mut scene = Scene::new().await;
+    scene.workspaces.set_guardrail(guardrail);
+    if guardrail.is_none() {
+        scene.workspaces.set_reasons(false);
+        scene.cloud.set_permissions(ROLE, None).await;
+    }
+    scene.start().await;
+    assert_pinned(name, &scene.said(&[" aps: ", "the data is kept"]).await);
+    scene.until_waiting(APS, 3).await;
+    assert!(scene.answers(APS).iter().all(|status| *status == 403), "{name}");
+    scene.workspaces.set_guardrail(None);
+    let own = may_write(&workspace_arn(ACCOUNT, WORKSPACE));
+    scene.cloud.set_permissions(ROLE, Some(policy(&[own]))).await;
     scene.ends_whole().await;
 }
 
@@ -100,7 +146,7 @@ async fn by_roles() {
     let write = policy(&[may_write(&workspace_arn(HUB, "ws-may-not-assume"))]);
     scene.cloud.add_role(hub_role, role_trust(ROLE, None), Some(write), HOUR).await;
     scene.write_to("may-not-assume", "ws-may-not-assume", &format!(", role_arn: '{hub_role}'"));
-    scene.start();
+    scene.start().await;
     let names = ["no-trust", "no-role", "may-not-assume"];
     scene.assert_denied(&names).await;
     for name in names {
@@ -133,13 +179,40 @@ async fn by_keys_and_regions() {
         scene.add_endpoint(name, ACCOUNT, &format!("ws-{name}"), &wrong).await;
         right.push((name, sigv4(&keys.access_key_id, &keys.secret_access_key)));
     }
-    scene.start();
+    scene.start().await;
     scene.assert_denied(&["unknown-key", "wrong-secret", "wrong-region"]).await;
     scene.stop().await;
     for (name, sigv4) in right {
         scene.write_to(name, &format!("ws-{name}"), &sigv4);
     }
-    scene.start();
+    scene.start().await;
+    scene.ends_whole().await;
+}
+
+/// Keys of a session, as they are copied from a console into the environment: they end, and nothing renews them.
+async fn by_expired_keys() {
+    let mut scene = Scene::new().await;
+    let [id, secret, token] = scene.session_of_its_own().await;
+    let names = ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+    let pod: Vec<_> = names.iter().map(|name| scene.unset(name)).collect();
+    for (name, value) in
+        [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret), ("AWS_SESSION_TOKEN", token)]
+    {
+        scene.set(name, &value);
+    }
+    scene.start().await;
+    scene.until_more(2).await;
+    scene.cloud.expire_sessions(ROLE);
+    assert_pinned("expired-keys", &scene.said(&[" aps: ", "the data is kept"]).await);
+    scene.until_waiting(APS, 3).await;
+    scene.stop().await;
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
+        scene.unset(name);
+    }
+    for (name, value) in names.iter().zip(pod) {
+        scene.set(name, &value);
+    }
+    scene.start().await;
     scene.ends_whole().await;
 }
 
@@ -149,18 +222,18 @@ async fn by_the_service_account() {
     let elsewhere = format!("arn:aws:iam::{HUB}:role/collector");
     let issuer = scene.issuer.clone();
     let trust = |subject: &str, audience: &str| web_identity_trust(HUB, &issuer, subject, audience);
-    let write = policy(&[may_write(&workspace_arn(ACCOUNT, crate::scene::WORKSPACE))]);
+    let write = policy(&[may_write(&workspace_arn(ACCOUNT, WORKSPACE))]);
     scene
         .cloud
         .add_role(&elsewhere, trust("system:serviceaccount:default:other", AUDIENCE), Some(write), HOUR)
         .await;
-    let shared = shared_with(&elsewhere, &workspace_arn(ACCOUNT, crate::scene::WORKSPACE));
-    scene.workspaces.set_resource_policy(crate::scene::WORKSPACE, Some(shared));
-    scene.set_role(&elsewhere);
+    let shared = shared_with(&elsewhere, &workspace_arn(ACCOUNT, WORKSPACE));
+    scene.workspaces.set_resource_policy(WORKSPACE, Some(shared));
+    scene.set("AWS_ROLE_ARN", &elsewhere);
     let good = scene.issuer.token(SERVICE_ACCOUNT, AUDIENCE, HOUR);
     let refused = "there are no valid AWS credentials";
     scene.token.write("");
-    scene.start();
+    scene.start().await;
     assert_pinned("token-empty", &scene.said(&[refused, "is empty"]).await);
     scene.token.write("not.a-token");
     assert_pinned("token-nonsense", &scene.said(&[refused, "not a valid JWT"]).await);

@@ -60,6 +60,13 @@ pub(crate) fn shared_with(principal: &str, workspace_arn: &str) -> Policy {
     )])
 }
 
+/// A workspace's own policy: nobody may write to it.
+pub(crate) fn never_from_anybody(workspace_arn: &str) -> Policy {
+    policy(&[format!(
+        r#""Effect":"Deny","Action":"aps:RemoteWrite","Principal":"*","Resource":"{workspace_arn}""#
+    )])
+}
+
 pub(crate) fn workspace_arn(account: &str, workspace: &str) -> String {
     format!("arn:aws:aps:{REGION}:{account}:workspace/{workspace}")
 }

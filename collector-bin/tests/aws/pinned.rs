@@ -16,7 +16,7 @@ pub(crate) fn assert_pinned(name: &str, line: &str) {
     }
     let pinned =
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {}: {said}", file.display()));
-    assert_eq!(said, pinned, "{}", file.display());
+    assert_eq!(said, pinned, "{}; PROMFERRY_PIN=1 takes what is said now", file.display());
 }
 
 /// The line with names in place of what differs from run to run.

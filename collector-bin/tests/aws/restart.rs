@@ -8,20 +8,19 @@ scenes![with_sts_away];
 
 async fn with_sts_away() {
     let mut scene = Scene::new().await;
-    scene.start();
+    scene.start().await;
     scene.until_more(3).await;
     scene.way.set(Weather::Down);
     scene.kill().await;
     for _ in 0..2 {
         // Each life has nothing but what is on the disk, and adds to it.
-        scene.start();
-        scene.collector().until_ready().await;
+        scene.start().await;
         let before = scene.waiting(APS).await as u64 / 60;
         scene.until_waiting(APS, before + 4).await;
         scene.kill().await;
     }
     let before = scene.arrived();
-    scene.start();
+    scene.start().await;
     scene.until_waiting(APS, 8).await;
     assert_eq!(scene.arrived(), before, "nothing is sent without credentials");
     scene.way.set(Weather::Fair);

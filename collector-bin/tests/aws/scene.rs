@@ -135,10 +135,41 @@ impl Scene {
         self.own_secrets.push(secret.to_owned());
     }
 
-    /// The pod's role is another.
-    pub(crate) fn set_role(&mut self, role_arn: &str) {
-        self.environment.retain(|(name, _)| *name != "AWS_ROLE_ARN");
-        self.environment.push(("AWS_ROLE_ARN", role_arn.to_owned()));
+    /// Gives the next start a variable.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.unset(name);
+        self.environment.push((name, value.to_owned()));
+    }
+
+    /// Takes a variable from the next start; what it was.
+    pub(crate) fn unset(&mut self, name: &str) -> String {
+        let of_that_name = self.environment.extract_if(.., |(known, _)| *known == name);
+        of_that_name.map(|(_, value)| value).next().unwrap_or_default()
+    }
+
+    /// The keys and the token of a session of the pod's role that somebody else has.
+    pub(crate) async fn session_of_its_own(&self) -> [String; 3] {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs([
+            ("Action", "AssumeRoleWithWebIdentity"),
+            ("Version", "2011-06-15"),
+            ("RoleArn", ROLE),
+        ]);
+        form.extend_pairs([
+            ("RoleSessionName", "somebody"),
+            ("WebIdentityToken", &self.token_for(TOKEN_LIFETIME)),
+        ]);
+        let request =
+            http::Request::post(self.sts.url()).header("content-type", "application/x-www-form-urlencoded");
+        let request = request.body(bytes::Bytes::from(form.finish())).unwrap();
+        let http = promferry_http_client::Http::new(&Default::default(), Default::default()).unwrap();
+        let answer = promferry_http_client::Connection::new(http).send(request).await.unwrap();
+        let answer = answer.into_body().read_to_end(1 << 20).await.unwrap();
+        let answer = String::from_utf8(answer.to_vec()).unwrap();
+        ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|name| {
+            let (_, value) = answer.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("{answer}"));
+            value.split('<').next().unwrap().to_owned()
+        })
     }
 
     /// A token of the service account that lasts so long.
@@ -146,7 +177,8 @@ impl Scene {
         self.issuer.token(SERVICE_ACCOUNT, AUDIENCE, lifetime)
     }
 
-    pub(crate) fn start(&mut self) {
+    /// Starts the program and waits until it is ready, which it is whether or not anybody answers.
+    pub(crate) async fn start(&mut self) {
         let exports: Vec<_> =
             self.environment.iter().map(|(name, value)| format!("{name}='{value}'")).collect();
         // Nothing of the machine's own identity and proxies.
@@ -156,6 +188,7 @@ impl Scene {
             exports.join(" ")
         );
         self.collector = Some(Collector::start_by(self.folder.path(), &self.config(), Some(&script)));
+        self.collector().until_ready().await;
     }
 
     fn config(&self) -> String {

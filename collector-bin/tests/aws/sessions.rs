@@ -9,7 +9,7 @@ scenes![revoked_midway];
 
 async fn revoked_midway() {
     let mut scene = Scene::new().await;
-    scene.start();
+    scene.start().await;
     scene.until_more(2).await;
     // What is younger is not given up: the refusal may be about the ones before.
     tokio::time::sleep(Duration::from_secs(6)).await;

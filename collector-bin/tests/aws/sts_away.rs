@@ -29,8 +29,7 @@ impl Scene {
 async fn at_start() {
     let mut scene = Scene::new().await;
     scene.way.set(Weather::Down);
-    scene.start();
-    scene.collector().until_ready().await;
+    scene.start().await;
     let said = scene.said(&[" aps: ", "the data is kept"]).await;
     assert_pinned("sts-away", &said);
     scene.until_waiting(APS, 6).await;
@@ -45,7 +44,7 @@ async fn at_start() {
 async fn at_refresh() {
     let mut scene = Scene::new().await;
     scene.sts.set_lifetime(Some(seconds(45, 90)));
-    scene.start();
+    scene.start().await;
     scene.until_more(2).await;
     scene.way.set(Weather::Down);
     scene.until_failures(2).await;
@@ -59,6 +58,7 @@ async fn at_refresh() {
         began.elapsed()
     );
     scene.said(&["the ones at hand are still used"]).await;
+    assert_eq!(scene.collector().metric("promferry_credentials_valid", APS).await, 1.0);
     scene.way.set(Weather::Fair);
     let calls = scene.refreshes().len();
     until("it is refreshed", async || scene.refreshes().len() > calls).await;
@@ -71,13 +71,14 @@ async fn at_refresh() {
 async fn longer_than_validity() {
     let mut scene = Scene::new().await;
     scene.sts.set_lifetime(Some(Duration::from_secs(15)));
-    scene.start();
+    scene.start().await;
     scene.until_more(2).await;
     scene.way.set(Weather::Down);
     tokio::time::sleep(seconds(40, 300)).await;
     scene.until_waiting(APS, 10).await;
     scene.look().await;
     scene.said(&["there are no valid AWS credentials"]).await;
+    assert_eq!(scene.collector().metric("promferry_credentials_valid", APS).await, 0.0);
     let requests = scene.answers(APS).len();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(scene.answers(APS).len(), requests, "nothing is sent with what has ended");
@@ -92,7 +93,7 @@ async fn slow() {
     let mut scene = Scene::new().await;
     scene.sts.set_lifetime(Some(Duration::from_secs(25)));
     scene.sts.set_fault(Fault::Slow(Duration::from_secs(5)));
-    scene.start();
+    scene.start().await;
     scene.until_more(3).await;
     let calls = scene.refreshes().len();
     until("it is refreshed", async || scene.refreshes().len() > calls).await;
@@ -105,7 +106,7 @@ async fn slow() {
 async fn too_slow() {
     let mut scene = Scene::new().await;
     scene.sts.set_fault(Fault::Slow(Duration::from_secs(12)));
-    scene.start();
+    scene.start().await;
     let said = scene.said(&[" aps: ", "the data is kept"]).await;
     assert!(said.contains(&format!("http://{}", scene.way.address())), "STS is not named: {said}");
     scene.until_waiting(APS, 5).await;
@@ -121,7 +122,7 @@ async fn throttles() {
     let mut scene = Scene::new().await;
     scene.sts.set_fault(Fault::Throttling);
     let start = Instant::now();
-    scene.start();
+    scene.start().await;
     let said = scene.said(&[" aps: ", "the data is kept"]).await;
     assert_pinned("sts-throttles", &said);
     tokio::time::sleep(seconds(20, 300)).await;
@@ -130,7 +131,9 @@ async fn throttles() {
     let most = 3 * (5 + took.as_secs() as usize / 7);
     eprintln!("throttled for {:.0} s: {calls} calls", took.as_secs_f64());
     assert!(calls <= most, "{calls} calls in {took:?}");
-    scene.sts.set_fault(Fault::None);
+    // One call of six passes.
+    let faults = [vec![Fault::Throttling; 5], vec![Fault::None]].concat();
+    scene.sts.set_faults(&faults);
     scene.until_drained(APS).await;
     scene.assert_never_refused();
     scene.ends_whole().await;
@@ -139,7 +142,7 @@ async fn throttles() {
 async fn answers_nonsense() {
     let mut scene = Scene::new().await;
     scene.sts.set_fault(Fault::Nonsense);
-    scene.start();
+    scene.start().await;
     scene.said(&[" aps: ", "the data is kept"]).await;
     scene.sts.set_fault(Fault::None);
     for weather in [Weather::Garbage, Weather::CutAnswerAfter(20), Weather::ResetAfter(100)] {
@@ -157,7 +160,7 @@ async fn answers_nonsense() {
 async fn disabled() {
     let mut scene = Scene::new().await;
     scene.sts.set_fault(Fault::RegionDisabled);
-    scene.start();
+    scene.start().await;
     let said = scene.said(&[" aps: ", "the data is kept"]).await;
     assert_pinned("sts-disabled", &said);
     scene.until_waiting(APS, 4).await;

@@ -17,7 +17,7 @@ async fn rotate_under_the_process() {
     scene.sts.set_lifetime(Some(Duration::from_secs(15)));
     let lifetime = Duration::from_secs(13);
     scene.token.write(&scene.token_for(lifetime));
-    scene.start();
+    scene.start().await;
     let rotations = if is_full_tier() { 20 } else { 5 };
     for _ in 0..rotations {
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -42,7 +42,7 @@ async fn sessions_of_a_minute() {
     let mut scene = Scene::new().await;
     scene.sts.set_lifetime(Some(Duration::from_secs(lifetime)));
     let start = Instant::now();
-    scene.start();
+    scene.start().await;
     tokio::time::sleep(Duration::from_secs(lifetime * lives)).await;
     let calls = scene.refreshes().len() as u64;
     // They are renewed between a half and two thirds of their life, or ten seconds after they were had.
