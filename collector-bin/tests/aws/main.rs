@@ -10,10 +10,13 @@ mod clock;
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
 mod denied;
+mod hub;
 mod iam;
 #[path = "../fixture/outcome.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod outcome;
+#[path = "../fixture/pace.rs"]
+mod pace;
 mod pinned;
 mod restart;
 mod scene;

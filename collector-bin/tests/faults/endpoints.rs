@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use promferry_bench::farm::Farm;
-use promferry_bench::ledger::{Judgement, Stats};
+use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::{Fault, Sink};
 
 use crate::collector::{Collector, config, is_full_tier, until};
 use crate::outcome::assert_nothing_lost;
+use crate::pace::measure;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_refuses_changes_nothing_for_two_others() {
@@ -54,27 +55,4 @@ async fn one_that_refuses_changes_nothing_for_two_others() {
         let account = assert_nothing_lost(&farm, sink, collector.interruption().as_slice(), &collector);
         assert!(account.answered as f64 >= 10.0 * phase.as_secs_f64(), "{account:?}");
     }
-}
-
-#[derive(Debug)]
-struct Pace {
-    /// Samples a second.
-    rate: f64,
-    /// Mean time from a sample's timestamp to its arrival.
-    delay_ms: f64,
-}
-
-/// How fast and how late samples arrive during this time.
-async fn measure(sinks: &[&Sink], during: Duration) -> Vec<Pace> {
-    let before: Vec<Stats> = sinks.iter().map(|sink| sink.stats()).collect();
-    tokio::time::sleep(during).await;
-    let pace = sinks.iter().zip(before).map(|(sink, before)| {
-        let after = sink.stats();
-        let samples = (after.samples - before.samples) as f64;
-        Pace {
-            rate: samples / during.as_secs_f64(),
-            delay_ms: (after.delay_sum_ms - before.delay_sum_ms) as f64 / samples,
-        }
-    });
-    pace.collect()
 }

@@ -13,5 +13,7 @@ mod outage;
 #[path = "../fixture/outcome.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod outcome;
+#[path = "../fixture/pace.rs"]
+mod pace;
 mod stall;
 mod tls;
