@@ -4,7 +4,8 @@
 //! What it is:
 //! - [`Cloud`]: accounts with roles, users, identity providers and the keys that are valid; its clock can be moved.
 //! - [`Policy`]: IAM policies, evaluated by IAM's rules ([`authorize`]); what is not understood is an error.
-//! - [`Issuer`] and [`ProjectedToken`]: a cluster's OpenID Connect issuer, and its tokens as the kubelet swaps them.
+//! - [`Issuer`] and [`ProjectedToken`]: a cluster's OpenID Connect issuer, and its tokens as the kubelet swaps them;
+//!   [`KubernetesApi`]: a real API server's tokens instead.
 //! - [`Sts`]: web identities and chained roles, checked as AWS does and refused in its words; faults and short lifetimes.
 //! - [`Workspaces`]: remote write behind signatures, session tokens, role and resource policies, into a recording sink.
 //!
@@ -47,6 +48,7 @@ mod condition;
 mod fault;
 mod identity_token;
 mod issuer;
+mod kubernetes;
 mod memory;
 mod moto;
 mod policy;
@@ -61,6 +63,7 @@ pub use access::{Access, Caller, Missing, authorize};
 pub use cloud::{Cloud, Keys};
 pub use fault::Fault;
 pub use issuer::Issuer;
+pub use kubernetes::KubernetesApi;
 pub use moto::Moto;
 pub use policy::{Decision, Policy, PolicyError};
 pub use projected_token::ProjectedToken;

@@ -7,6 +7,7 @@
 )]
 
 mod faults;
+mod kubernetes;
 mod moto;
 mod raw;
 mod sts;
