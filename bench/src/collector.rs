@@ -39,6 +39,8 @@ pub struct Work {
     pub url: String,
     /// Remote write 2.0 for those that speak it.
     pub remote_write_2: bool,
+    /// Signs with Signature Version 4, those that can: ours, Prometheus and vmagent.
+    pub signed: bool,
     /// `batch_send_deadline` of those that read Prometheus' configuration; their default (5 s) without it.
     pub batch_send_deadline: Option<Duration>,
 }
@@ -115,19 +117,36 @@ impl Collector {
                 }
                 arguments
             }
-            Self::Vmagent => vec![
-                flag("-promscrape.config", &config),
-                format!("-httpListenAddr={listen}").into(),
-                format!("-remoteWrite.url={}", work.url).into(),
-                // Prometheus' own protocol: VictoriaMetrics' zstd one is understood by its own database only.
-                "-remoteWrite.forcePromProto=true".into(),
-                flag("-remoteWrite.tmpDataPath", &data),
-                "-loggerLevel=WARN".into(),
-            ],
+            Self::Vmagent => {
+                let mut arguments = vec![
+                    flag("-promscrape.config", &config),
+                    format!("-httpListenAddr={listen}").into(),
+                    format!("-remoteWrite.url={}", work.url).into(),
+                    // Prometheus' own protocol: VictoriaMetrics' zstd one is understood by its own database only.
+                    "-remoteWrite.forcePromProto=true".into(),
+                    flag("-remoteWrite.tmpDataPath", &data),
+                    "-loggerLevel=WARN".into(),
+                ];
+                if work.signed {
+                    arguments.extend([
+                        "-remoteWrite.aws.useSigv4".into(),
+                        "-remoteWrite.aws.service=aps".into(),
+                        format!("-remoteWrite.aws.region={REGION}").into(),
+                        format!("-remoteWrite.aws.accessKey={ACCESS_KEY}").into(),
+                        format!("-remoteWrite.aws.secretKey={SECRET_KEY}").into(),
+                    ]);
+                }
+                arguments
+            }
             Self::Otelcol => vec![flag("--config", &config)],
         })
     }
 }
+
+/// What requests are signed with. The sink does not look at it.
+const REGION: &str = "eu-west-1";
+const ACCESS_KEY: &str = "AKIDEXAMPLE";
+const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG";
 
 /// The part of a Prometheus configuration that says what to scrape, indented by `indent`.
 fn scrape_config(work: &Work, indent: &str) -> String {
@@ -147,6 +166,12 @@ fn remote_write(work: &Work) -> String {
     let mut text = format!("remote_write:\n  - url: {}\n", work.url);
     if work.remote_write_2 {
         text.push_str("    protobuf_message: io.prometheus.write.v2.Request\n");
+    }
+    if work.signed {
+        let _ = writeln!(
+            text,
+            "    sigv4: {{region: {REGION}, access_key: {ACCESS_KEY}, secret_key: {SECRET_KEY}}}"
+        );
     }
     if let Some(deadline) = work.batch_send_deadline {
         let _ = writeln!(text, "    queue_config: {{batch_send_deadline: {}ms}}", deadline.as_millis());

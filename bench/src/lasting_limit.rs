@@ -76,6 +76,7 @@ pub async fn run_into_limit(
         interval: Duration::from_millis(plan.interval_ms),
         url: stand.url.clone(),
         remote_write_2: plan.remote_write_2,
+        signed: false,
         batch_send_deadline: None,
     };
     let mut running = Running::start(collector, program, &work, folder)?;

@@ -81,6 +81,9 @@ enum Command {
         /// Longest wait for a request to fill, for collectors with Prometheus' configuration; their default without it.
         #[arg(long, value_parser = duration)]
         batch_send_deadline: Option<Duration>,
+        /// Requests signed with Signature Version 4, as for Amazon Managed Service for Prometheus.
+        #[arg(long)]
+        signed: bool,
     },
     /// Kills collectors with signal 9 at random moments, the receiver being down part of the time, and counts losses.
     Kill {
@@ -200,7 +203,16 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
             let judgement = if count_only { Judgement::CountOnly } else { Judgement::EachSeries };
             sink(judgement, lifetime).await?;
         }
-        Command::Run { collectors, targets, series, interval, warmup, window, batch_send_deadline } => {
+        Command::Run {
+            collectors,
+            targets,
+            series,
+            interval,
+            warmup,
+            window,
+            batch_send_deadline,
+            signed,
+        } => {
             let load = Load {
                 targets,
                 series,
@@ -208,6 +220,7 @@ async fn execute(command: Command) -> Result<ExitCode, RunError> {
                 warmup_ms: warmup.as_millis() as u64,
                 window_ms: window.as_millis() as u64,
                 remote_write_2: collectors.remote_write_2,
+                signed,
                 batch_send_deadline_ms: batch_send_deadline.map(|deadline| deadline.as_millis() as u64),
             };
             let mut measurements = Vec::new();

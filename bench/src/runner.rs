@@ -67,6 +67,9 @@ pub struct Load {
     pub window_ms: u64,
     /// Remote write 2.0 for collectors that speak it.
     pub remote_write_2: bool,
+    /// Every request signed with Signature Version 4, by collectors that can.
+    #[serde(default)]
+    pub signed: bool,
     /// Milliseconds that a sample may wait for its request to fill; each collector's default without it.
     pub batch_send_deadline_ms: Option<u64>,
 }
@@ -125,6 +128,7 @@ pub async fn measure(
 ) -> Result<Measurement, RunError> {
     let mut stand = Stand::start(load.targets, load.series).await?;
     let work = Work {
+        signed: load.signed,
         batch_send_deadline: load.batch_send_deadline_ms.map(Duration::from_millis),
         ..stand.work(load.interval_ms, load.remote_write_2)
     };
@@ -367,6 +371,7 @@ impl Stand {
             interval,
             url: self.url.clone(),
             remote_write_2,
+            signed: false,
             batch_send_deadline: None,
         }
     }

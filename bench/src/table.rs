@@ -23,7 +23,7 @@ pub fn machine() -> String {
 /// The table of a steady run, with the ratio of each to ours when ours is there.
 pub fn steady(load: &Load, measurements: &[Measurement]) -> String {
     let mut text = format!(
-        "{} targets × {} series, every {} s, {} s measured after {} s; {}.\n\n\
+        "{} targets × {} series, every {} s, {} s measured after {} s{}; {}.\n\n\
          | collector | CPU s per million samples | × | RSS mean | RSS peak | anonymous | × RSS | bytes/sample | samples/request \
          | first sample | all targets | scrapes answered | lost | stop |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
@@ -32,6 +32,7 @@ pub fn steady(load: &Load, measurements: &[Measurement]) -> String {
         load.interval_ms as f64 / 1000.0,
         load.window_ms / 1000,
         load.warmup_ms / 1000,
+        if load.signed { ", requests signed" } else { "" },
         machine(),
     );
     let ours = measurements.iter().find(|measurement| measurement.collector == Collector::Promferry);
