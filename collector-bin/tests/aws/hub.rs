@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use promferry_aws_stand_in::{Cloud, Issuer, Policy, ProjectedToken, Sts, Workspaces};
+use promferry_aws_stand_in::{Cloud, Fault, Issuer, Policy, ProjectedToken, Sts, Workspaces};
 use promferry_bench::farm::Farm;
 use tempfile::TempDir;
 
 use crate::collector::{Collector, is_full_tier, until};
 use crate::outcome::assert_nothing_lost;
 use crate::pace::measure;
+use crate::scene;
 use crate::secrets::Emitted;
 
 const REGION: &str = "eu-central-1";
@@ -133,7 +134,7 @@ impl Drop for Cluster {
 
 impl Hub {
     async fn new(way: Way, clusters: &[(&'static str, &'static str)]) -> Self {
-        let cloud = Cloud::memory();
+        let cloud = scene::cloud().await;
         let sts = Sts::start(&cloud).await;
         let workspaces = Workspaces::start(&cloud, REGION).await;
         workspaces.add(HUB, WORKSPACE, None).await;
@@ -243,7 +244,15 @@ const THREE: [(&str, &str); 3] = [("a", "111122223333"), ("b", "222233334444"), 
 async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
     let phase = Duration::from_secs(if is_full_tier() { 120 } else { 8 });
     let mut hub = Hub::new(way, &THREE).await;
+    hub.sts.set_fault(Fault::Down);
     hub.start(|name| format!("cluster: {name}"));
+    // Whoever has nothing to sign with waits, and says so.
+    for cluster in &hub.clusters {
+        cluster
+            .until_said(&["remote_write hub: there is nothing to sign with yet, so everything waits"])
+            .await;
+    }
+    hub.sts.set_fault(Fault::None);
     hub.until_all_write(0, 3).await;
     let sink = hub.workspaces.sink(WORKSPACE);
     let of_three = measure(&[&sink], phase).await.remove(0);
@@ -293,12 +302,15 @@ async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
     let b = hub.cluster("b");
     until("b has delivered what it kept", async || b.metric(PENDING, "hub").await <= SCRAPE).await;
     hub.until_all_write(first, 3).await;
-    if way == Way::Roles {
-        for cluster in &hub.clusters {
-            let arn = format!("signs as arn:aws:sts::{HUB}:assumed-role/writer-{}/", cluster.name);
-            cluster.until_said(&["remote_write hub: ", &arn, ", until "]).await;
-            assert!(cluster.metric("promferry_credentials_refreshes_total", "hub").await >= 2.0);
-        }
+    for cluster in &hub.clusters {
+        let session = match way {
+            Way::Roles => format!("{HUB}:assumed-role/writer-{}", cluster.name),
+            Way::ResourcePolicy => format!("{}:assumed-role/promferry", cluster.account),
+        };
+        let signs = format!("remote_write hub: signs as arn:aws:sts::{session}/");
+        cluster.until_said(&[&signs, ", until "]).await;
+        assert!(cluster.metric("promferry_credentials_refreshes_total", "hub").await >= 2.0);
+        assert_eq!(cluster.metric("promferry_clock_offset_seconds", "hub").await, 0.0);
     }
 
     // Each target answers with 503 from now on: what was scraped before has been stored once that is.
@@ -362,10 +374,39 @@ async fn without_external_labels_two_accounts_would_write_one_series() {
     }
 }
 
+/// What can be known of a file alone is said before anything runs.
+#[test]
+fn a_file_is_judged_before_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |host: &str, sigv4: &str| {
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(
+            &file,
+            format!("remote_write:\n- url: https://{host}/api/v1/remote_write\n  sigv4: {{{sigv4}}}\n"),
+        )
+        .unwrap();
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_promferry"));
+        for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ROLE_ARN"] {
+            check.env_remove(name);
+        }
+        let output = check.args(["check", "config"]).arg(file).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let role = "role_arn: 'arn:aws:iam::999988887777:role/writer'";
+    let (code, said) = check("vpce-0a1b.aps-workspaces.eu-west-1.vpce.amazonaws.com", role);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("prometheus.yml:3:10: cannot tell the AWS region"), "{said}");
+    assert!(said.contains("set sigv4.region and sigv4.service_name"), "{said}");
+    let (code, said) = check("aps-workspaces.eu-west-1.amazonaws.com", role);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("warning: ") && said.contains(":3:21: writes with a role of account"), "{said}");
+    assert_eq!(check("aps-workspaces.eu-west-1.amazonaws.com", ""), (Some(0), String::new()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_collector_writes_to_three_workspaces_by_three_roles_of_which_one_fails() {
     let phase = Duration::from_secs(if is_full_tier() { 120 } else { 8 });
-    let cloud = Cloud::memory();
+    let cloud = scene::cloud().await;
     let sts = Sts::start(&cloud).await;
     let workspaces = Workspaces::start(&cloud, REGION).await;
     let own = "444455556666";
