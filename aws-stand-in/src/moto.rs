@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,11 +25,16 @@ const STS: Service = Service { name: "sts", version: "2011-06-15" };
 /// The one inline policy of a role or user.
 const POLICY_NAME: &str = "permissions";
 
-/// A moto server (PyPI `moto`, 5.2.5) that ends with this value. It holds roles, users, their policies and the identity
+/// A moto server (PyPI `moto`, 5.2.5) that ends with the last clone of this value. It holds roles, users, their policies and the identity
 /// providers, and makes keys; by itself it refuses next to nothing, and its ways differ from AWS' where this crate's tests
 /// (`moto_speaks_as_recorded`) say so.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Moto {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     address: SocketAddr,
     /// A key of each account: moto takes a call for that of its key.
     account_keys: Mutex<BTreeMap<String, String>>,
@@ -77,12 +82,25 @@ impl Moto {
             assert!(start.elapsed() < START_LIMIT, "moto does not listen after a minute: {said}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        Some(Self { address, account_keys: Mutex::default(), _process: process, _folder: folder })
+        let inner = Inner { address, account_keys: Mutex::default(), _process: process, _folder: folder };
+        Some(Self { inner: Arc::new(inner) })
+    }
+
+    /// Lets it forget everything. Keys that it gave stay known to the clouds over it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn reset(&self) {
+        let request = Request::post("/moto-api/reset").header("host", self.inner.address.to_string());
+        let request = request.body(Bytes::new()).expect("a request of plain parts");
+        let answer = client::call(self.inner.address, request).await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()), "moto does not reset itself");
+        self.inner.account_keys.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Where it listens: the whole of its API, unguarded.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.inner.address
     }
 
     pub(crate) async fn put_role(
@@ -226,7 +244,8 @@ impl Moto {
         form: &[(&str, &str)],
     ) -> Result<String, Refused> {
         let account = account_of(arn);
-        let known = self.account_keys.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned();
+        let known =
+            self.inner.account_keys.lock().unwrap_or_else(PoisonError::into_inner).get(account).cloned();
         let key = match known {
             Some(key) => key,
             None => {
@@ -235,7 +254,7 @@ impl Moto {
                 let form = [("RoleArn", role.as_str()), ("RoleSessionName", "stand-in")];
                 let answer = self.call_with("AKIAANYBODY", STS, "AssumeRole", &form).await?;
                 let key = element(&answer, "AccessKeyId").to_owned();
-                let mut keys = self.account_keys.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut keys = self.inner.account_keys.lock().unwrap_or_else(PoisonError::into_inner);
                 keys.insert(account.to_owned(), key.clone());
                 key
             }
@@ -260,12 +279,12 @@ impl Moto {
             service.name
         );
         let request = Request::post("/")
-            .header("host", self.address.to_string())
+            .header("host", self.inner.address.to_string())
             .header("authorization", authorization)
             .header("content-type", "application/x-www-form-urlencoded")
             .body(Bytes::from(body))
             .expect("a form can be sent");
-        let response = client::call(self.address, request)
+        let response = client::call(self.inner.address, request)
             .await
             .unwrap_or_else(|error| panic!("moto does not answer {action}: {error}"));
         let (status, body) = (response.status(), String::from_utf8_lossy(response.body()).into_owned());

@@ -149,7 +149,7 @@ impl Sts {
         self.shared.settings().reasons = reasons;
     }
 
-    /// The calls so far, in order.
+    /// The calls so far, in order. Those that came while nobody listened ([`Fault::Down`]) are not among them.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.calls().clone()
     }

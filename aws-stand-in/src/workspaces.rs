@@ -90,7 +90,7 @@ struct Workspace {
     account: String,
     resource_policy: Option<Policy>,
     sink: Arc<Sink>,
-    writers: BTreeMap<Labels, BTreeSet<String>>,
+    writers: Arc<Mutex<BTreeMap<Labels, BTreeSet<String>>>>,
 }
 
 impl Workspaces {
@@ -124,7 +124,7 @@ impl Workspaces {
             account: account.to_owned(),
             resource_policy,
             sink: Arc::new(sink),
-            writers: BTreeMap::new(),
+            writers: Arc::default(),
         };
         self.shared.state().workspaces.insert(id.to_owned(), workspace);
     }
@@ -190,14 +190,15 @@ impl Workspaces {
     /// # Panics
     /// Where there is no such workspace.
     pub fn writers_of(&self, id: &str) -> BTreeMap<Labels, BTreeSet<String>> {
-        self.shared.workspace(id).unwrap_or_else(|| panic!("there is no workspace {id}")).writers
+        locked(&self.shared.workspace(id).unwrap_or_else(|| panic!("there is no workspace {id}")).writers)
+            .clone()
     }
 
     /// The accounts that wrote each series, over all workspaces.
     pub fn writers(&self) -> BTreeMap<Labels, BTreeSet<String>> {
         let mut all: BTreeMap<Labels, BTreeSet<String>> = BTreeMap::new();
         for workspace in self.shared.state().workspaces.values() {
-            for (labels, accounts) in &workspace.writers {
+            for (labels, accounts) in locked(&workspace.writers).iter() {
                 all.entry(labels.clone()).or_default().extend(accounts.iter().cloned());
             }
         }
@@ -276,7 +277,7 @@ impl Shared {
         let workspace = self.authorized(&identity, &write.workspace).await?;
         let response = forward(&workspace.sink, head, body.clone()).await?;
         if response.status().is_success() {
-            self.add_writer(&write.workspace, &identity.origin_account, head, &body);
+            add_writer(&workspace, &identity.origin_account, head, &body);
         }
         Ok(response)
     }
@@ -310,21 +311,6 @@ impl Shared {
         visible.ok_or_else(Refusal::workspace_not_found)
     }
 
-    fn add_writer(&self, id: &str, account: &str, head: &Parts, body: &[u8]) {
-        let Ok(message) = snap::raw::Decoder::new().decompress_vec(body) else { return };
-        let content_type =
-            head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let is_v2 = content_type.contains("io.prometheus.write.v2.Request");
-        let mut state = self.state();
-        let Some(workspace) = state.workspaces.get_mut(id) else { return };
-        // The sink has taken it in: it reads.
-        let _ = each_series(&message, if is_v2 { Protocol::V2 } else { Protocol::V1 }, |series| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let labels = series.labels.iter().map(|(name, value)| (text(name), text(value))).collect();
-            workspace.writers.entry(labels).or_default().insert(account.to_owned());
-        });
-    }
-
     fn workspace(&self, id: &str) -> Option<Workspace> {
         self.state().workspaces.get(id).cloned()
     }
@@ -334,7 +320,7 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 }
 
@@ -379,6 +365,21 @@ async fn forward(sink: &Sink, head: &Parts, body: Bytes) -> Result<Response<Stri
     Ok(Response::from_parts(head, String::from_utf8_lossy(&body).into_owned()))
 }
 
+/// Remembers who wrote each series of a request that the sink has taken in.
+fn add_writer(workspace: &Workspace, account: &str, head: &Parts, body: &[u8]) {
+    let Ok(message) = snap::raw::Decoder::new().decompress_vec(body) else { return };
+    let content_type =
+        head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_v2 = content_type.contains("io.prometheus.write.v2.Request");
+    let mut writers = locked(&workspace.writers);
+    // The sink has taken it in: it reads.
+    let _ = each_series(&message, if is_v2 { Protocol::V2 } else { Protocol::V1 }, |series| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let labels = series.labels.iter().map(|(name, value)| (text(name), text(value))).collect();
+        writers.entry(labels).or_default().insert(account.to_owned());
+    });
+}
+
 fn nonsense() -> Response<String> {
     let mut response = Response::new(String::from("<html><body><h1>502 Bad Gateway</h1></body></html>"));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -394,4 +395,8 @@ fn check(resource_policy: &Option<Policy>) {
             "a resource policy's statements have a Principal and a Resource: {text}"
         );
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

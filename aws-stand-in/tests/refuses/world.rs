@@ -1,6 +1,7 @@
 //! Two accounts in which everything is right: a cluster's and the one with the workspace.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use promferry_aws_stand_in::{Cloud, Issuer, Keys, Moto, Policy, Sts, Workspaces};
@@ -210,25 +211,23 @@ fn refusal(answer: &Answer) -> (String, String) {
     (answer.header("x-amzn-errortype").to_owned(), message.unwrap_or_default().to_owned())
 }
 
-/// A world in memory, and one in moto where it is there.
-pub(crate) async fn worlds(test: &str) -> Vec<World> {
-    let mut worlds = vec![World::over(Cloud::memory()).await];
-    if let Some(moto) = moto_or_skip(test).await {
-        worlds.push(World::over(Cloud::moto(moto)).await);
-    }
-    worlds
+pub(crate) async fn moto_or_skip(test: &str) -> Option<Moto> {
+    let python = python_or_skip(test, "moto")?;
+    Some(Moto::start(&python).await.expect("a Python with moto"))
 }
 
-pub(crate) async fn moto_or_skip(test: &str) -> Option<Moto> {
+/// A Python that has this package: `PROMFERRY_PYTHON`, else that of scripts/python.
+pub(crate) fn python_or_skip(test: &str, package: &str) -> Option<PathBuf> {
     let python = std::env::var_os("PROMFERRY_PYTHON").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/python/bin/python"),
         PathBuf::from,
     );
-    let moto = Moto::start(&python).await;
-    if moto.is_none() {
+    let find = format!("import importlib.util as u, sys; sys.exit(u.find_spec('{package}') is None)");
+    let has_it = Command::new(&python).args(["-c", &find]).status().is_ok_and(|status| status.success());
+    if !has_it {
         let required = std::env::var_os("PROMFERRY_REQUIRE_PEERS").is_some_and(|value| value == "1");
-        assert!(!required, "{test} needs moto, which scripts/python did not provide");
-        eprintln!("SKIPPED {test} over moto: {} has no moto, run scripts/python", python.display());
+        assert!(!required, "{test} needs {package}, which scripts/python did not provide");
+        eprintln!("SKIPPED {test}: {} has no {package}, run scripts/python", python.display());
     }
-    moto
+    has_it.then_some(python)
 }
