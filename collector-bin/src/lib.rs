@@ -11,6 +11,7 @@
 //! assert!(matches!(cli.command, Some(Command::Run(_))));
 //! ```
 
+pub mod aws;
 pub mod check;
 pub mod cli;
 pub mod demo;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use promferry_collector::cli::{Check, Cli, Command, DemoArgs};
-use promferry_collector::{check, demo, run, spool};
+use promferry_collector::cli::{Aws, Check, Cli, Command, DemoArgs};
+use promferry_collector::{aws, check, demo, run, spool};
 
 // Many threads allocate and free pages and buffers of all sizes: glibc's allocator keeps what jemalloc gives
 // back.
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check { what: Check::Config { file } }) => check::config(&file),
+        Some(Command::Aws { what: Aws::Whoami(args) }) => aws::whoami(&args),
         Some(Command::Spool { what }) => spool::run(&what),
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::Version) => run::version(),

@@ -80,7 +80,7 @@ pub use payload_hash::PayloadHash;
 pub use policy::{
     assume_role_policy, remote_write_policy, role_trust, web_identity_trust, workspace_resource_policy,
 };
-pub use reach::{Reach, reach};
+pub use reach::{Reach, reach, reach_directly};
 pub use report::{Finding, LookedAt, ProviderReport};
 pub use scope::{Scope, ScopeKeys};
 pub use secret::Secret;

@@ -127,6 +127,11 @@ pub async fn reach(url: &Uri) -> Reach {
     reach_by(url, proxy.as_ref()).await
 }
 
+/// The same past any proxy.
+pub async fn reach_directly(url: &Uri) -> Reach {
+    reach_by(url, None).await
+}
+
 /// A proxy on the way.
 struct Hop {
     host: String,

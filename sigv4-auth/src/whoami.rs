@@ -252,7 +252,8 @@ impl WhoAmI {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: FailureKind, what: impl ToString) -> Self {
+    /// A failure of which no more is known than `what`.
+    pub fn new(kind: FailureKind, what: impl ToString) -> Self {
         Self { kind, what: what.to_string(), answer: None, request_id: None, needed: Vec::new() }
     }
 

@@ -24,6 +24,7 @@ mod secrets;
 mod sessions;
 mod sts_away;
 mod tokens;
+mod whoami;
 
 /// Whatever AWS does, everything that was scraped arrives, in order, once it may. The longest first.
 #[tokio::test(flavor = "multi_thread")]
