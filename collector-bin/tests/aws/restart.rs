@@ -1,10 +1,12 @@
-//! A start without STS after a kill.
+//! Ends and starts without STS.
+
+use std::time::Duration;
 
 use promferry_bench::proxy::Weather;
 
 use crate::scene::{APS, Scene, scenes};
 
-scenes![with_sts_away];
+scenes![with_sts_away, stopped_with_sts_away];
 
 async fn with_sts_away() {
     let mut scene = Scene::new().await;
@@ -25,5 +27,20 @@ async fn with_sts_away() {
     assert_eq!(scene.arrived(), before, "nothing is sent without credentials");
     scene.way.set(Weather::Fair);
     scene.until_drained(APS).await;
+    scene.ends_whole().await;
+}
+
+/// A stop that has nothing to sign with ends in time, and leaves what waits to the next start.
+async fn stopped_with_sts_away() {
+    let mut scene = Scene::new().await;
+    scene.way.set(Weather::Down);
+    scene.start().await;
+    scene.until_waiting(APS, 4).await;
+    // 20 s for the flush, and some for a busy machine: far from Kubernetes' 30 s grace period and a kill.
+    let took = scene.stop().await;
+    assert!(took < Duration::from_secs(26), "{took:?}");
+    assert_eq!(scene.arrived(), 0);
+    scene.way.set(Weather::Fair);
+    scene.start().await;
     scene.ends_whole().await;
 }

@@ -221,13 +221,14 @@ impl Scene {
         self.interruptions.push(collector.kill(&self.farm).await);
     }
 
-    /// Ends the process as Kubernetes does.
-    pub(crate) async fn stop(&mut self) {
+    /// Ends the process as Kubernetes does; how long that took.
+    pub(crate) async fn stop(&mut self) -> Duration {
         self.look().await;
         let mut collector = self.collector.take().unwrap();
         let stopped = collector.terminate().await;
         assert_eq!(stopped.status.and_then(|status| status.code()), Some(0), "{}", collector.log());
         self.interruptions.extend(collector.interruption());
+        stopped.after
     }
 
     pub(crate) fn sink(&self, name: &str) -> Arc<Sink> {
@@ -284,9 +285,10 @@ impl Scene {
         until(&format!("what {name} delivered is what was received"), async || {
             let delivered = self.collector().metric("prometheus_remote_storage_samples_total", &label).await;
             let stats = self.sink(name).stats();
-            delivered == (stats.samples - stats.duplicates) as f64
+            delivered == stats.samples as f64
         })
         .await;
+        assert_eq!(self.sink(name).stats().duplicates, 0, "{name}");
     }
 
     /// What STS was asked for credentials so far.

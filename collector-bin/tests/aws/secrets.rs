@@ -45,11 +45,8 @@ impl Emitted {
         let needles: Vec<_> = secrets.iter().flat_map(|secret| forms(secret)).collect();
         let mut found = Vec::new();
         for (name, text) in &self.texts {
-            for needle in &needles {
-                if let Some(at) = text.find(needle) {
-                    found.push(format!("{name}: {:?}", around(text, at)));
-                }
-            }
+            let first = needles.iter().filter_map(|needle| text.find(needle)).min();
+            found.extend(first.map(|at| format!("{name}: {:?}", around(text, at))));
             found.extend(signature(text).map(|at| format!("{name}, a signature: {:?}", around(text, at))));
         }
         found

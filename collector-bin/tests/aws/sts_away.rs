@@ -9,7 +9,17 @@ use crate::collector::{is_full_tier, until};
 use crate::pinned::assert_pinned;
 use crate::scene::{APS, Scene, scenes};
 
-scenes![at_start, at_refresh, longer_than_validity, slow, too_slow, throttles, answers_nonsense, disabled];
+scenes![
+    at_start,
+    at_refresh,
+    longer_than_validity,
+    slow,
+    too_slow,
+    silent,
+    throttles,
+    answers_nonsense,
+    disabled
+];
 
 fn seconds(short: u64, long: u64) -> Duration {
     Duration::from_secs(if is_full_tier() { long } else { short })
@@ -112,6 +122,20 @@ async fn too_slow() {
     scene.until_waiting(APS, 5).await;
     assert_eq!(scene.answers(APS), [0; 0], "nothing is sent without credentials");
     scene.sts.set_fault(Fault::None);
+    scene.until_drained(APS).await;
+    scene.assert_never_refused();
+    scene.ends_whole().await;
+}
+
+/// The packets get lost, as behind a security group that lets nobody in.
+async fn silent() {
+    let mut scene = Scene::new().await;
+    scene.way.set(Weather::HalfOpen);
+    scene.start().await;
+    let said = scene.said(&[" aps: ", "the data is kept"]).await;
+    assert!(said.contains(&format!("http://{}", scene.way.address())), "STS is not named: {said}");
+    scene.until_waiting(APS, 5).await;
+    scene.way.set(Weather::Fair);
     scene.until_drained(APS).await;
     scene.assert_never_refused();
     scene.ends_whole().await;

@@ -1,14 +1,15 @@
 //! Service account tokens and sessions that end and are renewed all the time.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use promferry_aws_stand_in::Outcome;
+use promferry_aws_stand_in::{KubernetesApi, Outcome};
 
-use crate::collector::is_full_tier;
-use crate::iam::ROLE;
+use crate::collector::{is_full_tier, until};
+use crate::iam::{ACCOUNT, AUDIENCE, ROLE, SERVICE_ACCOUNT, web_identity_trust};
 use crate::scene::{Scene, scenes};
 
-scenes![rotate_under_the_process, sessions_of_a_minute];
+scenes![rotate_under_the_process, sessions_of_a_minute, from_a_kubernetes_api_server];
 
 /// As the kubelet does it: a new token, well before the old one ends, behind the same path.
 async fn rotate_under_the_process() {
@@ -49,6 +50,45 @@ async fn sessions_of_a_minute() {
     let (least, most) = ((lifetime / 2).max(10), (lifetime * 2 / 3).max(10));
     let (fewest, after) = (start.elapsed().as_secs() / most, start.elapsed().as_secs() / least + 1);
     assert!((fewest.saturating_sub(1)..=after + 1).contains(&calls), "{calls}, not {fewest} to {after}");
+    scene.assert_never_refused();
+    scene.ends_whole().await;
+}
+
+/// Tokens as the kubelet asks for them, where the API server is built: a wrong service account's first.
+async fn from_a_kubernetes_api_server() {
+    const ISSUER: &str = "https://oidc.eks.eu-west-1.amazonaws.com/id/KUBERNETES";
+    // The least that an API server gives.
+    const LIFETIME: Duration = Duration::from_secs(600);
+    let peers = std::env::var_os("PROMFERRY_PEERS").map(PathBuf::from);
+    let peers = peers.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/peers").into());
+    let Some(api) = KubernetesApi::start(&peers, ISSUER).await else {
+        // Building the two takes ten minutes and more, so that they are not demanded of every machine.
+        return eprintln!("SKIPPED tokens of an API server: run scripts/peers kube-apiserver etcd");
+    };
+    for name in ["promferry", "other"] {
+        api.add_service_account("monitoring", name).await;
+    }
+    let mut scene = Scene::new().await;
+    let issuer = api.issuer().await;
+    scene.cloud.add_provider(ACCOUNT, &issuer, &[AUDIENCE]).await;
+    scene.cloud.set_trust(ROLE, web_identity_trust(ACCOUNT, &issuer, SERVICE_ACCOUNT, AUDIENCE)).await;
+    scene.sts.set_lifetime(Some(Duration::from_secs(15)));
+    scene.token.write(&api.token("monitoring", "other", AUDIENCE, LIFETIME).await);
+    scene.start().await;
+    scene.said(&["there are no valid AWS credentials", "system:serviceaccount:monitoring:other"]).await;
+    for given in [1, 2] {
+        let token = api.token("monitoring", "promferry", AUDIENCE, LIFETIME).await;
+        scene.add_secret(&token);
+        scene.token.write(&token);
+        until("a session by this token", async || {
+            let own =
+                scene.refreshes().into_iter().filter(|call| matches!(call.outcome, Outcome::Given { .. }));
+            let mut tokens = own.filter_map(|call| call.web_identity_token);
+            tokens.any(|used| used.expose() == token)
+        })
+        .await;
+        scene.until_more(given).await;
+    }
     scene.assert_never_refused();
     scene.ends_whole().await;
 }
