@@ -1,13 +1,13 @@
 //! IAM policies, read strictly: what is not understood is an error, never an allowance.
 
-use std::collections::BTreeMap;
+mod document;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::arn::matches_pattern;
 use crate::condition::Condition;
+use crate::policy::document::Document;
 use crate::{Access, Caller};
 
 /// An IAM policy document: of an identity, of a role's trust, or of a workspace.
@@ -91,7 +91,7 @@ impl Policy {
             None | Some("2012-10-17" | "2008-10-17") => {}
             Some(other) => return Err(PolicyError::Version(other.to_owned())),
         }
-        let statements = document.statement.into_vec();
+        let statements = document.statement.0;
         if statements.is_empty() {
             let reason = String::from("a policy needs one");
             return Err(PolicyError::Statement { statement: 1, reason });
@@ -299,107 +299,6 @@ impl Principal {
             other => {
                 Err(format!("principals of kind {other:?} are not known: AWS, Federated and Service are"))
             }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Document {
-    version: Option<String>,
-    #[serde(rename = "Id")]
-    _id: Option<IgnoredAny>,
-    statement: OneOrMany<RawStatement>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct RawStatement {
-    #[serde(rename = "Sid")]
-    _sid: Option<IgnoredAny>,
-    effect: Effect,
-    principal: Option<RawPrincipal>,
-    action: OneOrMany<String>,
-    resource: Option<OneOrMany<String>>,
-    #[serde(default)]
-    condition: BTreeMap<String, BTreeMap<String, OneOrMany<Scalar>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawPrincipal {
-    Text(String),
-    Map(BTreeMap<String, OneOrMany<String>>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<T> {
-    One(T),
-    Many(Vec<T>),
-}
-
-/// A condition's value: `"true"` and `true` are the same.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Scalar {
-    Text(String),
-    Bool(bool),
-    Number(i64),
-}
-
-impl<T> OneOrMany<T> {
-    fn into_vec(self) -> Vec<T> {
-        match self {
-            Self::One(one) => vec![one],
-            Self::Many(many) => many,
-        }
-    }
-}
-
-impl RawStatement {
-    fn read(self) -> Result<Statement, String> {
-        let principals = match self.principal {
-            None => None,
-            Some(RawPrincipal::Text(text)) if text == "*" => Some(vec![Principal::Everyone]),
-            Some(RawPrincipal::Text(text)) => {
-                return Err(format!("Principal {text:?} is neither \"*\" nor a map"));
-            }
-            Some(RawPrincipal::Map(map)) => {
-                let each = map.into_iter().flat_map(|(kind, values)| {
-                    values.into_vec().into_iter().map(move |value| Principal::read(&kind, &value))
-                });
-                Some(each.collect::<Result<Vec<_>, _>>()?)
-            }
-        };
-        let actions = self.action.into_vec();
-        if let Some(action) = actions.iter().find(|action| *action != "*" && !action.contains(':')) {
-            return Err(format!("action {action:?} names no service: write \"service:Action\""));
-        }
-        let resources = self.resource.map(OneOrMany::into_vec);
-        let mut conditions = Vec::new();
-        for (operator, keys) in self.condition {
-            for (key, values) in keys {
-                let values = values.into_vec().into_iter().map(Scalar::into_text).collect();
-                conditions.push(Condition::new(&operator, key, values)?);
-            }
-        }
-        let texts = actions.iter().chain(resources.iter().flatten());
-        if let Some(text) =
-            texts.chain(conditions.iter().flat_map(Condition::values)).find(|text| text.contains("${"))
-        {
-            return Err(format!("policy variables are not known: {text:?}"));
-        }
-        Ok(Statement { effect: self.effect, principals, actions, resources, conditions })
-    }
-}
-
-impl Scalar {
-    fn into_text(self) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::Bool(value) => value.to_string(),
-            Self::Number(value) => value.to_string(),
         }
     }
 }

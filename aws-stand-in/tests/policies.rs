@@ -136,10 +136,22 @@ fn what_is_not_understood_is_an_error() {
         ("[]", "invalid length"),
         (r#"{"Version": "2020-01-01", "Statement": []}"#, "2020-01-01"),
         (r#"{"Statement": []}"#, "a policy needs one"),
-        (r#"{"Statement": {"Effect": "Allow", "NotAction": "a:b", "Resource": "*"}}"#, ""),
-        (r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "NotPrincipal": "*"}}"#, ""),
-        (r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "NotResource": "*"}}"#, ""),
-        (r#"{"Statement": {"Effect": "allow", "Action": "a:b", "Resource": "*"}}"#, ""),
+        (
+            r#"{"Statement": {"Effect": "Allow", "NotAction": "a:b", "Resource": "*"}}"#,
+            "unknown field `NotAction`",
+        ),
+        (
+            r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "NotPrincipal": "*"}}"#,
+            "unknown field `NotPrincipal`",
+        ),
+        (
+            r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "NotResource": "*"}}"#,
+            "unknown field `NotResource`",
+        ),
+        (
+            r#"{"Statement": {"Effect": "allow", "Action": "a:b", "Resource": "*"}}"#,
+            "unknown variant `allow`",
+        ),
         (
             r#"{"Statement": {"Effect": "Allow", "Action": "RemoteWrite", "Resource": "*"}}"#,
             "names no service",
@@ -170,6 +182,19 @@ fn what_is_not_understood_is_an_error() {
             "no value",
         ),
         (
+            r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "Action": "c:d", "Resource": "*"}}"#,
+            "duplicate field `Action`",
+        ),
+        (
+            r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "Resource": "*", "Condition": {"Bool": {"a": true}, "Bool": {"b": true}}}}"#,
+            "the key \"Bool\" comes twice",
+        ),
+        (
+            r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "Principal": {"AWS": "*", "AWS": "111122223333"}}}"#,
+            "the key \"AWS\" comes twice",
+        ),
+        (r#"{"Statement": {"Effect": "Allow", "Action": 7, "Resource": "*"}}"#, "invalid type"),
+        (
             r#"{"Statement": {"Effect": "Allow", "Action": "a:b", "Resource": "arn:aws:s3:::${aws:username}"}}"#,
             "variables",
         ),
@@ -179,5 +204,24 @@ fn what_is_not_understood_is_an_error() {
         if let PolicyError::Statement { statement, .. } = error {
             assert_eq!(statement, 1);
         }
+    }
+}
+
+proptest::proptest! {
+    /// A star is any text, a question mark one letter, everything else itself: as a regular expression says it.
+    #[test]
+    fn patterns_are_what_regular_expressions_say(pattern in "[ab/:*?]{0,9}", text in "[ab/:]{0,9}") {
+        let expression: String = pattern
+            .chars()
+            .map(|letter| match letter {
+                '*' => String::from(".*"),
+                '?' => String::from("."),
+                letter => regex::escape(&letter.to_string()),
+            })
+            .collect();
+        let expected = regex::Regex::new(&format!("^(?s:{expression})$")).unwrap().is_match(&text);
+        let access = Access::new(Caller::user("arn:aws:iam::111122223333:user/u"), "aps:RemoteWrite", text);
+        let decision = Policy::allowing("aps:RemoteWrite", &pattern).evaluate(&access);
+        proptest::prop_assert_eq!(decision == Decision::Allowed, expected);
     }
 }
