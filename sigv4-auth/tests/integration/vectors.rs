@@ -353,6 +353,88 @@ fn refusals_have_aws_words() {
     assert_eq!(verifier.verify(&head, &body, now).as_deref(), Ok("ASIA"));
 }
 
+/// Signed by botocore 1.44: a `Date` in mail's form, and the header in which S3's clients say the body's hash.
+#[test]
+fn dates_and_hashes_in_headers_are_read() {
+    let hash = "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5";
+    let in_mail = [("date", "Sun, 22 Nov 2026 12:00:00 -0000")];
+    let with_hash = [("x-amz-date", "20261122T120000Z"), ("x-amz-content-sha256", hash)];
+    let without = [("x-amz-date", "20261122T120000Z"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
+    let cases: [(&[(&str, &str)], &str, &str, Result<String, VerifyError>); 5] = [
+        (
+            &in_mail,
+            "date;host",
+            "c32ddfa071a64a5fd15f8b261771b0c9013a58ae051e3d895666df29e5ed0d1b",
+            Ok(String::from("AKID")),
+        ),
+        (
+            &[("date", "Sun, 22 Nov 2026 12:00:00 +0100")],
+            "date;host",
+            "c32ddfa071a64a5fd15f8b261771b0c9013a58ae051e3d895666df29e5ed0d1b",
+            Err(VerifyError::NoDate),
+        ),
+        (
+            &with_hash,
+            "host;x-amz-content-sha256;x-amz-date",
+            "c1bdcfe63b51273ff3ff053ec72876b7439899be0546862799990b5b62a4d10d",
+            Ok(String::from("AKID")),
+        ),
+        (
+            &with_hash,
+            "host;x-amz-content-sha256;x-amz-date",
+            "d1bdcfe63b51273ff3ff053ec72876b7439899be0546862799990b5b62a4d10d",
+            Err(VerifyError::SignatureMismatch),
+        ),
+        (
+            &without,
+            "host;x-amz-content-sha256;x-amz-date",
+            "e360206a58d0af459f334020c5cc79a5baf9409c3b4e75aca35a837e972a5b3e",
+            Err(VerifyError::PayloadHashMismatch),
+        ),
+    ];
+    let verifier = Verifier::new(|_| Some(KnownKey::new("secret")));
+    for (headers, signed, signature, verdict) in cases {
+        let mut request = Request::post("http://example.com/x").body(b"body".to_vec()).expect("a request");
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=AKID/20261122/eu-west-1/aps/aws4_request, SignedHeaders={signed}, \
+             Signature={signature}"
+        );
+        request.headers_mut().insert("authorization", value(&authorization));
+        for (name, text) in headers {
+            request.headers_mut().insert(HeaderName::from_str(name).expect("a name"), value(text));
+        }
+        let (head, body) = request.into_parts();
+        assert_eq!(verifier.verify(&head, &body, time("20261122T120000Z")), verdict, "{headers:?}");
+    }
+    let response = VerifyError::PayloadHashMismatch.to_response();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["x-amzn-errortype"]),
+        (400, &value("XAmzContentSHA256Mismatch"))
+    );
+}
+
+/// Implementations differ in what they sign for a tab, so none is sent in a signed header.
+#[test]
+fn tabs_in_signed_headers_are_sent_as_spaces() {
+    let now = time("20261122T120000Z");
+    let scope = Scope { region: "eu-west-1".into(), service: "aps".into() };
+    let credentials = Credentials::new("AKID", "secret", None);
+    let mut request = Request::post("https://example.com/x").body(Vec::new()).expect("a request");
+    request.headers_mut().insert("x-amz-meta", value("a\tb\t c"));
+    let mut secret = value("a\tb");
+    secret.set_sensitive(true);
+    request.headers_mut().insert("x-amz-secret", secret);
+    request.headers_mut().insert("x-other", value("a\tb"));
+    sign(&mut request, &SigningParams { scope: &scope, credentials: &credentials }, now).expect("signed");
+    assert_eq!(request.headers()["x-amz-meta"], "a b  c");
+    assert_eq!(request.headers()["x-amz-secret"], "a b");
+    assert!(request.headers()["x-amz-secret"].is_sensitive());
+    assert_eq!(request.headers()["x-other"], "a\tb");
+    let (head, body) = request.into_parts();
+    let verifier = Verifier::new(|_| Some(KnownKey::new("secret")));
+    assert_eq!(verifier.verify(&head, &body, now).as_deref(), Ok("AKID"));
+}
+
 fn parse_request(text: &str) -> Request<Vec<u8>> {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut lines = head.lines();
