@@ -360,7 +360,8 @@ fn dates_and_hashes_in_headers_are_read() {
     let in_mail = [("date", "Sun, 22 Nov 2026 12:00:00 -0000")];
     let with_hash = [("x-amz-date", "20261122T120000Z"), ("x-amz-content-sha256", hash)];
     let without = [("x-amz-date", "20261122T120000Z"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
-    let cases: [(&[(&str, &str)], &str, &str, Result<String, VerifyError>); 5] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str, Result<String, VerifyError>);
+    let cases: [Case<'_>; 5] = [
         (
             &in_mail,
             "date;host",
