@@ -177,6 +177,12 @@ fn ten_errors_and_more() {
         ),
         (
             Value,
+            "remote_write:\n  - {url: 'http://exämple.org/write', sigv4: {region: eu-west-1}}\n".to_owned(),
+            "2:11: sigv4 needs a url like https://aps-workspaces.REGION.amazonaws.com/…: invalid uri character in \
+             remote_write[0].url",
+        ),
+        (
+            Value,
             endpoint("    basic_auth: {username: u}\n    sigv4: {region: eu-west-1}\n"),
             "4:5: at most one of basic_auth, authorization, oauth2 and sigv4 can be configured in \
              remote_write[0].sigv4",

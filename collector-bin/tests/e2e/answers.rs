@@ -46,6 +46,7 @@ async fn a_wrong_secret_is_explained_and_keeps_the_data() {
     until("the kept data arrives", async || samples() >= 20 * answered as u64).await;
     collector.terminate().await;
     let log = collector.log();
+    assert!(log.contains("signs with static keys, which do not expire"), "{log}");
     assert!(!log.contains("not-the-secret") && !log.contains(SECRET_KEY));
 }
 
