@@ -49,6 +49,7 @@ async fn botocore_takes_what_is_signed_here() {
         }
     }
     coverage.assert_complete();
+    note(&format!("{REQUESTS} taken, {changed} with one byte changed refused"));
     assert!(changed > 5 * REQUESTS, "{changed}");
 }
 
@@ -83,6 +84,7 @@ async fn what_botocore_signs_is_taken_here() {
     }
     assert_eq!(answers.len(), REQUESTS);
     let changed = *changed.lock().unwrap_or_else(PoisonError::into_inner);
+    note(&format!("{REQUESTS} taken, {changed} with one byte changed refused"));
     assert!(changed > 5 * REQUESTS, "{changed}");
 }
 
@@ -414,6 +416,11 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/botocore_judge.py")
 }
 
+#[allow(clippy::print_stderr, reason = "what was counted or skipped is said where a test's output is read")]
+fn note(text: &str) {
+    eprintln!("{text}");
+}
+
 /// A Python that has botocore.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("PROMFERRY_PYTHON").map_or_else(
@@ -425,10 +432,7 @@ fn python() -> Option<PathBuf> {
     if !import.status().is_ok_and(|status| status.success()) {
         let required = std::env::var_os("PROMFERRY_REQUIRE_PEERS").is_some_and(|value| value == "1");
         assert!(!required, "this test needs botocore, which scripts/python did not provide");
-        #[allow(clippy::print_stderr, reason = "a skipped test says so where its output is read")]
-        {
-            eprintln!("SKIPPED: botocore is missing, run scripts/python");
-        }
+        note("SKIPPED: botocore is missing, run scripts/python");
         return None;
     }
     Some(python)
