@@ -157,7 +157,7 @@ impl Pod {
                 (r"/tmp/\.tmp\w+", "/…"),
                 (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
                 (r"localhost:\d+", "localhost:PORT"),
-                (r"port \d{5}", "port PORT"),
+                (r"port(\s+)\d{5}\b", "port${1}PORT"),
                 (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
                 (r"\bid/[0-9A-F]{32}\b", "id/CLUSTER"),
                 (r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ \((in )?[^)]*?( ago)?\)", "TIME (${1}SPAN$2)"),
