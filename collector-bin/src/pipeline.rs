@@ -415,6 +415,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_signed_request_that_nobody_takes_fails_as_any_other() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("http://127.0.0.1:{port}/write");
+        let text =
+            format!("remote_write:\n- url: {url}\n  sigv4: {{region: r, access_key: a, secret_key: s}}\n");
+        let config =
+            Config::from_prometheus("prometheus.yml".as_ref(), &text, &NoFiles, &|_: &str| None).unwrap();
+        let environment = Environment::from_pairs::<&str, &str>([]);
+        let (endpoint, _) = endpoint(&config.remote_write[0], &HttpOptions::default(), &environment).unwrap();
+        let request = http::Request::post(url).body("body".into()).unwrap();
+        let error = tower::ServiceExt::oneshot(endpoint.transport, request).await.unwrap_err();
+        let mut causes =
+            std::iter::successors(Some(&*error as &(dyn std::error::Error + 'static)), |error| {
+                error.source()
+            });
+        // Delivery finds it there: a flush does not wait for an endpoint that is gone, nor is a redirect repeated.
+        assert!(causes.any(|cause| {
+            cause.downcast_ref::<promferry_http_client::Error>().is_some_and(|error| error.is_connect())
+        }));
+    }
+
+    #[tokio::test]
     async fn a_body_is_hashed_once_where_it_is_signed_and_nowhere_else() {
         let text = "remote_write:\n- url: http://a/write\n  sigv4: {region: r, access_key: a, secret_key: s}\n\
                     - url: http://b/write\n";

@@ -212,13 +212,13 @@ fn may_show_skew(status: StatusCode, headers: &HeaderMap) -> bool {
 pub enum Error<E> {
     /// There are no valid credentials now. Worth trying again.
     #[error("{0}")]
-    Credentials(CredentialError),
+    Credentials(#[source] CredentialError),
     /// The request cannot be signed; it will not get better by itself.
     #[error("{0}")]
-    Sign(SignError),
-    /// The inner service failed.
+    Sign(#[source] SignError),
+    /// The inner service failed. Its error is the source, for callers who tell failures apart by it.
     #[error("{0}")]
-    Inner(E),
+    Inner(#[source] E),
 }
 
 /// Why a layer could not be made from options.

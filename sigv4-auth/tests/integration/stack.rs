@@ -163,6 +163,8 @@ async fn errors_are_told_apart() {
     let request = write_request("http://127.0.0.1:1/", b"");
     let error = good.layer(HttpClient::new()).oneshot(request).await.expect_err("nobody there");
     assert!(matches!(error, Error::Inner(_)), "{error:?}");
+    let source = std::error::Error::source(&error).expect("the client's own error");
+    assert!(source.is::<hyper_util::client::legacy::Error>(), "{source:?}");
 }
 
 #[tokio::test]
