@@ -56,12 +56,12 @@ struct Shared {
     finished: watch::Sender<u64>,
 }
 
-/// All times are those of the uncorrected clock: a correction moves none of them. What has expired is judged by the
-/// corrected one.
+/// Times are what has passed by the clock ([`Clock::elapsed`]), which neither a correction nor a machine's clock that
+/// is set back moves. What has expired is judged by the time of day.
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
-    obtained_at: Option<SystemTime>,
+    obtained_at: Duration,
     /// The current ones had expired by the clock when they came.
     doubtful: bool,
     /// Where in its span of time the next refresh lies, from 0 to 1.
@@ -70,7 +70,7 @@ struct State {
     refreshing_since: Option<Instant>,
     /// Refreshes that were begun.
     started: u64,
-    retry_at: Option<SystemTime>,
+    retry_at: Duration,
     refreshes: u64,
     failures: u64,
     consecutive_failures: u32,
@@ -119,11 +119,10 @@ impl CachedCredentials {
     pub async fn get(&self) -> Result<Credentials, CredentialError> {
         let Shared { clock, .. } = &*self.shared;
         let mut finished = {
-            let now = clock.uncorrected();
             let mut state = self.shared.lock();
             state.settle(clock);
-            let due = state.invalidated || state.refresh_at(clock).is_some_and(|at| at <= now);
-            let may_try = state.retry_at.is_none_or(|at| at <= now);
+            let due = state.invalidated || state.refresh_in(clock).is_some_and(|pause| pause.is_zero());
+            let may_try = state.retry_in(clock).is_zero();
             let refreshing = state.refreshing_since.is_some();
             match state.usable(clock) {
                 Some(credentials) if !due => return Ok(credentials),
@@ -165,10 +164,8 @@ impl CachedCredentials {
     /// refresh. Should that fail, the old ones are used on while they are valid by their expiry. Credentials
     /// that are only seconds old stay.
     pub fn invalidate(&self) {
-        let now = self.shared.clock.uncorrected();
         let mut state = self.shared.lock();
-        let age = state.obtained_at.map(|at| now.duration_since(at).unwrap_or_default());
-        if age.is_some_and(|age| age >= INVALIDATE_MIN_AGE) {
+        if state.current.is_some() && state.age(&self.shared.clock) >= INVALIDATE_MIN_AGE {
             state.invalidated = true;
         }
     }
@@ -212,10 +209,14 @@ impl State {
         self.current.as_ref().filter(|current| current.valid_at(now)).cloned()
     }
 
+    /// How old the current ones are.
+    fn age(&self, clock: &Clock) -> Duration {
+        clock.elapsed().saturating_sub(self.obtained_at)
+    }
+
     /// Those that may be signed with.
     fn usable(&self, clock: &Clock) -> Option<Credentials> {
-        let since = self.obtained_at.filter(|_| self.doubtful);
-        let in_doubt = since.is_some_and(|since| clock.uncorrected() < since + DOUBTFUL_USE);
+        let in_doubt = self.doubtful && self.age(clock) < DOUBTFUL_USE;
         if in_doubt { self.current.clone() } else { self.valid_at(clock.now()) }
     }
 
@@ -226,21 +227,28 @@ impl State {
             self.refreshes += 1;
             self.consecutive_failures = 0;
             self.last_error = None;
-            self.retry_at = None;
+            self.retry_at = Duration::ZERO;
         }
     }
 
-    /// When to refresh: some time before the end of the lifetime as it is by the clock's correction of now.
-    fn refresh_at(&self, clock: &Clock) -> Option<SystemTime> {
-        let (expires_at, obtained_at) = (self.current.as_ref()?.expires_at()?, self.obtained_at?);
-        let lifetime = expires_at.duration_since(clock.corrected(obtained_at)).unwrap_or_default();
+    /// How long it is until a refresh is due, some time before the end of the lifetime as it is by the clock's
+    /// correction of now; `None`: for ever.
+    fn refresh_in(&self, clock: &Clock) -> Option<Duration> {
+        let expires_at = self.current.as_ref()?.expires_at()?;
+        let age = self.age(clock);
+        let lifetime = expires_at.duration_since(clock.now()).unwrap_or_default().saturating_add(age);
         let wait = lifetime.saturating_sub(refresh_before(lifetime, self.chance)).max(REFRESH_PAUSE_MIN);
-        obtained_at.checked_add(wait)
+        Some(wait.saturating_sub(age))
     }
 
-    fn obtain(&mut self, credentials: Credentials, at: SystemTime) {
+    /// How long it is until a refresh may be tried.
+    fn retry_in(&self, clock: &Clock) -> Duration {
+        self.retry_at.saturating_sub(clock.elapsed())
+    }
+
+    fn obtain(&mut self, credentials: Credentials, at: Duration) {
         self.current = Some(credentials);
-        self.obtained_at = Some(at);
+        self.obtained_at = at;
         self.doubtful = false;
         self.invalidated = false;
     }
@@ -288,12 +296,8 @@ impl Shared {
                 let Some(shared) = shared.upgrade() else { return };
                 let mut state = shared.lock();
                 state.settle(&shared.clock);
-                let Some(refresh_at) = state.refresh_at(&shared.clock).filter(|_| state.started == after)
-                else {
-                    return;
-                };
-                let at = state.retry_at.map_or(refresh_at, |retry_at| refresh_at.max(retry_at));
-                let pause = at.duration_since(shared.clock.uncorrected()).unwrap_or_default();
+                let pause = state.refresh_in(&shared.clock).filter(|_| state.started == after);
+                let Some(pause) = pause.map(|pause| pause.max(state.retry_in(&shared.clock))) else { return };
                 if pause.is_zero() {
                     return shared.start_refresh(&mut state);
                 }
@@ -304,7 +308,7 @@ impl Shared {
     }
 
     fn refreshed(&self, credentials: Credentials) {
-        let now = self.clock.uncorrected();
+        let now = self.clock.elapsed();
         let mut state = self.lock();
         if !credentials.valid_at(self.clock.now()) {
             let provider = credentials.provider().to_owned();
@@ -327,7 +331,7 @@ impl Shared {
         state.chance = self.chance(state.refreshes);
         state.consecutive_failures = 0;
         state.last_error = None;
-        state.retry_at = None;
+        state.retry_at = Duration::ZERO;
     }
 
     fn failed(&self, error: CredentialError) {
@@ -341,7 +345,7 @@ impl Shared {
         let max = if valid.is_some() { RETRY_MAX_WHILE_VALID } else { RETRY_MAX_WITHOUT };
         let pause = RETRY_FIRST.saturating_mul(1 << (state.consecutive_failures - 1).min(6)).min(max);
         let pause = pause.mul_f64(0.75 + 0.5 * self.chance(state.failures));
-        state.retry_at = Some(self.clock.uncorrected() + pause);
+        state.retry_at = self.clock.elapsed() + pause;
         let failures = state.consecutive_failures;
         let left = |expires_at: SystemTime| expires_at.duration_since(self.clock.now()).unwrap_or_default();
         match valid {

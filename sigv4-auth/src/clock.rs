@@ -29,6 +29,14 @@ struct Correction {
     unsaid: AtomicBool,
     /// Held while it changes: of those who see the same skew, one corrects it.
     changing: Mutex<()>,
+    passed: Mutex<Passed>,
+}
+
+/// The source's time when it was last looked at, and what had passed by then.
+#[derive(Default)]
+struct Passed {
+    at: Option<SystemTime>,
+    passed: Duration,
 }
 
 /// What an answer's time says about the time that its request was signed at.
@@ -59,7 +67,7 @@ impl Clock {
 
     /// The corrected time.
     pub fn now(&self) -> SystemTime {
-        self.corrected(self.uncorrected())
+        shift(self.uncorrected(), self.offset_ms())
     }
 
     /// What is added to the source's time, in milliseconds. 0 until a server showed skew.
@@ -88,14 +96,20 @@ impl Clock {
         }
     }
 
-    /// The source's own time: what lasts over a correction is kept in it.
-    pub(crate) fn uncorrected(&self) -> SystemTime {
-        (self.source)()
+    /// The time that has passed since this was first asked, as far as the source tells: neither a correction nor a
+    /// source that is set back takes anything from it.
+    pub(crate) fn elapsed(&self) -> Duration {
+        let mut last = self.correction.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.uncorrected();
+        if let Some(passed) = last.at.and_then(|at| now.duration_since(at).ok()) {
+            last.passed = last.passed.saturating_add(passed);
+        }
+        last.at = Some(now);
+        last.passed
     }
 
-    /// What the source's time `at` is by the correction of now.
-    pub(crate) fn corrected(&self, at: SystemTime) -> SystemTime {
-        shift(at, self.offset_ms())
+    fn uncorrected(&self) -> SystemTime {
+        (self.source)()
     }
 
     /// [`observe`](Self::observe) for places whose log is not kept; [`say_correction`](Self::say_correction) follows.
@@ -197,6 +211,24 @@ mod tests {
         assert_eq!(clock.judge(local, local + hour), Skew::CorrectedMeanwhile, "signed before that");
         assert_eq!(clock.judge(clock.now(), local + hour + minute), Skew::Within);
         assert_eq!(clock.judge(clock.now(), local), Skew::Corrected { offset_ms: 0 });
+    }
+
+    #[test]
+    fn what_passed_is_not_taken_back() {
+        let seconds = Arc::new(AtomicI64::new(1_000_000));
+        let read = Arc::clone(&seconds);
+        let clock = Clock::from_fn(move || {
+            UNIX_EPOCH + Duration::from_secs(u64::try_from(read.load(Ordering::SeqCst)).expect("after 1970"))
+        });
+        let mut passed = clock.elapsed();
+        for (moved, counted) in [(10, 10), (-7_200, 0), (5, 5), (7_200, 7_200), (0, 0)] {
+            seconds.fetch_add(moved, Ordering::SeqCst);
+            passed += Duration::from_secs(counted);
+            assert_eq!(clock.elapsed(), passed);
+            clock.observe(UNIX_EPOCH).expect("corrected");
+            assert_eq!(clock.clone().elapsed(), passed, "no correction counts");
+            clock.observe(UNIX_EPOCH + Duration::from_secs(9_000)).expect("corrected");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod botocore;
 mod cache;
+mod cache_laws;
 mod fake_sts;
 mod front;
 mod generated;
