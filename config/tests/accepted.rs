@@ -418,14 +418,15 @@ fn a_role_of_another_account_wants_a_cluster_label() {
     assert_eq!(
         told("", ROLE, "", None).as_deref(),
         Some(
-            "prometheus.yml:4:23: writes with a role of account 210987654321, and no external label tells this \
-             cluster from others: two clusters with the same pod addresses would write the same series; set \
-             global.external_labels.cluster in remote_write[0].sigv4.role_arn"
+            "prometheus.yml:4:23: no external label tells this cluster from others (set \
+             global.external_labels.cluster): two clusters with the same pod addresses would write the same series \
+             through a role of account 210987654321 in remote_write[0].sigv4.role_arn"
         )
     );
     let dropped = told("cluster: a, replica: r1", ROLE, "{regex: cluster, action: labeldrop}", None).unwrap();
     assert!(
-        dropped.contains("write_relabel_configs leave no external label") && dropped.contains("keep cluster"),
+        dropped.contains("write_relabel_configs leave no external label")
+            && dropped.contains("(keep cluster)"),
         "{dropped}"
     );
     let other_role = Some("arn:aws:iam::123456789012:role/pod");
@@ -498,8 +499,8 @@ remote_write:
     let told = warnings(&read(""));
     assert!(
         told.len() == 1
-            && told[0].contains(":8:22: writes with a role of account 210987654321")
-            && told[0].ends_with("in remote_write[0].sigv4.roles[1].role_arn"),
+            && told[0].contains(":8:22: no external label")
+            && told[0].ends_with("a role of account 210987654321 in remote_write[0].sigv4.roles[1].role_arn"),
         "{told:?}"
     );
 }

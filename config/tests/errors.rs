@@ -350,8 +350,8 @@ fn a_vpc_endpoint_needs_its_region() {
         error.to_string(),
         format!(
             "prometheus.yml:3:12: cannot tell the AWS region to sign for from the host {vpce:?}: the name of an \
-             interface endpoint can't be relied on for it; set sigv4.region and sigv4.service_name (or the \
-             environment variable AWS_REGION) in remote_write[0].sigv4.region"
+             interface endpoint can't be relied on for it; set sigv4.region and sigv4.service_name (or \
+             AWS_REGION in the environment) in remote_write[0]"
         )
     );
     let error = read("amp.example.com", "{region: ''}", Some(" ")).unwrap_err().to_string();

@@ -2,7 +2,8 @@
 //! fresh, so that a request is never lost to an expired key.
 //!
 //! What it is:
-//! - [`SigV4Layer`]: a layer over any `http::Request<B>` whose body is bytes; [`sign`] for those without tower.
+//! - [`SigV4Layer`]: a layer over any `http::Request<B>` whose body is bytes; [`sign`] for those without tower. The
+//!   examples `sign_with_hyper` and `sign_for_reqwest` are a program each.
 //! - [`CredentialChain`]: credentials the way a pod on EKS has them — environment, web identity (IRSA), shared
 //!   profile, container (ECS, EKS Pod Identity), IMDSv2 — and any number of roles assumed on top, by AWS' own
 //!   SDK. [`CachedCredentials`] refreshes them in the background and goes on with valid ones while STS is away.

@@ -357,11 +357,12 @@ async fn without_external_labels_two_accounts_would_write_one_series() {
         hub.start(|_| String::new());
         for cluster in &hub.clusters {
             let said = match way {
-                Way::Roles => "warn writes with a role of account 999988887777, and no external label tells",
-                Way::ResourcePolicy => "info no external label tells this cluster from others",
+                Way::Roles => [" WARN ", "through a role of account 999988887777"],
+                Way::ResourcePolicy => [" INFO ", "by its resource policy"],
             };
-            let (level, said) = said.split_once(' ').unwrap();
-            cluster.until_said(&[&level.to_uppercase(), said, "global.external_labels.cluster"]).await;
+            let label =
+                ["no external label tells this cluster from others", "set global.external_labels.cluster"];
+            cluster.until_said(&[&said[..], &label[..]].concat()).await;
         }
         hub.until_all_write(0, 2).await;
         let cloud = hub.cloud.clone();
@@ -399,7 +400,7 @@ fn a_file_is_judged_before_it_runs() {
     assert!(said.contains("set sigv4.region and sigv4.service_name"), "{said}");
     let (code, said) = check("aps-workspaces.eu-west-1.amazonaws.com", role);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.starts_with("warning: ") && said.contains(":3:21: writes with a role of account"), "{said}");
+    assert!(said.starts_with("warning: ") && said.contains(":3:21: no external label"), "{said}");
     assert_eq!(check("aps-workspaces.eu-west-1.amazonaws.com", ""), (Some(0), String::new()));
 }
 

@@ -121,7 +121,8 @@ fn read_one(
                 format!("sigv4 needs a url like https://aps-workspaces.REGION.amazonaws.com/…: {error}");
             located(&["url".to_owned()], message)
         })?;
-        sigv4::check_scope(&config, &block, &url, env).map_err(in_block)?;
+        // It names the keys by their whole path from here.
+        sigv4::check_scope(&config, &block, &url, env)?;
         endpoint.sigv4 = Some(config);
         if let Some(warning) = sigv4::no_distinguishing_label(&endpoint, &block, global, env) {
             warn(in_block(warning));

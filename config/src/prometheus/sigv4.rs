@@ -4,7 +4,7 @@ use http::Uri;
 use promferry_sigv4_auth::{BaseCredentials, Environment, Scope, ScopeKeys, SigV4Config};
 
 use crate::yaml::{Mapping, NodeError};
-use crate::{Endpoint, Env, Global};
+use crate::{Endpoint, Env, ErrorKind, Global};
 
 /// Refuses an endpoint whose region can't be told. It is told from the same things as when it is signed for.
 pub(super) fn check_scope(
@@ -21,8 +21,9 @@ pub(super) fn check_scope(
     let host = url.host().unwrap_or_default();
     let scope = Scope::resolve(host, region, Some(config.service()), &environment, ScopeKeys::PROMETHEUS);
     scope.map(|_| ()).map_err(|error| {
-        let message = format!("{error} (or the environment variable AWS_REGION)");
-        NodeError::at_path(block, &["region".to_owned()], message)
+        let message = format!("{error} (or AWS_REGION in the environment)");
+        NodeError::new(ErrorKind::Value, message)
+            .at(block.get("region").map_or(block.at(), |entry| entry.value.at))
     })
 }
 
@@ -49,15 +50,14 @@ pub(super) fn no_distinguishing_label(
         endpoint.distinguishing_labels(global)
     };
     let (none, advice) = match without_relabelling.iter().next() {
-        None => ("no external label tells".to_owned(), "set global.external_labels.cluster".to_owned()),
-        Some(label) => (
-            "write_relabel_configs leave no external label that tells".to_owned(),
-            format!("keep {}", label.name),
-        ),
+        None => ("no external label tells", "set global.external_labels.cluster".to_owned()),
+        Some(label) => {
+            ("write_relabel_configs leave no external label that tells", format!("keep {}", label.name))
+        }
     };
     let message = format!(
-        "writes with a role of account {account}, and {none} this cluster from others: two clusters with the same \
-         pod addresses would write the same series; {advice}"
+        "{none} this cluster from others ({advice}): two clusters with the same pod addresses would write the same \
+         series through a role of account {account}"
     );
     let last = (credentials.roles.len() - 1).to_string();
     let path = match endpoint.sigv4.as_ref()?.roles.is_empty() {
