@@ -23,7 +23,7 @@ pub(super) fn check_scope(
     scope.map(|_| ()).map_err(|error| {
         let message = format!("{error} (or AWS_REGION in the environment)");
         NodeError::new(ErrorKind::Value, message)
-            .at(block.get("region").map_or(block.at(), |entry| entry.value.at))
+            .at(block.get("region").map_or_else(|| block.at(), |entry| entry.value.at))
     })
 }
 
