@@ -11,6 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use promferry_config::Config;
 use promferry_http_client::{Client, Error, Http, HttpClientConfig, HttpOptions};
+use promferry_remote_write::RemoteWriteConfig;
 use promferry_sigv4_auth::{
     CachedCredentials, Clock, CredentialChain, Credentials, Environment, Failure, FailureKind, Reach, Scope,
     ScopeKeys, SigV4Config, SigV4Layer, WhoAmI, reach_directly,
@@ -72,6 +73,8 @@ struct Question {
 /// Where a write goes, and how.
 struct Target {
     url: Uri,
+    /// Without what may be secret in it.
+    shown_url: String,
     headers: HeaderMap,
     http: Http,
     has_proxy: bool,
@@ -80,7 +83,7 @@ struct Target {
 /// What was found out for one endpoint.
 struct Answer {
     name: Option<String>,
-    url: Option<Uri>,
+    url: Option<String>,
     scope: Scope,
     who: WhoAmI,
     /// Of this machine's clock to AWS', positive where AWS is ahead.
@@ -125,10 +128,15 @@ enum QuestionError {
     Options(String),
 }
 
+#[expect(clippy::print_stderr, reason = "a part of the command's answer")]
 fn questions(args: &WhoamiArgs, environment: &Environment) -> Result<Vec<Question>, QuestionError> {
     match &args.config_file {
         Some(file) => {
-            of_config(&check::load(file).map_err(QuestionError::Config)?, &args.endpoints, environment)
+            let config = check::load(file).map_err(QuestionError::Config)?;
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            of_config(&config, &args.endpoints, environment)
         }
         None => Ok(vec![of_options(args, environment)?]),
     }
@@ -164,7 +172,7 @@ fn of_config(
             }
         }
         let has_proxy = !endpoint.http.proxy_url.is_empty() || endpoint.http.proxy_from_environment;
-        let target = Target { url, headers, http, has_proxy };
+        let target = Target { url, shown_url: endpoint.write.shown_url(), headers, http, has_proxy };
         questions.push(Question::new(Some(key.clone()), Some(target), sigv4, environment).map_err(wrong)?);
     }
     if questions.is_empty() {
@@ -183,11 +191,13 @@ fn of_options(args: &WhoamiArgs, environment: &Environment) -> Result<Question, 
     let target = match &args.url {
         None => None,
         Some(url) => {
+            let shown_url =
+                RemoteWriteConfig { url: url.clone(), ..RemoteWriteConfig::default() }.shown_url();
             let url: Uri = url.parse().map_err(|error| QuestionError::Options(format!("--url: {error}")))?;
             let options = HttpOptions { connect_timeout: CONNECT_TIMEOUT, ..HttpOptions::default() };
             let http = Http::new(&HttpClientConfig::default(), options)
                 .map_err(|error| QuestionError::Options(error.to_string()))?;
-            Some(Target { url, headers: HeaderMap::new(), http, has_proxy: false })
+            Some(Target { url, shown_url, headers: HeaderMap::new(), http, has_proxy: false })
         }
     };
     Question::new(None, target, &sigv4, environment).map_err(QuestionError::Options)
@@ -229,7 +239,7 @@ impl Question {
         };
         Answer {
             name: self.name,
-            url: self.target.map(|target| target.url),
+            url: self.target.map(|target| target.shown_url),
             scope: self.scope,
             who,
             clock_offset_ms: self.clock.offset_ms(),

@@ -202,7 +202,7 @@ impl CredentialChain {
             BaseCredentials::Profile(profile) => {
                 let provider = format!("profile {profile}");
                 let result = self.profile(aws, Some(profile)).await;
-                let result = result.map_err(|error| provider_error(&provider, &error));
+                let result = result.map_err(|error| self.profile_error(&provider, &error));
                 noted(
                     &mut walk.report,
                     &provider,
@@ -239,11 +239,12 @@ impl CredentialChain {
                     walk.report.add(&provider, Finding::Used);
                     return Ok(from_sdk(&credentials, &provider).into());
                 }
-                Err(error @ CredentialsError::CredentialsNotLoaded(_)) if named.is_none() => {
-                    walk.report.add(&provider, Finding::NotConfigured(error_text(&error)));
+                Err(CredentialsError::CredentialsNotLoaded(_)) if named.is_none() => {
+                    walk.report.add(&provider, Finding::NotConfigured(self.no_profile()));
                 }
                 Err(error) => {
-                    return noted(&mut walk.report, &provider, Err(provider_error(&provider, &error)));
+                    let error = self.profile_error(&provider, &error);
+                    return noted(&mut walk.report, &provider, Err(error));
                 }
             }
         }
@@ -255,7 +256,7 @@ impl CredentialChain {
                 EcsCredentialsProvider::builder().configure(&aws.provider_config(&region, true)).build();
             self.wait_for(Some(String::from("the container's credentials")));
             let result = container.provide_credentials().await;
-            let result = result.map_err(|error| provider_error(CONTAINER, &error));
+            let result = result.map_err(|error| self.container_error(&error));
             return noted(
                 &mut walk.report,
                 CONTAINER,
@@ -340,6 +341,41 @@ impl CredentialChain {
             builder = builder.profile_files(files);
         }
         builder.build().provide_credentials().await
+    }
+
+    /// The SDK does not say where it looked.
+    fn no_profile(&self) -> String {
+        let file =
+            |variable: &str, usual: &str| self.environment.var(variable).unwrap_or_else(|| usual.to_owned());
+        format!(
+            "no such profile with credentials is in {} (AWS_CONFIG_FILE) or {} (AWS_SHARED_CREDENTIALS_FILE)",
+            file("AWS_CONFIG_FILE", "~/.aws/config"),
+            file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        )
+    }
+
+    fn profile_error(&self, provider: &str, error: &CredentialsError) -> CredentialError {
+        match error {
+            CredentialsError::CredentialsNotLoaded(_) => {
+                CredentialError::Invalid { provider: provider.to_owned(), reason: self.no_profile() }
+            }
+            other => provider_error(provider, other),
+        }
+    }
+
+    /// What a container's service failed with. EKS Pod Identity's is an agent on the node.
+    fn container_error(&self, error: &CredentialsError) -> CredentialError {
+        let is_pod_identity = self.environment.var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_some();
+        match provider_error(CONTAINER, error) {
+            CredentialError::Invalid { provider, reason } if is_pod_identity => CredentialError::Invalid {
+                provider,
+                reason: format!(
+                    "{reason}; does the EKS Pod Identity Agent run on this node (on Fargate there is none: use IRSA \
+                     there), and has the service account an association?"
+                ),
+            },
+            other => other,
+        }
     }
 
     fn session_name(&self, step: &RoleStep) -> Result<String, CredentialError> {

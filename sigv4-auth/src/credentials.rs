@@ -185,6 +185,8 @@ pub enum CredentialError {
         message: String,
         /// What to do about it.
         advice: Option<String>,
+        /// AWS' id of the request, as CloudTrail has it.
+        request_id: Option<String>,
     },
     /// They are being fetched, and that takes longer than the caller wants to wait.
     #[error("AWS credentials: still waiting for {source_name} ({seconds} s)")]

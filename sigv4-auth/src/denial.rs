@@ -220,8 +220,8 @@ pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
         (_, None) => (
             FailureKind::IdentityPolicy,
             String::from(
-                "add it to a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it); after a change it \
-                 takes IAM up to some minutes",
+                "no policy of this identity allows it: add it to one (AmazonPrometheusRemoteWriteAccess holds it); \
+                 after a change it takes IAM up to some minutes",
             ),
         ),
     }
@@ -230,11 +230,12 @@ pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
 // Seen for an identity of another account, and at another region's endpoint: aws-otel-collector#2155,
 // prometheus-interoperability-spec#70.
 fn workspace_not_found_message(endpoint: &Uri) -> String {
-    let workspace = workspace_arn(endpoint).unwrap_or_else(|| String::from("the workspace"));
+    let workspace =
+        workspace_arn(endpoint).or_else(|| Some(format!("workspace {}", workspace_id(endpoint)?)));
     format!(
         "the account of this identity has no {}: write through a role of the workspace's account (role_arn), or put \
          region and workspace id in the url right (AWS says: Workspace not found)",
-        shown(&workspace)
+        shown(workspace.as_deref().unwrap_or("such workspace"))
     )
 }
 
@@ -255,9 +256,14 @@ fn time_in(text: &str) -> Option<SystemTime> {
     DateTime::from_str(&extended, Format::DateTime).ok()?.try_into().ok()
 }
 
+/// The id in the URL of a workspace.
+pub(crate) fn workspace_id(endpoint: &Uri) -> Option<&str> {
+    endpoint.path().strip_prefix("/workspaces/")?.split('/').next().filter(|id| !id.is_empty())
+}
+
 /// The ARN as far as the URL tells it.
 fn workspace_arn(endpoint: &Uri) -> Option<String> {
-    let workspace = endpoint.path().strip_prefix("/workspaces/")?.split('/').next()?;
+    let workspace = workspace_id(endpoint)?;
     let region = crate::Scope::of_host(endpoint.host()?)?.region;
     Some(format!("arn:aws:aps:{region}:ACCOUNT:workspace/{workspace}"))
 }
@@ -399,8 +405,8 @@ mod tests {
         const IDENTITY: &str = " because no identity-based policy allows the aps:RemoteWrite action";
         const RESOURCE: &str = " because no resource-based policy allows the aps:RemoteWrite action";
         let cases: [(&str, &str, &[&str]); 14] = [
-            (OWN, "", &["a policy of that identity (AmazonPrometheusRemoteWriteAccess holds it)"]),
-            (OWN, IDENTITY, &["a policy of that identity"]),
+            (OWN, "", &["add it to one (AmazonPrometheusRemoteWriteAccess holds it)"]),
+            (OWN, IDENTITY, &["no policy of this identity allows it"]),
             (OWN, RESOURCE, &["resource policy of the workspace does not let"]),
             (
                 OTHER,

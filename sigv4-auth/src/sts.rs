@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::RequestId as _;
 
 use crate::sdk::{Aws, error_text, shown};
 use crate::{CredentialError, Credentials, RoleStep, TokenFacts, sts_refusal};
@@ -123,6 +124,7 @@ impl Sts<'_> {
                 advice: advice(code, message),
                 code: without(secrets, code),
                 message: without(secrets, message),
+                request_id: answer.err().meta().request_id().map(shown),
             };
         }
         let what = match error {

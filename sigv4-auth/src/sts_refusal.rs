@@ -86,7 +86,7 @@ pub(crate) fn of_assume_role(code: &str, message: &str, with: &Credentials, step
     }
     let caller = with.provider();
     let condition = match &step.external_id {
-        Some(id) => format!(" with the condition sts:ExternalId = {id:?}"),
+        Some(id) => format!(" with the condition sts:ExternalId = {id:?} (the external_id given)"),
         None => String::from("; should it ask for an sts:ExternalId, set external_id"),
     };
     let kind = match refused.policy {

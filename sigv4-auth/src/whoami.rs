@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use crate::authorization::{account_of, role_of_session};
 use crate::chain::Walk;
-use crate::denial::write_refused;
+use crate::denial::{message_of, workspace_id, write_refused};
 use crate::failure::{Failure, FailureKind, NeededPolicy};
 use crate::policy::{provider_arn, workspace_arn};
 use crate::sdk::shown;
@@ -116,7 +116,7 @@ impl CredentialChain {
             CredentialError::Unreachable { endpoint, reason, .. } => Failure::of_route(endpoint, reason)
                 .await
                 .unwrap_or_else(|| Failure::new(FailureKind::Provider, error)),
-            CredentialError::Refused { code, message, advice, .. } => {
+            CredentialError::Refused { code, message, advice, request_id, .. } => {
                 let (kind, needed) = match (&walk.failed_at, walk.passed.last(), &walk.web_identity) {
                     (Some(role), Some(passed), _) => {
                         let (kind, _) = sts_refusal::of_assume_role(code, message, &passed.credentials, role);
@@ -128,15 +128,17 @@ impl CredentialChain {
                     (_, _, Some((file, role_arn))) => {
                         let known = token.cloned().unwrap_or_default();
                         let (kind, _) = sts_refusal::of_web_identity(code, message, role_arn, &known, file);
-                        let needed = token
-                            .map_or_else(Vec::new, |token| needed_by_web_identity(&kind, role_arn, token));
+                        let needed = token.map_or_else(Vec::new, |token| {
+                            needed_by_web_identity(&kind, message, role_arn, token)
+                        });
                         (kind, needed)
                     }
                     _ => (FailureKind::Sts, Vec::new()),
                 };
                 let answer = format!("{code}: {message}");
                 let what = advice.clone().unwrap_or_else(|| format!("STS refuses: {answer}"));
-                Failure { answer: Some(answer), needed, ..Failure::new(kind, what) }
+                let request_id = request_id.clone();
+                Failure { answer: Some(answer), request_id, needed, ..Failure::new(kind, what) }
             }
             other => Failure::new(FailureKind::Provider, other),
         }
@@ -183,28 +185,38 @@ impl WhoAmI {
     }
 
     fn denied(&self, explanation: &Explanation, endpoint: &Uri, scope: &Scope, body: &[u8]) -> Failure {
-        let (kind, needed) = match explanation.denial {
-            Denial::NotAuthorized => {
-                let refused = explanation.not_authorized.clone().unwrap_or_else(|| NotAuthorized::parse(""));
-                let (kind, _) = write_refused(&refused);
-                let needed = self.needed_to_write(&kind, &refused, endpoint, scope);
-                (kind, needed)
+        if let Some(refused) = &explanation.not_authorized {
+            let (kind, why) = write_refused(refused);
+            let action = refused.action.as_deref().unwrap_or("aps:RemoteWrite");
+            return Failure {
+                answer: Some(shown(&message_of(body))),
+                request_id: explanation.request_id.clone(),
+                needed: self.needed_to_write(&kind, refused, endpoint, scope),
+                ..Failure::new(kind, format!("{} is refused: {why}", shown(action)))
+            };
+        }
+        let request_id = explanation.request_id.clone();
+        let kind = match explanation.denial {
+            Denial::WorkspaceNotFound => {
+                let account =
+                    self.chain.last().and_then(|step| Some(step.identity.as_ref().ok()?.account.as_str()));
+                let what = format!(
+                    "account {}, which this identity is of, has no workspace {} in {}: write through a role of the \
+                     workspace's account (role_arn), or put region and workspace id in the url right",
+                    account.unwrap_or("unknown"),
+                    shown(workspace_id(endpoint).unwrap_or("of that name")),
+                    scope.region,
+                );
+                let answer = Some(shown(&message_of(body)));
+                return Failure { answer, request_id, ..Failure::new(FailureKind::WorkspaceNotFound, what) };
             }
-            Denial::WorkspaceNotFound => (FailureKind::WorkspaceNotFound, Vec::new()),
-            Denial::ClockSkew => (FailureKind::ClockSkew, Vec::new()),
-            Denial::ExpiredToken | Denial::UnknownKey => (FailureKind::Keys, Vec::new()),
-            Denial::SignatureMismatch | Denial::WrongScope => (FailureKind::Signature, Vec::new()),
-            _ => (FailureKind::Endpoint, Vec::new()),
+            Denial::ClockSkew => FailureKind::ClockSkew,
+            Denial::ExpiredToken | Denial::UnknownKey => FailureKind::Keys,
+            Denial::SignatureMismatch | Denial::WrongScope => FailureKind::Signature,
+            _ => FailureKind::Endpoint,
         };
         // What AWS says of a wrong signature quotes the session token; its first words are in the explanation.
-        let answer = matches!(explanation.denial, Denial::NotAuthorized | Denial::WorkspaceNotFound)
-            .then(|| shown(&crate::denial::message_of(body)));
-        Failure {
-            answer,
-            request_id: explanation.request_id.clone(),
-            needed,
-            ..Failure::new(kind, &explanation.message)
-        }
+        Failure { request_id, ..Failure::new(kind, &explanation.message) }
     }
 
     fn needed_to_write(
@@ -215,7 +227,7 @@ impl WhoAmI {
         scope: &Scope,
     ) -> Vec<NeededPolicy> {
         let workspace = refused.resource.clone().unwrap_or_else(|| {
-            let id = endpoint.path().strip_prefix("/workspaces/").and_then(|path| path.split('/').next());
+            let id = workspace_id(endpoint);
             let account = self.chain.last().and_then(|step| step.identity.as_ref().ok());
             workspace_arn(
                 &scope.region,
@@ -263,7 +275,7 @@ impl Failure {
         let url: Uri = endpoint.parse().ok()?;
         url.host()?;
         let found = match reach(&url).await {
-            Reach::Answers { .. } if is_about_tls(reason) => Reach::Tls(reason.to_owned()),
+            Reach::Answers { .. } if is_about_tls(reason) => Reach::Tls(why_no_tls(reason).to_owned()),
             found => found,
         };
         Some(Self::no_way(&url, found, reason))
@@ -281,8 +293,21 @@ fn is_about_tls(reason: &str) -> bool {
     ["certificate", "handshake", "tls", "corrupt message"].iter().any(|word| reason.contains(word))
 }
 
-fn needed_by_web_identity(kind: &FailureKind, role_arn: &str, token: &TokenFacts) -> Vec<NeededPolicy> {
+/// The end of a chain of causes, without what led to it.
+fn why_no_tls(reason: &str) -> &str {
+    let end = reason.rsplit_once("failed: ").map_or(reason, |(_, end)| end);
+    end.trim_end_matches(')')
+}
+
+fn needed_by_web_identity(
+    kind: &FailureKind,
+    message: &str,
+    role_arn: &str,
+    token: &TokenFacts,
+) -> Vec<NeededPolicy> {
     match kind {
+        // The token is to be another one; what the trust policy has to say then is not known.
+        FailureKind::IdentityProvider if message.to_ascii_lowercase().contains("audience") => Vec::new(),
         FailureKind::RoleTrust | FailureKind::IdentityProvider => vec![NeededPolicy {
             place: format!("trust policy of {role_arn}"),
             json: web_identity_trust(&provider_arn(role_arn, token.issuer_name()), token),

@@ -88,7 +88,7 @@ impl Endpoint {
         let who = &answer.who;
         Self {
             name: answer.name.clone(),
-            url: answer.url.as_ref().map(ToString::to_string),
+            url: answer.url.clone(),
             region: answer.scope.region.clone(),
             service: answer.scope.service.clone(),
             looked_at: who.looked_at.looked_at.iter().map(Looked::of).collect(),

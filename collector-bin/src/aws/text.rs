@@ -21,7 +21,7 @@ fn block(answer: &Answer, now: SystemTime) -> String {
     let who = &answer.who;
     let mut block = Block(format!("{}\n", answer.name.as_deref().unwrap_or("this process")));
     if let Some(url) = &answer.url {
-        block.line("url", &url.to_string());
+        block.line("url", url);
     }
     block.line("signs for", &format!("{} {}", answer.scope.region, answer.scope.service));
     let is_told_below = who.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::NoProvider);
@@ -32,7 +32,7 @@ fn block(answer: &Answer, now: SystemTime) -> String {
         block.line("token", &token.file.display().to_string());
         block.line("", &format!("sub {}", token.subject));
         block.line("", &format!("aud {}", token.audience.join(", ")));
-        block.line("", &format!("iss {}", token.issuer));
+        block.unbroken("", &format!("iss {}", token.issuer));
         if let Some(expires_at) = token.expires_at {
             block.line("", &format!("until {}", time(expires_at, now)));
         }
@@ -86,14 +86,18 @@ fn identity(block: &mut Block, label: &str, step: &Step) {
         Ok(identity) => block.line(label, &identity.arn),
         Err(error) => {
             let who = step.role_arn.as_deref().unwrap_or("unknown");
-            // A failure to reach STS has its own sentence where it matters.
             let why = match error {
+                // What is on the way has its own sentence where it matters.
                 CredentialError::Unreachable { endpoint, reason, .. } => {
-                    format!("no answer from {endpoint}: {reason}")
+                    format!("no answer of STS at {endpoint}: {reason}")
+                }
+                CredentialError::Refused { code, message, advice, .. } => {
+                    let advice = advice.as_deref().map(|advice| format!("; {advice}")).unwrap_or_default();
+                    format!("STS says {code}: {}{advice}", message.trim_end_matches('.'))
                 }
                 other => other.to_string(),
             };
-            block.line(label, &format!("{who}; STS could not be asked: {why}"));
+            block.line(label, &format!("{who}: {why}"));
         }
     }
     let external_id = if step.external_id_given { ", with an external id" } else { "" };
@@ -112,7 +116,7 @@ fn failed(block: &mut Block, label: &str, answer: &str, failure: &Failure) {
         block.line("request id", request_id);
     }
     for needed in &failure.needed {
-        block.line("needed", &format!("{}:", needed.place));
+        block.unbroken("needed", &format!("{}:", needed.place));
         // At the margin, so that it can be copied.
         block.0.push_str(&needed.json);
         block.0.push('\n');
@@ -161,6 +165,11 @@ impl Block {
         self.end(&line);
     }
 
+    /// A line that stays one: a short word before a long one is not left alone.
+    fn unbroken(&mut self, label: &str, text: &str) {
+        self.end(&format!("  {label:width$}{text}", width = COLUMN - 2));
+    }
+
     fn end(&mut self, line: &str) {
         // Writing to a text does not fail.
         let _ = writeln!(self.0, "{}", line.trim_end());
@@ -207,7 +216,7 @@ mod tests {
             who.failure = Some(Failure::no_way(&sts, reach, reason));
             let answer = Answer {
                 name: Some(String::from("amp")),
-                url: Some(Uri::from_static(
+                url: Some(String::from(
                     "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write",
                 )),
                 scope: Scope { region: String::from("eu-west-1"), service: String::from("aps") },

@@ -206,6 +206,12 @@ async fn everything_is_right() {
     let url = format!("--url={}", pod.workspaces.url(WORKSPACE));
     let by_flags = pod.run(&[&url, "--region=eu-west-1"]).await;
     assert_eq!(by_flags.code, 0, "{}", by_flags.text);
+    let with_password = url.replace("http://", "http://user:pass-word@") + "?key=in-the-query";
+    for flag in ["--no-write", "--json"] {
+        let said = pod.run(&[&with_password, "--region=eu-west-1", flag]).await.text;
+        assert!(said.contains("remote_write"), "{said}");
+        assert!(!said.contains("pass-word") && !said.contains("in-the-query"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
