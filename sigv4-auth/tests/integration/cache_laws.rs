@@ -22,6 +22,8 @@ enum Event {
     SetClock(i64),
     /// An answer of AWS tells the time.
     Answered,
+    /// An answer on the way tells another.
+    Lied(i64),
     Invalidated,
     Got,
     /// From now on STS gives credentials that live so long.
@@ -34,6 +36,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => prop_oneof![0..15_i64, 0..120_i64, 0..5_000_i64].prop_map(Event::Pass),
         2 => prop_oneof![Just(0), -600..600_i64, -20_000..20_000_i64].prop_map(Event::SetClock),
         2 => Just(Event::Answered),
+        1 => (-200_000..200_000_i64).prop_map(Event::Lied),
         1 => Just(Event::Invalidated),
         6 => Just(Event::Got),
         1 => prop_oneof![12..120_i64, 900..40_000_i64].prop_map(Event::Gives),
@@ -150,16 +153,19 @@ async fn happens(world: &World, cache: &CachedCredentials, event: &Event) -> Res
             state.set_back += (state.ahead - ahead).max(0);
             state.ahead = ahead;
         }
-        Event::Answered => {
-            let now = world.state().now;
-            cache.clock().observe(at(now));
-        }
+        Event::Answered => answered(world, cache, 0),
+        Event::Lied(ahead) => answered(world, cache, ahead),
         Event::Invalidated => cache.invalidate(),
         Event::Got => got(world, cache).await?,
         Event::Gives(lifetime) => world.state().lifetime = Some(lifetime),
         Event::Fails => world.state().lifetime = None,
     }
     Ok(())
+}
+
+fn answered(world: &World, cache: &CachedCredentials, ahead: i64) {
+    let now = world.state().now;
+    cache.clock().observe(at(now + ahead));
 }
 
 /// STS is there again, the endpoint answers, and somebody asks each second: then there are credentials that AWS
@@ -208,6 +214,33 @@ proptest! {
                 happens(&world, &cache, event).await?;
             }
             recovers(&world, &cache).await
+        })?;
+    }
+
+    #[test]
+    fn they_are_fresh_though_nobody_asks(
+        steps in vec((prop_oneof![0..400_i64, 900..4_000_i64], 900..40_000_i64, prop_oneof![Just(0), -20_000..20_000_i64]), 1..12),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let world = World::new();
+            let cache = world.cache();
+            cache.get().await.expect("credentials");
+            for (seconds, lifetime, ahead) in steps {
+                world.state().lifetime = Some(lifetime);
+                // The machine's clock is set, and the next answer tells that it is wrong.
+                world.state().ahead = ahead;
+                answered(&world, &cache, 0);
+                for _ in 0..seconds / 10 {
+                    world.state().now += 10;
+                    tokio::time::advance(Duration::from_secs(10)).await;
+                    settled().await;
+                    let (status, now) = (cache.status(), world.state().now);
+                    // Five minutes at least, of which a clock may be wrong by four before anybody says so.
+                    prop_assert!(status.expires_at.is_some_and(|end| end > at(now + 40)), "{now}: {status:?}");
+                }
+            }
+            Ok(())
         })?;
     }
 }
