@@ -50,9 +50,18 @@ pub fn whoami(args: &WhoamiArgs) -> ExitCode {
             return ExitCode::from(CANNOT_ASK);
         }
     };
+    // Beside each other: what is not reached takes its time.
+    let asked: Vec<_> =
+        questions.into_iter().map(|question| runtime.spawn(question.ask(args.no_write))).collect();
     let mut answers = Vec::new();
-    for question in questions {
-        answers.push(runtime.block_on(question.ask(args.no_write)));
+    for answer in asked {
+        match runtime.block_on(answer) {
+            Ok(answer) => answers.push(answer),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(CANNOT_ASK);
+            }
+        }
     }
     // A look-up of a name that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));

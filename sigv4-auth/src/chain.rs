@@ -181,6 +181,9 @@ impl CredentialChain {
                         );
                         walk.report.add_role(&step.role_arn, Finding::Skipped(why));
                         role_arn = Some(step.role_arn.clone());
+                        if let Some(passed) = walk.passed.last_mut() {
+                            passed.role_arn.clone_from(&role_arn);
+                        }
                         continue;
                     }
                     walk.report.add_role(&step.role_arn, Finding::Failed(error.to_string()));

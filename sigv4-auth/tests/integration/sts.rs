@@ -224,6 +224,8 @@ async fn roles_are_chained_and_none_assumes_itself() {
         "{}",
         own.report()
     );
+    let who = own.who_am_i().await;
+    assert_eq!(who.principal_arn().as_deref(), Some("arn:aws:iam::222222222222:role/service/AKIDBASE"));
     for other in ["arn:aws:iam::222222222222:role/AKIDBASE2", "arn:aws:iam::111111111111:role/AKIDBASE"] {
         let error = with_role(other).credentials().await.expect_err("another role");
         assert!(matches!(&error, CredentialError::Refused { code, .. } if code == "AccessDenied"), "{error}");

@@ -50,6 +50,24 @@ fn hub(external_id: &str) -> RoleStep {
     RoleStep { external_id: Some(external_id.to_owned()), ..RoleStep::new(HUB_ROLE) }
 }
 
+proptest::proptest! {
+    /// Whatever answers an endpoint or a proxy on the way gives, they are explained on one line.
+    #[test]
+    fn any_answer_is_explained(
+        body in proptest::prelude::any::<Vec<u8>>(),
+        told in r"(User: )?\PC{0,40} not authorized to perform: \PC{0,40}(on resource: )?\PC{0,40}(explicit deny|because no) \PC{0,40}\([0-9TZ]{0,20} [-+] 5",
+    ) {
+        let endpoint = Uri::from_static("https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write");
+        for body in [body.as_slice(), told.as_bytes()] {
+            let why = promferry_sigv4_auth::explain_denial(StatusCode::FORBIDDEN, body, &HeaderMap::new(), &endpoint);
+            let why = why.expect("a denial");
+            proptest::prop_assert!(!why.message.is_empty() && !why.message.contains('\n'), "{:?}", why);
+            proptest::prop_assert!(why.message.len() < 20_000);
+        }
+        let _ = promferry_sigv4_auth::NotAuthorized::parse(&told).crosses_accounts();
+    }
+}
+
 #[tokio::test]
 async fn every_step_is_asked_for_its_identity() {
     let pod = Pod::new().await;
