@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use promferry_bench::process::free_listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,7 +44,8 @@ impl Server {
         A: Fn(Parts, Bytes) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response<String>, Closed>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        // One that nobody takes while it is down.
+        let listener = free_listener().and_then(TcpListener::from_std).expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let down = watch::Sender::new(false);
         let mut tasks = JoinSet::new();

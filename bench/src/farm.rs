@@ -186,6 +186,10 @@ async fn serve(mut stream: TcpStream, target: &Target) -> io::Result<()> {
         };
         let head = String::from_utf8_lossy(&input[..end]).to_ascii_lowercase();
         input.drain(..end);
+        if !head.starts_with("get ") {
+            // No scrape: a client of whoever had this port before.
+            return stream.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n").await;
+        }
         let gzip = head.lines().any(|line| line.starts_with("accept-encoding:") && line.contains("gzip"));
         if target.asleep.load(Ordering::Relaxed) {
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await?;

@@ -1,5 +1,6 @@
 //! A TCP proxy that does to connections what networks do.
 
+use crate::process::free_listener;
 use std::{
     io,
     net::SocketAddr,
@@ -58,7 +59,7 @@ const SLOW_STEP: Duration = Duration::from_millis(20);
 impl Proxy {
     /// Leads to `upstream`, whether or not anything listens there yet.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::from_std(free_listener()?)?;
         let address = listener.local_addr()?;
         let weather = watch::Sender::new(Weather::Fair);
         let connections = Arc::new(AtomicU64::new(0));

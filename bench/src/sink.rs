@@ -3,6 +3,7 @@
 use crate::{
     clock::now_ms,
     ledger::{Judgement, Ledger, Received, SeriesLimits, Stats, Withheld},
+    process::free_listener,
     wire::Protocol,
 };
 use bytes::Bytes;
@@ -80,7 +81,7 @@ struct Active {
 impl Sink {
     /// Starts a receiver that accepts everything. Its path is `/api/v1/write`, though any is taken.
     pub async fn start(judgement: Judgement) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::from_std(free_listener()?)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(judgement)),
