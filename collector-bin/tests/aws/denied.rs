@@ -47,6 +47,7 @@ impl Scene {
         }
         self.until_more(3).await;
         self.look().await;
+        assert_eq!(self.ask_who().await, 1);
         for name in names {
             let answers = self.answers(name);
             assert!(answers.iter().all(|status| *status >= 400), "{name}: {answers:?}");

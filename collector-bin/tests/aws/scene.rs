@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::collector::{Collector, until};
+use crate::collector::{Collector, program, until};
 use crate::iam::{
     ACCOUNT, AUDIENCE, REGION, ROLE, SERVICE_ACCOUNT, may_write, policy, web_identity_trust, workspace_arn,
 };
@@ -322,6 +322,23 @@ impl Scene {
         }
     }
 
+    /// Keeps what `promferry aws whoami` says in the pod; its exit code: 0 where every endpoint may be written to, else 1.
+    pub(crate) async fn ask_who(&mut self) -> i32 {
+        let mut codes = Vec::new();
+        for format in [None, Some("--json")] {
+            let mut whoami = tokio::process::Command::new(program());
+            let file = self.folder.path().join("prometheus.yml");
+            whoami.args(["aws", "whoami", &format!("--config.file={}", file.display())]).args(format);
+            whoami.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+            let output = whoami.output().await.unwrap();
+            self.emitted.add(format!("whoami {format:?}"), output.stdout);
+            self.emitted.add(format!("whoami {format:?}, standard error"), output.stderr);
+            codes.push(output.status.code().unwrap());
+        }
+        assert_eq!(codes[0], codes[1], "{}", self.emitted.last());
+        codes[0]
+    }
+
     /// Everything scraped has arrived at every endpoint, once, in order, or will when it is started again and was in
     /// hand; nothing was dropped; and nothing that was written anywhere shows a secret.
     pub(crate) async fn ends_whole(mut self) -> Account {
@@ -337,6 +354,7 @@ impl Scene {
                 self.until_counts_agree(name).await;
             }
         }
+        assert_eq!(self.ask_who().await, 0, "{}", self.emitted.last());
         // As it waits now, it is seen whether what it keeps on its disk shows a secret; ended, what its last words are.
         self.emitted.add_folder(self.folder.path());
         let mut collector = self.collector.take().unwrap();

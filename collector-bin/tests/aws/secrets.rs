@@ -19,6 +19,11 @@ impl Emitted {
         self.texts.push((name.into(), String::from_utf8_lossy(text.as_ref()).into_owned()));
     }
 
+    /// The last that was added, for a message.
+    pub(crate) fn last(&self) -> String {
+        self.texts.iter().rev().take(4).map(|(name, text)| format!("{name}:\n{text}\n")).collect()
+    }
+
     /// Every file below a folder (logs, what waits to be sent, pages kept) but the configuration, which is given to
     /// the program and may hold keys.
     pub(crate) fn add_folder(&mut self, folder: &Path) {

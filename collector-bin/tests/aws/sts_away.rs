@@ -159,6 +159,7 @@ async fn throttles() {
     let faults = [vec![Fault::Throttling; 5], vec![Fault::None]].concat();
     scene.sts.set_faults(&faults);
     scene.until_drained(APS).await;
+    scene.sts.set_fault(Fault::None);
     scene.assert_never_refused();
     scene.ends_whole().await;
 }
