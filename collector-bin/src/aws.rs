@@ -13,8 +13,8 @@ use promferry_config::Config;
 use promferry_http_client::{Client, Error, Http, HttpClientConfig, HttpOptions};
 use promferry_remote_write::RemoteWriteConfig;
 use promferry_sigv4_auth::{
-    CachedCredentials, Clock, CredentialChain, Credentials, Environment, Failure, FailureKind, Reach, Scope,
-    ScopeKeys, SigV4Config, SigV4Layer, WhoAmI, reach_directly,
+    CachedCredentials, Clock, CredentialChain, Credentials, Environment, Failure, FailureKind, NeededPolicy,
+    Reach, Scope, ScopeKeys, SigV4Config, SigV4Layer, WhoAmI, reach_directly,
 };
 use tower::{Layer as _, ServiceExt as _};
 
@@ -66,7 +66,8 @@ pub fn whoami(args: &WhoamiArgs) -> ExitCode {
     // A look-up of a name that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let now = SystemTime::now();
-    print!("{}", if args.json { json::of(&answers) } else { text::of(&answers, now) });
+    let text = if args.json { json::of(&answers) } else { text::of(&answers, args.policies, now) };
+    print!("{text}");
     if answers.iter().all(Answer::is_right) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -98,6 +99,8 @@ struct Answer {
     /// Of this machine's clock to AWS', positive where AWS is ahead.
     clock_offset_ms: i64,
     write: Write,
+    /// All that the whole way needs, whether it is there or not.
+    policies: Vec<NeededPolicy>,
 }
 
 /// What came of the write.
@@ -236,6 +239,8 @@ impl Question {
 
     async fn ask(self, no_write: bool) -> Answer {
         let who = self.chain.who_am_i().await;
+        let url = self.target.as_ref().map(|target| &target.url);
+        let policies = self.chain.needed_policies(&who, url, &self.scope);
         let write = match (&self.target, &who.credentials) {
             (Some(target), Some(credentials)) if !no_write => {
                 let layer = self.layer(credentials.clone());
@@ -253,6 +258,7 @@ impl Question {
             who,
             clock_offset_ms: self.clock.offset_ms(),
             write,
+            policies,
         }
     }
 

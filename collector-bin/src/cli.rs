@@ -87,6 +87,9 @@ pub struct WhoamiArgs {
     /// Do not ask the endpoints. Otherwise each gets a remote write of no series, which stores nothing.
     #[arg(long = "no-write")]
     pub no_write: bool,
+    /// Print every policy that the whole way needs too, whether it is there or not.
+    #[arg(long)]
+    pub policies: bool,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,

@@ -116,11 +116,18 @@ impl CredentialChain {
         (walk, result)
     }
 
+    /// The roles that are assumed with credentials, in order.
+    pub(crate) fn assumed_roles(&self) -> &[RoleStep] {
+        match self.config.roles.split_first() {
+            Some((first, others)) if first.web_identity_token_file.is_some() => others,
+            _ => &self.config.roles,
+        }
+    }
+
     /// Whether the base's credentials carry session tags on to the roles that are assumed with them, as those of EKS
     /// Pod Identity do.
-    pub(crate) fn base_has_session_tags(&self, base: &Credentials) -> bool {
-        base.provider() == CONTAINER
-            && self.environment.var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_some()
+    pub(crate) fn base_has_session_tags(&self, provider: &str) -> bool {
+        provider == CONTAINER && self.environment.var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").is_some()
     }
 
     fn wait_for(&self, whom: Option<String>) {

@@ -24,6 +24,8 @@ pub struct WhoAmI {
     pub looked_at: ProviderReport,
     /// The web identity token that was used, or tried.
     pub token: Option<TokenFacts>,
+    /// The role that was asked for with it.
+    pub web_identity_role: Option<String>,
     /// The base, then each role that was assumed, as STS says whose credentials they are.
     pub chain: Vec<Step>,
     /// The last step's credentials; `None` where the chain was not passed to its end.
@@ -96,7 +98,39 @@ impl CredentialChain {
             Ok(credentials) => (Some(credentials), None),
             Err(error) => (None, Some(self.why(&error, &walk, token.as_ref(), &chain).await)),
         };
-        WhoAmI { looked_at: walk.report, token, chain, credentials, failure }
+        let web_identity_role = walk.web_identity.map(|(_, role_arn)| role_arn);
+        WhoAmI { looked_at: walk.report, token, web_identity_role, chain, credentials, failure }
+    }
+
+    /// Every policy that the whole way needs, from the base to a write at `endpoint`, whether it is there or not and
+    /// however far the way led: what is to be set up for a pod, its roles and its workspace. What nobody told is
+    /// written as `IDENTITY`, `ACCOUNT` and `WORKSPACE`. Where the workspace is another account's than the last
+    /// role's, its resource policy has to let that role write besides.
+    pub fn needed_policies(&self, who: &WhoAmI, endpoint: Option<&Uri>, scope: &Scope) -> Vec<NeededPolicy> {
+        let mut needed = Vec::new();
+        if let (Some(role_arn), Some(token)) = (&who.web_identity_role, &who.token) {
+            needed.push(web_identity_trust_of(role_arn, token));
+        }
+        let base = who.chain.first();
+        let mut caller = who.web_identity_role.clone().or_else(|| base?.principal_arn());
+        let mut with_tags = base.is_some_and(|base| self.base_has_session_tags(&base.provider));
+        for role in self.assumed_roles() {
+            if caller.as_deref() != Some(role.role_arn.as_str()) {
+                let principal = caller.as_deref().unwrap_or("IDENTITY");
+                needed.extend(policies_to_assume(principal, role, with_tags));
+            }
+            caller = Some(role.role_arn.clone());
+            with_tags = false;
+        }
+        if let Some(endpoint) = endpoint {
+            let principal = caller.as_deref().unwrap_or("IDENTITY");
+            let id = workspace_id(endpoint).unwrap_or("WORKSPACE");
+            needed.push(NeededPolicy {
+                place: format!("a policy of {principal}"),
+                json: remote_write_policy(&workspace_arn(&scope.region, account_of(principal), id)),
+            });
+        }
+        needed
     }
 
     async fn why(
@@ -120,8 +154,8 @@ impl CredentialChain {
                 let (kind, needed) = match (&walk.failed_at, walk.passed.last(), &walk.web_identity) {
                     (Some(role), Some(passed), _) => {
                         let (kind, _) = sts_refusal::of_assume_role(code, message, &passed.credentials, role);
-                        let with_tags =
-                            walk.passed.len() == 1 && self.base_has_session_tags(&passed.credentials);
+                        let with_tags = walk.passed.len() == 1
+                            && self.base_has_session_tags(passed.credentials.provider());
                         let needed = needed_to_assume(&kind, message, role, chain.last(), with_tags);
                         (kind, needed)
                     }
@@ -308,10 +342,9 @@ fn needed_by_web_identity(
     match kind {
         // The token is to be another one; what the trust policy has to say then is not known.
         FailureKind::IdentityProvider if message.to_ascii_lowercase().contains("audience") => Vec::new(),
-        FailureKind::RoleTrust | FailureKind::IdentityProvider => vec![NeededPolicy {
-            place: format!("trust policy of {role_arn}"),
-            json: web_identity_trust(&provider_arn(role_arn, token.issuer_name()), token),
-        }],
+        FailureKind::RoleTrust | FailureKind::IdentityProvider => {
+            vec![web_identity_trust_of(role_arn, token)]
+        }
         _ => Vec::new(),
     }
 }
@@ -328,22 +361,36 @@ fn needed_to_assume(
     let told =
         || refused.principal.as_deref().map(|arn| role_of_session(arn).unwrap_or_else(|| arn.to_owned()));
     let Some(caller) = caller.and_then(Step::principal_arn).or_else(told) else { return Vec::new() };
-    let of_caller = || NeededPolicy {
-        place: format!("a policy of {caller}"),
-        json: assume_role_policy(&role.role_arn, with_tags),
-    };
-    let of_role = || NeededPolicy {
-        place: format!("trust policy of {}", role.role_arn),
-        json: role_trust(&caller, role.external_id.as_deref(), with_tags),
-    };
+    let [of_caller, of_role] = policies_to_assume(&caller, role, with_tags);
     match kind {
         // Within one account a trust policy that names the role itself is enough; across accounts both are needed.
         FailureKind::CallerPolicy if account_of(&caller) != account_of(&role.role_arn) => {
-            vec![of_caller(), of_role()]
+            vec![of_caller, of_role]
         }
-        FailureKind::CallerPolicy => vec![of_caller()],
-        FailureKind::RoleTrust => vec![of_role()],
-        FailureKind::CallerPolicyOrRoleTrust => vec![of_caller(), of_role()],
+        FailureKind::CallerPolicy => vec![of_caller],
+        FailureKind::RoleTrust => vec![of_role],
+        FailureKind::CallerPolicyOrRoleTrust => vec![of_caller, of_role],
         _ => Vec::new(),
+    }
+}
+
+/// The caller's, and the role's.
+fn policies_to_assume(caller: &str, role: &RoleStep, with_tags: bool) -> [NeededPolicy; 2] {
+    [
+        NeededPolicy {
+            place: format!("a policy of {caller}"),
+            json: assume_role_policy(&role.role_arn, with_tags),
+        },
+        NeededPolicy {
+            place: format!("trust policy of {}", role.role_arn),
+            json: role_trust(caller, role.external_id.as_deref(), with_tags),
+        },
+    ]
+}
+
+fn web_identity_trust_of(role_arn: &str, token: &TokenFacts) -> NeededPolicy {
+    NeededPolicy {
+        place: format!("trust policy of {role_arn}"),
+        json: web_identity_trust(&provider_arn(role_arn, token.issuer_name()), token),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use promferry_sigv4_auth::{Failure, FailureKind, Finding, LookedAt, Step, TokenFacts};
+use promferry_sigv4_auth::{Failure, FailureKind, Finding, LookedAt, NeededPolicy, Step, TokenFacts};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,6 +36,8 @@ struct Endpoint {
     /// Absent where it was not asked, or there was nothing to ask with.
     may_write: Option<bool>,
     failure: Option<Failed>,
+    /// Every policy that the whole way needs, whether it is there or not.
+    policies: Vec<Needed>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +104,7 @@ impl Endpoint {
                 Write::Refused(_) => Some(false),
             },
             failure: answer.failure().map(Failed::of),
+            policies: answer.policies.iter().map(Needed::of).collect(),
         }
     }
 }
@@ -162,15 +165,14 @@ impl Failed {
             what: failure.what.clone(),
             answer: failure.answer.clone(),
             request_id: failure.request_id.clone(),
-            needed: failure
-                .needed
-                .iter()
-                .map(|needed| Needed {
-                    place: needed.place.clone(),
-                    policy: serde_json::from_str(&needed.json).unwrap_or_default(),
-                })
-                .collect(),
+            needed: failure.needed.iter().map(Needed::of).collect(),
         }
+    }
+}
+
+impl Needed {
+    fn of(needed: &NeededPolicy) -> Self {
+        Self { place: needed.place.clone(), policy: serde_json::from_str(&needed.json).unwrap_or_default() }
     }
 }
 

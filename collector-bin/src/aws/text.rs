@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use promferry_sigv4_auth::{CredentialError, Failure, FailureKind, Finding, LookedAt, Step};
+use promferry_sigv4_auth::{CredentialError, Failure, FailureKind, Finding, LookedAt, NeededPolicy, Step};
 
 use super::{Answer, Write};
 
@@ -12,12 +12,12 @@ const WIDTH: usize = 80;
 const COLUMN: usize = 14;
 
 /// All answers, a block for each.
-pub(super) fn of(answers: &[Answer], now: SystemTime) -> String {
-    let blocks: Vec<String> = answers.iter().map(|answer| block(answer, now)).collect();
+pub(super) fn of(answers: &[Answer], with_policies: bool, now: SystemTime) -> String {
+    let blocks: Vec<String> = answers.iter().map(|answer| block(answer, with_policies, now)).collect();
     blocks.join("\n")
 }
 
-fn block(answer: &Answer, now: SystemTime) -> String {
+fn block(answer: &Answer, with_policies: bool, now: SystemTime) -> String {
     let who = &answer.who;
     let mut block = Block(format!("{}\n", answer.name.as_deref().unwrap_or("this process")));
     if let Some(url) = &answer.url {
@@ -63,6 +63,9 @@ fn block(answer: &Answer, now: SystemTime) -> String {
         (Write::Refused(refused), _) => failed(&mut block, "may write", "no", refused),
         (Write::NotAsked, Some(none)) => failed(&mut block, "credentials", "none", none),
         (Write::NotAsked, None) => block.line("may write", "not asked"),
+    }
+    if with_policies {
+        answer.policies.iter().for_each(|policy| block.policy("whole way", policy));
     }
     block.0
 }
@@ -115,12 +118,7 @@ fn failed(block: &mut Block, label: &str, answer: &str, failure: &Failure) {
     if let Some(request_id) = &failure.request_id {
         block.line("request id", request_id);
     }
-    for needed in &failure.needed {
-        block.unbroken("needed", &format!("{}:", needed.place));
-        // At the margin, so that it can be copied.
-        block.0.push_str(&needed.json);
-        block.0.push('\n');
-    }
+    failure.needed.iter().for_each(|policy| block.policy("needed", policy));
 }
 
 fn time(time: SystemTime, now: SystemTime) -> String {
@@ -168,6 +166,13 @@ impl Block {
     /// A line that stays one: a short word before a long one is not left alone.
     fn unbroken(&mut self, label: &str, text: &str) {
         self.end(&format!("  {label:width$}{text}", width = COLUMN - 2));
+    }
+
+    fn policy(&mut self, label: &str, policy: &NeededPolicy) {
+        self.unbroken(label, &format!("{}:", policy.place));
+        // At the margin, so that it can be copied.
+        self.0.push_str(&policy.json);
+        self.0.push('\n');
     }
 
     fn end(&mut self, line: &str) {
@@ -223,8 +228,9 @@ mod tests {
                 who: who.clone(),
                 clock_offset_ms: Clock::system().offset_ms(),
                 write: Write::NotAsked,
+                policies: Vec::new(),
             };
-            let said = of(&[answer], SystemTime::UNIX_EPOCH);
+            let said = of(&[answer], false, SystemTime::UNIX_EPOCH);
             let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("tests/data/whoami")
                 .join(name)
