@@ -160,6 +160,16 @@ impl Pod {
         }
     }
 
+    /// What is found on the way to an endpoint, with the credentials that there are.
+    async fn reach(&self, endpoint: &str) -> Value {
+        let url = format!("--url={endpoint}/workspaces/{WORKSPACE}/api/v1/remote_write");
+        let said = self.run(&[&url, "--region=eu-west-1", "--json"]).await;
+        assert_eq!(said.code, 1, "{}", said.text);
+        let json: Value = serde_json::from_str(&said.text).unwrap();
+        assert_eq!(json["endpoints"][0]["may_write"], false, "{json}");
+        json["endpoints"][0]["failure"]["reach"].clone()
+    }
+
     /// Does with a policy what is said to do with it.
     async fn give(&self, needed: &Value) {
         let policy = Policy::parse(&needed["policy"].to_string()).unwrap();
@@ -290,6 +300,7 @@ async fn a_token_file_that_cant_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sts_refuses_connections() {
     let mut pod = Pod::new().await;
+    assert_eq!(pod.reach(&format!("http://{}", closed())).await, "refused");
     pod.set("AWS_ENDPOINT_URL_STS", format!("http://{}", closed()));
     pod.assert_says("sts-refuses-connections", 1, Some("route")).await;
 }
@@ -297,6 +308,7 @@ async fn sts_refuses_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_such_name() {
     let mut pod = Pod::new().await;
+    assert_eq!(pod.reach("http://aps-workspaces.eu-west-1.invalid").await, "no_such_name");
     pod.set("AWS_ENDPOINT_URL_STS", "http://sts.eu-west-1.invalid");
     pod.assert_says("no-such-name", 1, Some("route")).await;
 }
@@ -312,6 +324,7 @@ async fn an_interface_endpoint_that_is_closed() {
         std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok())
             .collect();
     let mut pod = Pod::new().await;
+    assert_eq!(pod.reach(&format!("http://{address}")).await, "timed_out_private");
     pod.set("AWS_ENDPOINT_URL_STS", format!("http://{address}"));
     pod.assert_says("an-interface-endpoint-that-is-closed", 1, Some("route")).await;
     drop(held);
@@ -360,6 +373,7 @@ async fn a_certificate_of_somebody_else() {
         }
     });
     let mut pod = Pod::new().await;
+    assert_eq!(pod.reach(&format!("https://localhost:{port}")).await, "tls");
     pod.set("AWS_ENDPOINT_URL_STS", format!("https://localhost:{port}"));
     pod.assert_says("a-certificate-of-somebody-else", 1, Some("route")).await;
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use promferry_sigv4_auth::verify::{KnownKey, Verifier};
 use promferry_sigv4_auth::{
     BaseCredentials, CachedCredentials, Clock, CredentialChain, CredentialError, CredentialSource,
-    Credentials, CredentialsConfig, Environment, Finding, RoleStep, Scope, Secret, SigV4Config, SigV4Layer,
+    Credentials, CredentialsConfig, Environment, Finding, RoleStep, Scope, Secret, SigV4AuthConfig,
+    SigV4Config, SigV4Layer,
 };
 use tempfile::TempDir;
 use tower::{Layer, ServiceExt};
@@ -265,6 +266,50 @@ async fn prometheus_role_arn_with_irsa_signs_for_the_hub() {
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(seen[0].0.headers.contains_key("x-amz-security-token"));
     assert_eq!(seen[0].1.as_deref(), Ok("ASIAGIVEN2"));
+}
+
+#[tokio::test]
+async fn adots_assume_role_signs_for_the_hub() {
+    let sts = FakeSts::start().await;
+    let token = Token::new("first.token.signature");
+    let (front, seen) = verifying_front(Verifier::new(sts.lookup())).await;
+    let endpoint = front.url("/workspaces/ws-1/api/v1/remote_write").parse().expect("a URI");
+    let send = |json: String, environment: Environment| {
+        let config: SigV4AuthConfig = serde_json::from_str(&json).expect("options");
+        let layer = SigV4Layer::from_adot_config(&config, &endpoint, &environment).expect("a layer");
+        let request = http::Request::post(&endpoint).body(bytes::Bytes::new()).expect("a request");
+        layer.layer(HttpClient::new()).oneshot(request)
+    };
+    let chained = format!(
+        r#"{{"region":"eu-west-1","service":"aps","assume_role":{{"arn":"{HUB_ROLE}","external_id":"external-7",
+            "session_name":"cluster-a"}}}}"#
+    );
+    assert_eq!(send(chained, irsa(&sts, &token)).await.expect("an answer").status(), 200);
+    let by_token = format!(
+        r#"{{"region":"eu-west-1","service":"aps","assume_role":{{"arn":"{WEB_ROLE}","web_identity_token_file":{:?}}}}}"#,
+        token.path()
+    );
+    assert_eq!(send(by_token, sts.environment(&[])).await.expect("an answer").status(), 200);
+    let calls = sts.state().calls.clone();
+    let actions: Vec<_> = calls.iter().map(|(action, ..)| action.as_str()).collect();
+    assert_eq!(actions, ["AssumeRoleWithWebIdentity", "AssumeRole", "AssumeRoleWithWebIdentity"]);
+    assert_eq!((calls[1].1.as_str(), calls[1].2.as_str()), (HUB_ROLE, "cluster-a"));
+    assert_eq!(seen.lock().unwrap_or_else(PoisonError::into_inner).len(), 2);
+}
+
+#[tokio::test]
+async fn a_session_name_that_sts_would_refuse_is_named() {
+    let sts = FakeSts::start().await;
+    let token = Token::new("first.token.signature");
+    let path = token.path();
+    let environment = sts.environment(&[
+        ("AWS_ROLE_ARN", WEB_ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path.to_str().expect("UTF-8")),
+        ("AWS_ROLE_SESSION_NAME", "pod/1"),
+    ]);
+    let error = chain(&CredentialsConfig::default(), environment).credentials().await.expect_err("refused");
+    assert!(error.to_string().contains("AWS_ROLE_SESSION_NAME: \"pod/1\" is no session name"), "{error}");
+    assert!(sts.state().calls.is_empty(), "STS is not asked");
 }
 
 #[tokio::test]

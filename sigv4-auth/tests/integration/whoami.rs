@@ -173,6 +173,24 @@ async fn an_endpoints_answer_is_judged_for_this_identity() {
     for allowed in [200, 204, 400, 429] {
         assert_eq!(judge(allowed, "anything"), None, "{allowed}");
     }
+    for (text, kind) in [
+        ("The security token included in the request is expired", FailureKind::Keys),
+        ("The security token included in the request is invalid.", FailureKind::Keys),
+        (
+            "The request signature we calculated does not match the signature you provided.",
+            FailureKind::Signature,
+        ),
+        ("Credential should be scoped to a valid region, not 'us-east-1'.", FailureKind::Signature),
+        (
+            "Signature expired: 20261122T000000Z is now earlier than 20261122T001000Z (20261122T001500Z - 5 min.)",
+            FailureKind::ClockSkew,
+        ),
+        ("Missing Authentication Token", FailureKind::Endpoint),
+    ] {
+        let failure = judge(403, &format!(r#"{{"message":"{text}"}}"#)).expect("refused");
+        assert_eq!(failure.kind, kind, "{text}");
+        assert!(failure.needed.is_empty() && !failure.what.is_empty(), "{failure:?}");
+    }
     const WORKSPACE: &str = "arn:aws:aps:eu-west-1:333333333333:workspace/ws-1";
     let user = "arn:aws:sts::222222222222:assumed-role/hub-writer/pod-1";
     let refusal = |resource: &str, ending: &str| {
