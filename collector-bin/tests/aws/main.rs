@@ -26,9 +26,10 @@ mod sts_away;
 mod tokens;
 mod whoami;
 
-/// Whatever AWS does, everything that was scraped arrives, in order, once it may. The longest first.
+/// Whatever AWS does, everything that was scraped arrives, in order, once it may. The longest first; and by its name this
+/// is the first of all tests here, so that the others run beside it.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost() {
+async fn all_that_was_scraped_arrives() {
     let all = [
         sts_away::scenes(),
         tokens::scenes(),
