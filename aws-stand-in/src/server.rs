@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use promferry_bench::process::free_listener;
+use promferry_bench::port::HeldPort;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -44,12 +44,12 @@ impl Server {
         A: Fn(Parts, Bytes) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Response<String>, Closed>> + Send + 'static,
     {
-        // One that nobody takes while it is down.
-        let listener = free_listener().and_then(TcpListener::from_std).expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let port = HeldPort::any().expect("loopback has a free port");
+        let address = port.address();
+        let listener = port.listen().expect("the port is this server's own");
         let down = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(listen(listener, address, down.subscribe(), time, Arc::new(answer)));
+        tasks.spawn(listen(port, listener, down.subscribe(), time, Arc::new(answer)));
         Self { address, down, _tasks: tasks }
     }
 
@@ -57,15 +57,15 @@ impl Server {
         self.address
     }
 
-    /// While down, connections are refused and open ones are closed.
+    /// While down, connections are refused and open ones are closed; the port stays this server's.
     pub(crate) fn set_down(&self, down: bool) {
         self.down.send_if_modified(|current| std::mem::replace(current, down) != down);
     }
 }
 
 async fn listen<A, F>(
+    port: HeldPort,
     listener: TcpListener,
-    address: SocketAddr,
     mut down: watch::Receiver<bool>,
     time: WorldTime,
     answer: Arc<A>,
@@ -85,8 +85,7 @@ async fn listen<A, F>(
             continue;
         }
         let Some(open) = &listener else {
-            // Somebody's outgoing connection may hold the port for a moment.
-            match TcpListener::bind(address).await {
+            match port.listen() {
                 Ok(bound) => listener = Some(bound),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }

@@ -171,7 +171,7 @@ mod tests {
             instance: (*instance).into(),
             answered: answered.to_vec(),
         });
-        Record { targets: targets.collect(), series: SERIES as usize }
+        Record { targets: targets.collect(), series: SERIES as usize, strangers: Vec::new() }
     }
 
     fn received(instance: &str, scrapes: &[(u64, u32)], failed_ms: &[i64]) -> Received {

@@ -19,6 +19,8 @@ use tokio::{
 
 /// Longer request heads are refused.
 const HEAD_MAX: usize = 16 * 1024;
+/// So many requests that are no scrapes are kept.
+const STRANGERS_MAX: usize = 100;
 
 /// Targets that listen, each on a port of its own, until this is dropped.
 ///
@@ -40,6 +42,10 @@ pub struct Record {
     pub targets: Vec<TargetRecord>,
     /// Series on each page.
     pub series: usize,
+    /// The first lines of requests that were no scrapes, and were answered with status 404: somebody mistook a target
+    /// for what it is not. No more than the first hundred.
+    #[serde(default)]
+    pub strangers: Vec<String>,
 }
 
 /// What one target has answered.
@@ -64,6 +70,7 @@ struct State {
     scrapes: u64,
     under_way: u64,
     answered: Vec<(u64, i64)>,
+    strangers: Vec<String>,
 }
 
 impl Farm {
@@ -104,6 +111,11 @@ impl Farm {
         self.targets.iter().map(|target| target.state().under_way).sum()
     }
 
+    fn strangers(&self) -> Vec<String> {
+        let strangers = self.targets.iter().map(|target| target.state().strangers.clone());
+        strangers.flatten().take(STRANGERS_MAX).collect()
+    }
+
     /// Every scrape answered so far.
     pub fn record(&self) -> Record {
         let targets = self.targets.iter().zip(&self.addresses).map(|(target, address)| TargetRecord {
@@ -113,6 +125,7 @@ impl Farm {
         Record {
             targets: targets.collect(),
             series: self.targets.first().map_or(0, |target| target.page.series()),
+            strangers: self.strangers(),
         }
     }
 }
@@ -120,6 +133,14 @@ impl Farm {
 impl Target {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request that is no scrape.
+    fn met_stranger(&self, request: &str) {
+        let mut state = self.state();
+        if state.strangers.len() < STRANGERS_MAX {
+            state.strangers.push(request.to_owned());
+        }
     }
 
     /// Notes how the answer to a scrape went.
@@ -186,9 +207,13 @@ async fn serve(mut stream: TcpStream, target: &Target) -> io::Result<()> {
         };
         let head = String::from_utf8_lossy(&input[..end]).to_ascii_lowercase();
         input.drain(..end);
-        if !head.starts_with("get ") {
-            // No scrape: a client of whoever had this port before.
-            return stream.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n").await;
+        let request = head.lines().next().unwrap_or_default();
+        if !["get /metrics ", "get /metrics?"].iter().any(|scrape| request.starts_with(scrape)) {
+            target.met_stranger(request);
+            stream
+                .write_all(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                .await?;
+            return stream.shutdown().await;
         }
         let gzip = head.lines().any(|line| line.starts_with("accept-encoding:") && line.contains("gzip"));
         if target.asleep.load(Ordering::Relaxed) {

@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod messages;
 pub mod page;
 pub mod peers;
+pub mod port;
 pub mod proc;
 pub mod process;
 pub mod prometheus_server;

@@ -1,6 +1,6 @@
 //! A TCP proxy that does to connections what networks do.
 
-use crate::process::free_listener;
+use crate::port::HeldPort;
 use std::{
     io,
     net::SocketAddr,
@@ -26,7 +26,7 @@ pub enum Weather {
     /// Passes everything on.
     #[default]
     Fair,
-    /// Nothing listens: connections are refused.
+    /// Nothing listens, and the port stays this proxy's: connections are refused.
     Down,
     /// Each piece waits this long in each direction.
     Latency(Duration),
@@ -59,12 +59,13 @@ const SLOW_STEP: Duration = Duration::from_millis(20);
 impl Proxy {
     /// Leads to `upstream`, whether or not anything listens there yet.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::from_std(free_listener()?)?;
-        let address = listener.local_addr()?;
+        let port = HeldPort::any()?;
+        let address = port.address();
+        let listener = port.listen()?;
         let weather = watch::Sender::new(Weather::Fair);
         let connections = Arc::new(AtomicU64::new(0));
         let mut task = JoinSet::new();
-        task.spawn(listen(listener, address, upstream, weather.subscribe(), Arc::clone(&connections)));
+        task.spawn(listen(port, listener, upstream, weather.subscribe(), Arc::clone(&connections)));
         Ok(Self { address, weather, connections, _listener: task })
     }
 
@@ -85,8 +86,8 @@ impl Proxy {
 }
 
 async fn listen(
+    port: HeldPort,
     listener: TcpListener,
-    address: SocketAddr,
     upstream: SocketAddr,
     mut weather: watch::Receiver<Weather>,
     accepted: Arc<AtomicU64>,
@@ -104,8 +105,7 @@ async fn listen(
         }
         let open = match listener.take() {
             Some(open) => open,
-            // Somebody's outgoing connection may hold the port for a moment.
-            None => match TcpListener::bind(address).await {
+            None => match port.listen() {
                 Ok(bound) => bound,
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;

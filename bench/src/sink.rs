@@ -3,7 +3,7 @@
 use crate::{
     clock::now_ms,
     ledger::{Judgement, Ledger, Received, SeriesLimits, Stats, Withheld},
-    process::free_listener,
+    port::HeldPort,
     wire::Protocol,
 };
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub struct Fault {
     pub delay_ms: u64,
     /// The connection is closed without an answer.
     pub drop: Option<When>,
-    /// Nothing listens: connections are refused, open ones are closed.
+    /// Nothing listens, and the port stays the sink's: connections are refused, open ones are closed.
     pub down: bool,
     /// The fault's time, milliseconds; without it the fault lasts until the next one.
     pub for_ms: Option<u64>,
@@ -81,15 +81,16 @@ struct Active {
 impl Sink {
     /// Starts a receiver that accepts everything. Its path is `/api/v1/write`, though any is taken.
     pub async fn start(judgement: Judgement) -> io::Result<Self> {
-        let listener = TcpListener::from_std(free_listener()?)?;
-        let address = listener.local_addr()?;
+        let port = HeldPort::any()?;
+        let address = port.address();
+        let listener = port.listen()?;
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(judgement)),
             fault: Mutex::new(None),
             down: watch::Sender::new(false),
         });
         let mut server = JoinSet::new();
-        server.spawn(listen(listener, address, Arc::clone(&shared)));
+        server.spawn(listen(port, listener, Arc::clone(&shared)));
         Ok(Self { address, shared, _server: server })
     }
 
@@ -158,7 +159,7 @@ impl Shared {
     }
 }
 
-async fn listen(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) {
+async fn listen(port: HeldPort, listener: TcpListener, shared: Arc<Shared>) {
     let mut down = shared.down.subscribe();
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
@@ -180,8 +181,7 @@ async fn listen(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>)
             continue;
         }
         let Some(open) = &listener else {
-            // Somebody's outgoing connection may hold the port for a moment.
-            match TcpListener::bind(address).await {
+            match port.listen() {
                 Ok(bound) => listener = Some(bound),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }

@@ -82,6 +82,23 @@ async fn a_page_is_plain_unless_gzip_is_asked_for_and_numbers_its_scrapes() {
 }
 
 #[tokio::test]
+async fn who_is_no_scraper_takes_no_scrapes_number_and_is_named() {
+    let farm = Farm::start(1, 5).await.unwrap();
+    let target = farm.addresses()[0];
+    for (method, path) in [(Method::POST, "/"), (Method::GET, "/metricses"), (Method::POST, "/metrics")] {
+        let (status, _) = call(target, method, path, &[], "Action=AssumeRole&Version=1").await.unwrap();
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+    let (status, _) = call(target, Method::GET, "/metrics?module=a", &[], "").await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    let record = farm.record();
+    assert_eq!(record.targets[0].answered.len(), 1);
+    assert_eq!(record.targets[0].answered[0].0, 1);
+    let strangers = ["post / http/1.1", "get /metricses http/1.1", "post /metrics http/1.1"];
+    assert_eq!(record.strangers, strangers);
+}
+
+#[tokio::test]
 async fn faults_answer_what_they_were_told_and_end() {
     let farm = Farm::start(1, 5).await.unwrap();
     let sink = Sink::start(Judgement::EachSeries).await.unwrap();

@@ -2,13 +2,13 @@
 //! several accounts. Whoever is shut out keeps what it has and delivers it later; the others do not notice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use promferry_aws_stand_in::{Cloud, Fault, Issuer, Policy, ProjectedToken, Sts, Workspaces};
 use promferry_bench::farm::Farm;
 use tempfile::TempDir;
 
-use crate::collector::{Collector, is_full_tier, until};
+use crate::collector::{Collector, is_full_tier, program, until};
 use crate::outcome::assert_nothing_lost;
 use crate::pace::measure;
 use crate::scene;
@@ -278,7 +278,9 @@ async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
     // What was on its way has been answered.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (first, waited) = (hub.workspaces.requests().len(), b.metric(PENDING, "hub").await);
-    let of_two = measure(&[&sink], phase).await.remove(0);
+    let sinks = [&*sink];
+    let others = [hub.cluster("a"), hub.cluster("c")].map(|cluster| (cluster, "hub"));
+    let (of_two, most) = tokio::join!(measure(&sinks, phase), most_waiting(&others, phase));
     let writes = hub.writes_since(first);
     for (name, account) in THREE {
         let of = |is_taken| writes.get(&(account.to_owned(), is_taken)).copied().unwrap_or_default();
@@ -288,14 +290,11 @@ async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
         }
     }
     eprintln!(
-        "{way:?}: {:.0} samples/s of three {:.0} ms late; {:.0} of the two others {:.0} ms late",
-        of_three.rate, of_three.delay_ms, of_two.rate, of_two.delay_ms
+        "{way:?}: {:.0} samples/s of three {:.0} ms late; {:.0} of the two others {:.0} ms late, {most} waiting at most",
+        of_three.rate, of_three.delay_ms, of_two[0].rate, of_two[0].delay_ms
     );
-    assert!((of_two.rate / of_three.rate * 1.5 - 1.0).abs() < 0.2, "{of_three:?} {of_two:?}");
-    // Within the deadline of a batch, and some for a busy machine.
-    assert!(of_two.delay_ms < of_three.delay_ms + 500.0, "{of_three:?} {of_two:?}");
     let waits = b.metric(PENDING, "hub").await;
-    assert!(waits > waited + phase.as_secs_f64() * SCRAPE / 2.0, "{waits} samples wait, {waited} before");
+    assert_goes_on_beside(most, waits - waited);
 
     let first = hub.workspaces.requests().len();
     hub.let_in("b").await;
@@ -332,6 +331,25 @@ async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
 }
 
 const PENDING: &str = "prometheus_remote_storage_samples_pending";
+
+/// The most samples that waited for one of these endpoints of these clusters, looked at all this time.
+async fn most_waiting(endpoints: &[(&Cluster, &str)], during: Duration) -> f64 {
+    let (began, mut most) = (Instant::now(), 0.0);
+    while began.elapsed() < during {
+        for (cluster, endpoint) in endpoints {
+            most = f64::max(most, cluster.metric(PENDING, endpoint).await);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    most
+}
+
+/// While one gathered what it may not write, the others had no more than a scrape or so under way at any time.
+fn assert_goes_on_beside(most_of_others: f64, gathered: f64) {
+    // Counts, not times: on a busy machine fewer scrapes are made, and each of them is written all the same.
+    assert!(gathered >= 3.0 * SCRAPE, "only {gathered} samples were kept");
+    assert!(most_of_others <= 3.0 * SCRAPE, "{most_of_others} samples of the others waited at once");
+}
 
 /// Each series was written by one account, though all wrote the same ones but for their label.
 fn assert_no_series_of_two(hub: &Hub) {
@@ -386,7 +404,7 @@ fn a_file_is_judged_before_it_runs() {
             format!("remote_write:\n- url: https://{host}/api/v1/remote_write\n  sigv4: {{{sigv4}}}\n"),
         )
         .unwrap();
-        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_promferry"));
+        let mut check = std::process::Command::new(program());
         for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ROLE_ARN"] {
             check.env_remove(name);
         }
@@ -428,7 +446,8 @@ async fn one_collector_writes_to_three_workspaces_by_three_roles_of_which_one_fa
     let sinks = THREE.map(|(name, _)| workspaces.sink(&format!("ws-{name}")));
     let [a, b, c] = &sinks;
     until("all three have samples", async || sinks.iter().all(|sink| sink.stats().samples > 0)).await;
-    let quiet = measure(&[a, c], phase).await;
+    let healthy = [&**a, &**c];
+    let quiet = measure(&healthy, phase).await;
 
     let failing = writer_role("222233334444", "b");
     cloud.set_trust(&failing, Policy::no_trust()).await;
@@ -436,16 +455,17 @@ async fn one_collector_writes_to_three_workspaces_by_three_roles_of_which_one_fa
     until("b has no credentials", async || cluster.metric("promferry_credentials_valid", "b").await == 0.0)
         .await;
     let (arrived, refused) = (b.stats().samples, workspaces.requests().len());
-    let beside_failing = measure(&[a, c], phase).await;
+    let waited = cluster.metric(PENDING, "b").await;
+    let others = ["a", "c"].map(|name| (&cluster, name));
+    let (beside_failing, most) = tokio::join!(measure(&healthy, phase), most_waiting(&others, phase));
     assert_eq!(b.stats().samples, arrived);
     for (before, during) in quiet.iter().zip(&beside_failing) {
         eprintln!(
             "{:.0} samples/s {:.0} ms late; beside a failing one {:.0} samples/s {:.0} ms late",
             before.rate, before.delay_ms, during.rate, during.delay_ms
         );
-        assert!((during.rate / before.rate - 1.0).abs() < 0.2, "{before:?} {during:?}");
-        assert!(during.delay_ms < before.delay_ms + 500.0, "{before:?} {during:?}");
     }
+    assert_goes_on_beside(most, cluster.metric(PENDING, "b").await - waited);
     for (name, is_valid) in [("a", 1.0), ("b", 0.0), ("c", 1.0)] {
         assert_eq!(cluster.metric("promferry_credentials_valid", name).await, is_valid, "{name}");
     }
@@ -454,7 +474,6 @@ async fn one_collector_writes_to_three_workspaces_by_three_roles_of_which_one_fa
             .iter()
             .all(|write| write.status.is_some_and(|status| status.is_success()))
     );
-    assert!(cluster.metric(PENDING, "b").await > phase.as_secs_f64() * SCRAPE / 2.0);
     let page = cluster.collector().text("/").await;
     assert!(page.contains("<h2>Signing</h2>") && page.contains("sts:AssumeRole"), "{page}");
 

@@ -253,6 +253,22 @@ impl Scene {
         self.collector().metric("prometheus_remote_storage_samples_pending", &label).await
     }
 
+    /// The most scrapes of all targets that wait for an endpoint at any time until this is over.
+    pub(crate) async fn most_waiting(&self, name: &str, over: impl AsyncFnOnce()) -> u64 {
+        let mut most = 0.0;
+        let looking = async {
+            loop {
+                most = f64::max(most, self.waiting(name).await);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = over() => {}
+            () = looking => {}
+        }
+        (most / (TARGETS * SERIES) as f64) as u64
+    }
+
     /// Waits until so many scrapes of all targets wait for an endpoint.
     pub(crate) async fn until_waiting(&self, name: &str, scrapes: u64) {
         let enough = (scrapes * (TARGETS * SERIES) as u64) as f64;

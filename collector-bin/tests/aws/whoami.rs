@@ -1,12 +1,13 @@
 //! What `promferry aws whoami` says in a pod, held against files: one for each thing that can be wrong.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use promferry_aws_stand_in::{Cloud, Fault, Guardrail, Issuer, Policy, ProjectedToken, Sts, Workspaces};
+use promferry_bench::port::HeldPort;
 use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 use regex::Regex;
 use serde_json::Value;
@@ -55,6 +56,7 @@ impl Pod {
         cloud
             .add_role(ROLE, trust, Some(policy(&[may_write(&workspace_arn(ACCOUNT, WORKSPACE))])), HOUR)
             .await;
+        // What is said is broken into lines, so the path's length has to be the same on every machine.
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let token = issuer.token(SERVICE_ACCOUNT, AUDIENCE, 24 * HOUR);
         let token = ProjectedToken::new(folder.path().join("serviceaccount"), &token);
@@ -187,7 +189,6 @@ impl Pod {
             let changes = [
                 // What the resolver says of a name that is not there differs from machine to machine.
                 (r"(address\s+information:)[^)]*\)", "$1 …)"),
-                (r"/tmp/\.tmp\w+", "/…"),
                 (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
                 (r"localhost:\d+", "localhost:PORT"),
                 (r"port(\s+)\d{5}\b", "port${1}PORT"),
@@ -198,9 +199,8 @@ impl Pod {
             ];
             changes.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).into()
         });
-        CHANGES
-            .iter()
-            .fold(text.to_owned(), |text, (pattern, name)| pattern.replace_all(&text, *name).into_owned())
+        let text = text.replace(&self.folder.path().display().to_string(), "/…");
+        CHANGES.iter().fold(text, |text, (pattern, name)| pattern.replace_all(&text, *name).into_owned())
     }
 }
 
@@ -214,11 +214,6 @@ fn assert_pinned(name: &str, said: &str) {
     let pinned =
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {}: {said}", file.display()));
     assert_eq!(said, pinned, "{}", file.display());
-}
-
-/// Nothing listens there.
-fn closed() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,8 +295,9 @@ async fn a_token_file_that_cant_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sts_refuses_connections() {
     let mut pod = Pod::new().await;
-    assert_eq!(pod.reach(&format!("http://{}", closed())).await, "refused");
-    pod.set("AWS_ENDPOINT_URL_STS", format!("http://{}", closed()));
+    let closed = HeldPort::any().unwrap();
+    assert_eq!(pod.reach(&format!("http://{}", closed.address())).await, "refused");
+    pod.set("AWS_ENDPOINT_URL_STS", format!("http://{}", closed.address()));
     pod.assert_says("sts-refuses-connections", 1, Some("route")).await;
 }
 
@@ -526,7 +522,8 @@ async fn pod_identity() {
     pod.assert_says("pod-identity-has-the-role-already", 0, None).await;
 
     serving.abort();
-    pod.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/v1/credentials", closed()));
+    let closed = HeldPort::any().unwrap();
+    pod.set("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/v1/credentials", closed.address()));
     pod.assert_says("pod-identity-without-its-agent", 1, Some("provider")).await;
 }
 
@@ -656,6 +653,7 @@ async fn the_endpoint_is_not_reached() {
     pod.workspaces.set_fault(Fault::Down);
     pod.assert_says("the-endpoint-refuses-connections", 1, Some("route")).await;
     pod.workspaces.set_fault(Fault::None);
-    pod.more = format!("  proxy_url: http://{}\n", closed());
+    let closed = HeldPort::any().unwrap();
+    pod.more = format!("  proxy_url: http://{}\n", closed.address());
     pod.assert_says("the-endpoints-proxy-is-not-there", 1, Some("route")).await;
 }
