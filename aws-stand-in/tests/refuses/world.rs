@@ -225,7 +225,7 @@ pub(crate) fn python_or_skip(test: &str, package: &str) -> Option<PathBuf> {
     let find = format!("import importlib.util as u, sys; sys.exit(u.find_spec('{package}') is None)");
     let has_it = Command::new(&python).args(["-c", &find]).status().is_ok_and(|status| status.success());
     if !has_it {
-        let required = std::env::var_os("PROMFERRY_REQUIRE_PEERS").is_some_and(|value| value == "1");
+        let required = std::env::var_os("PROMFERRY_REQUIRE_JUDGES").is_some_and(|value| value == "1");
         assert!(!required, "{test} needs {package}, which scripts/python did not provide");
         eprintln!("SKIPPED {test}: {} has no {package}, run scripts/python", python.display());
     }

@@ -2,7 +2,7 @@
 //! process of its own, and what one signs goes over HTTP to the other.
 //!
 //! `scripts/python` brings botocore; without it these tests say that they skip, and fail with
-//! `PROMFERRY_REQUIRE_PEERS=1`.
+//! `PROMFERRY_REQUIRE_JUDGES=1`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -430,7 +430,7 @@ fn python() -> Option<PathBuf> {
     let mut import = Command::new(&python);
     import.args(["-c", "import botocore"]).stderr(Stdio::null());
     if !import.status().is_ok_and(|status| status.success()) {
-        let required = std::env::var_os("PROMFERRY_REQUIRE_PEERS").is_some_and(|value| value == "1");
+        let required = std::env::var_os("PROMFERRY_REQUIRE_JUDGES").is_some_and(|value| value == "1");
         assert!(!required, "this test needs botocore, which scripts/python did not provide");
         note("SKIPPED: botocore is missing, run scripts/python");
         return None;
