@@ -16,7 +16,7 @@ use promferry_remote_write::spool::{
 };
 use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
 use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
-use promferry_sigv4_auth::{Environment, PayloadHash, SetupError, SigV4Layer};
+use promferry_sigv4_auth::{Denial, Environment, PayloadHash, SetupError, SigV4Layer};
 use tokio::task::JoinHandle;
 use tower::Layer as _;
 
@@ -360,7 +360,10 @@ pub(crate) fn endpoint(
     let signing = Signing::new(key, sigv4, &layer, environment);
     let signed: Transport = transport(layer.layer(client));
     let explain: ExplainDenial = Arc::new(move |status, headers, body| {
-        Some(layer.learn_from_denial(status, body, headers, &uri)?.message)
+        let explanation = layer.learn_from_denial(status, body, headers, &uri)?;
+        // Of what nobody knows there is only the endpoint's text, and that is shown anyway.
+        let says_more = explanation.denial != Denial::Other || body.is_empty();
+        says_more.then_some(explanation.message)
     });
     let describe: DescribeBody = Arc::new(|body| {
         let mut extensions = http::Extensions::new();

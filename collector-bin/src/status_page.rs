@@ -257,6 +257,7 @@ impl Html {
             vec![
                 signing.endpoint.clone(),
                 status.provider.clone().unwrap_or_default(),
+                text(signing.credentials.report()),
                 match (status.valid, status.provider) {
                     (true, _) => text(Until(status.expires_at)),
                     (false, Some(_)) => format!("{}: expired", Until(status.expires_at)),
@@ -271,6 +272,7 @@ impl Html {
         let heads = [
             "endpoint",
             "credentials of",
+            "looked at",
             "valid",
             "refreshes",
             "failed",

@@ -45,7 +45,9 @@ pub struct HttpClientConfig {
     /// Headers sent to the proxy with each CONNECT request.
     #[serde(deserialize_with = "null_is_default")]
     pub proxy_connect_header: BTreeMap<String, Vec<Secret>>,
-    /// Follow redirects, at most 10 for a request. On by default; off where the key has no value, as in Go.
+    /// Follow redirects, at most 10 for a request. On by default; off where the key has no value, as in Go. A request
+    /// that carries an AWS signature (version 4) follows none but to its own host, path and query, nor from `https` to
+    /// `http`: elsewhere the signature does not hold, and its session token is nobody's business.
     #[serde(deserialize_with = "null_is_default")]
     pub follow_redirects: bool,
     /// Allow HTTP/2 where both the caller ([`HttpOptions::http2`](crate::HttpOptions::http2)) and the server want it.

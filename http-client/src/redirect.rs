@@ -1,4 +1,4 @@
-//! Redirects, as Go's `net/http` follows them.
+//! Redirects, as Go's `net/http` follows them, but those of requests that AWS' signature version 4 ties to one place.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
@@ -30,6 +30,8 @@ pub(crate) struct Journey {
     redirects: usize,
     /// It is [`KeepMethod`]: what it carries arrives or it does not.
     keeps_method: bool,
+    /// It is signed for one host and path.
+    is_signed: bool,
     /// It has been sent to another host. That stays so even if a later redirect leads back, as in Go.
     estranged: bool,
 }
@@ -38,6 +40,7 @@ impl Journey {
     pub(crate) fn new(request: Request<Bytes>) -> Result<(Self, Destination), Error> {
         let (parts, body) = request.into_parts();
         let destination = Destination::of(&parts.uri)?;
+        let is_signed = is_signed(&parts.headers);
         let journey = Self {
             method: parts.method,
             uri: parts.uri,
@@ -46,6 +49,7 @@ impl Journey {
             first_host: destination.host.to_lowercase(),
             redirects: 0,
             keeps_method: parts.extensions.get::<KeepMethod>().is_some(),
+            is_signed,
             estranged: false,
         };
         Ok((journey, destination))
@@ -94,6 +98,10 @@ impl Journey {
         let uri: Uri = target.as_str().parse().map_err(|_| invalid())?;
         let to =
             Destination::of(&uri).map_err(|_| fail("its Location is neither http nor https".to_owned()))?;
+        // Elsewhere its signature does not hold, and nobody there is to see the session token that goes with it.
+        if self.is_signed && !(keep_method && self.holds_at(&uri) && (to.https || !from.https)) {
+            return Ok(Arrival::Final(response.map(|body| Body::new(body, &from.host))));
+        }
         if !keep_method {
             if self.method != Method::HEAD {
                 self.method = Method::GET;
@@ -111,6 +119,19 @@ impl Journey {
         let _ = Body::new(response.into_body(), &from.host).read_to_end(MAX_DRAINED_BYTES).await;
         Ok(Arrival::GoOn(to))
     }
+}
+
+impl Journey {
+    /// Whether a signature is the same there: it is over the host, the path and the query.
+    fn holds_at(&self, uri: &Uri) -> bool {
+        self.uri.authority() == uri.authority() && self.uri.path_and_query() == uri.path_and_query()
+    }
+}
+
+/// Whether a request is signed as AWS' are ("AWS Signature Version 4 for API requests", IAM user guide).
+fn is_signed(headers: &HeaderMap) -> bool {
+    let authorization = headers.get(header::AUTHORIZATION);
+    authorization.is_some_and(|value| value.as_bytes().starts_with(b"AWS4-"))
 }
 
 pub(crate) enum Arrival {

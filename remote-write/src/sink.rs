@@ -38,7 +38,7 @@ pub struct Endpoint {
     pub config: RemoteWriteConfig,
     /// What carries requests; signing and authentication included.
     pub transport: Transport,
-    /// Turns a 401 or 403 into what the operator has to do.
+    /// Turns a denial, whatever status it came with, into what the operator has to do.
     pub explain_denial: Option<ExplainDenial>,
     /// Makes what belongs to each body and not to each attempt, for `transport` to find in the requests' extensions:
     /// a signature's hash of the body, say.

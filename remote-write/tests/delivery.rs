@@ -406,6 +406,41 @@ async fn a_body_is_described_once_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_explanation_quotes_is_redacted_as_the_answer_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let echo = r#"[["x-scope","hunter2-of-the-header"],["x-amz-security-token","IQoJb3JpZ2luX2VjEHUNTER2hunter2"]]
+        authorization: Basic hunter2hunter2"#;
+    receiver.judge(move |_| (403, echo.to_owned()));
+    let mut config = config(&receiver);
+    config.headers.insert("x-scope".to_owned(), "hunter2-of-the-header".to_owned());
+    let endpoint = promferry_remote_write::Endpoint {
+        config,
+        transport: promferry_remote_write::delivery::transport(sender::http()),
+        explain_denial: Some(Arc::new(|status, _, body| {
+            Some(format!("the endpoint's {status} says: {}", String::from_utf8_lossy(body)))
+        })),
+        describe_body: None,
+    };
+    let clock = Arc::new(SystemClock::new());
+    let remote = sender::start(&dir.path().join("spool"), clock, Labels::default(), vec![endpoint]).await;
+    let mut target = Target::open(&remote, "a:1", 10);
+    target.scrape(0).await;
+    let said = async || remote.status().await.unwrap().remove(0).delivery.last_error.map(|error| error.text);
+    let said = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            match said().await {
+                Some(said) => break said,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    });
+    let said = said.await.unwrap();
+    assert!(said.contains("403 Forbidden says: [[") && !said.to_lowercase().contains("hunter2"), "{said}");
+    remote.shutdown(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_delivery_stops_one_lane_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;

@@ -98,8 +98,15 @@ impl PolicyKind {
     }
 }
 
-/// The account in an ARN.
-pub(crate) fn account_of(arn: &str) -> Option<&str> {
+/// The account in an ARN, its digits alone; `None` in those of servers that have no accounts.
+///
+/// ```
+/// use promferry_sigv4_auth::account_of;
+///
+/// assert_eq!(account_of("arn:aws:iam::111122223333:role/amp-writer"), Some("111122223333"));
+/// assert_eq!(account_of("arn:minio:iam:::role/idp"), None);
+/// ```
+pub fn account_of(arn: &str) -> Option<&str> {
     let account = arn.split(':').nth(4)?;
     (!account.is_empty() && account.bytes().all(|byte| byte.is_ascii_digit())).then_some(account)
 }

@@ -1,4 +1,4 @@
-//! One refreshing cache for each chain of credentials.
+//! A refreshing cache over one source of credentials.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -21,14 +21,13 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Credentials that look expired when they come are used this long: it may be this machine's clock that is wrong,
 /// and the endpoint's answer puts it right.
 const DOUBTFUL_USE: Duration = Duration::from_secs(60);
-/// Longer than a source needs with its own timeouts and retries (`sts.rs`).
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(40);
 /// A refresh that failed is tried again after a second, doubling up to these.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX_WHILE_VALID: Duration = Duration::from_secs(60);
 const RETRY_MAX_WITHOUT: Duration = Duration::from_secs(10);
-/// Credentials younger than this are not invalidated: the refusal was about the ones before.
+/// Credentials younger than this are not invalidated. It doubles with each refresh that did not help.
 const INVALIDATE_MIN_AGE: Duration = Duration::from_secs(5);
+const INVALIDATE_MIN_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Keeps credentials, and refreshes them in the background minutes before they expire.
 ///
@@ -67,6 +66,8 @@ struct State {
     /// Where in its span of time the next refresh lies, from 0 to 1.
     chance: f64,
     invalidated: bool,
+    /// Since the endpoint accepted something.
+    invalidations: u32,
     refreshing_since: Option<Instant>,
     /// Refreshes that were begun.
     started: u64,
@@ -132,7 +133,7 @@ impl CachedCredentials {
                     }
                     return Ok(credentials);
                 }
-                None if !may_try && !refreshing => return Err(state.reason()),
+                None if !may_try && !refreshing => return Err(self.shared.reason(&state)),
                 _ => {}
             }
             // Subscribed before the task can end, so its end is not missed.
@@ -143,7 +144,7 @@ impl CachedCredentials {
         // The sender lives as long as self.
         let _ = finished.changed().await;
         let state = self.shared.lock();
-        state.usable(clock).ok_or_else(|| state.reason())
+        state.usable(clock).ok_or_else(|| self.shared.reason(&state))
     }
 
     /// [`get`](Self::get), waiting at most this long.
@@ -160,13 +161,29 @@ impl CachedCredentials {
         })
     }
 
-    /// Says that the endpoint refused the current credentials: the next [`get`](Self::get) waits for a
-    /// refresh. Should that fail, the old ones are used on while they are valid by their expiry. Credentials
-    /// that are only seconds old stay.
-    pub fn invalidate(&self) {
+    /// Says that the endpoint refused credentials of this access key id. Should they be the current ones, the next
+    /// [`get`](Self::get) waits for a refresh; should that fail, the old ones are used on while they are valid by
+    /// their expiry.
+    ///
+    /// Credentials that are only seconds old stay. What a refresh brings may be refused as well, and the source is not
+    /// asked in vain all the time: from one refusal to the next they have to be twice as old, five minutes at most,
+    /// until something is [`accepted`](Self::accepted).
+    pub fn invalidate(&self, access_key: &str) {
         let mut state = self.shared.lock();
-        if state.current.is_some() && state.age(&self.shared.clock) >= INVALIDATE_MIN_AGE {
+        let is_current = state.current.as_ref().is_some_and(|current| current.access_key() == access_key);
+        let min_age = INVALIDATE_MIN_AGE.saturating_mul(1 << state.invalidations.min(6));
+        let min_age = min_age.min(INVALIDATE_MIN_AGE_MAX);
+        if is_current && !state.invalidated && state.age(&self.shared.clock) >= min_age {
             state.invalidated = true;
+            state.invalidations = state.invalidations.saturating_add(1);
+        }
+    }
+
+    /// Says that the endpoint accepted credentials of this access key id.
+    pub fn accepted(&self, access_key: &str) {
+        let mut state = self.shared.lock();
+        if state.current.as_ref().is_some_and(|current| current.access_key() == access_key) {
+            state.invalidations = 0;
         }
     }
 
@@ -187,7 +204,7 @@ impl CachedCredentials {
         }
     }
 
-    /// What the source looked at when it was last asked.
+    /// What the source [looked at](CredentialSource::report) when it was last asked.
     pub fn report(&self) -> ProviderReport {
         self.shared.source.report()
     }
@@ -252,16 +269,17 @@ impl State {
         self.doubtful = false;
         self.invalidated = false;
     }
-
-    fn reason(&self) -> CredentialError {
-        let not_yet = || CredentialError::TimedOut { seconds: REFRESH_TIMEOUT.as_secs() };
-        self.last_error.clone().unwrap_or_else(not_yet)
-    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why there are none.
+    fn reason(&self, state: &State) -> CredentialError {
+        let not_yet = || CredentialError::TimedOut { seconds: self.source.longest_call().as_secs() };
+        state.last_error.clone().unwrap_or_else(not_yet)
     }
 
     /// A number from 0 to 1.
@@ -374,11 +392,12 @@ struct Refresh {
 
 impl Refresh {
     async fn run(mut self) {
-        let outcome = tokio::time::timeout(REFRESH_TIMEOUT, self.shared.source.credentials()).await;
+        let longest = self.shared.source.longest_call();
+        let outcome = tokio::time::timeout(longest, self.shared.source.credentials()).await;
         self.outcome = Some(outcome.unwrap_or_else(|_| {
             Err(CredentialError::Waiting {
                 source_name: self.shared.source_name(),
-                seconds: REFRESH_TIMEOUT.as_secs(),
+                seconds: longest.as_secs(),
             })
         }));
     }

@@ -17,7 +17,7 @@ use tracing::subscriber::NoSubscriber;
 use crate::authorization::{account_of, role_name, role_of_session};
 use crate::config::{check_session_name, present};
 use crate::report::Finding;
-use crate::sdk::{Aws, error_text, provider_error};
+use crate::sdk::{Aws, OPERATION_TIMEOUT, error_text, provider_error};
 use crate::sts::{CallerIdentity, Sts};
 use crate::{
     BaseCredentials, Clock, ConfigError, CredentialError, CredentialFuture, CredentialSource, Credentials,
@@ -106,14 +106,12 @@ impl CredentialChain {
 
     /// Goes through the chain once, and tells what was met on the way.
     pub(crate) async fn walk(&self) -> (Walk, Result<Credentials, CredentialError>) {
-        let mut walk = Walk::default();
+        let mut way = Way { chain: self, walk: Walk::default() };
         // At its finest level the SDK logs whole requests and answers, tokens and keys in them. What a user needs
         // to know of them is in our errors.
-        let result = self.load(&mut walk).with_subscriber(NoSubscriber::new()).await;
+        let result = self.load(&mut way.walk).with_subscriber(NoSubscriber::new()).await;
         self.wait_for(None);
-        self.say_correction();
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = walk.report.clone();
-        (walk, result)
+        (way.walk.clone(), result)
     }
 
     /// The roles that are assumed with credentials, in order.
@@ -262,8 +260,9 @@ impl CredentialChain {
         if self.environment.var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
             || self.environment.var("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some()
         {
-            let container =
-                EcsCredentialsProvider::builder().configure(&aws.provider_config(&region, true)).build();
+            let container = EcsCredentialsProvider::builder()
+                .configure(&aws.provider_config(&region, false, true))
+                .build();
             self.wait_for(Some(String::from("the container's credentials")));
             let result = container.provide_credentials().await;
             let result = result.map_err(|error| self.container_error(&error));
@@ -288,7 +287,13 @@ impl CredentialChain {
                 Ok(from_sdk(&credentials, IMDS).into())
             }
             Err(error) => {
-                walk.report.add(IMDS, Finding::Failed(error_text(&error)));
+                // EKS tells no container that it is on Fargate.
+                let why = format!(
+                    "{}; on EKS Fargate there is none: with K8S_NODE_NAME from spec.nodeName (downward API), or with \
+                     AWS_EC2_METADATA_DISABLED=true, it is not asked",
+                    error_text(&error)
+                );
+                walk.report.add(IMDS, Finding::Failed(why));
                 Err(CredentialError::NotFound { looked_at: walk.report.to_string() })
             }
         }
@@ -342,8 +347,9 @@ impl CredentialChain {
     ) -> Result<aws_credential_types::Credentials, CredentialsError> {
         let region = self.sts_region(None);
         self.wait_for(Some(format!("profile {}", name.unwrap_or("default"))));
-        let mut builder =
-            ProfileFileCredentialsProvider::builder().configure(&aws.provider_config(&region, false));
+        // A profile may name roles of its own, which the SDK assumes.
+        let config = aws.provider_config(&region, self.config.use_fips_sts_endpoint, false);
+        let mut builder = ProfileFileCredentialsProvider::builder().configure(&config);
         if let Some(name) = name {
             builder = builder.profile_name(name);
         }
@@ -452,10 +458,31 @@ impl CredentialSource for CredentialChain {
     fn report(&self) -> ProviderReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// As long as all of its calls may take, one for the base and one for each role, and some more for the services of
+    /// the node.
+    fn longest_call(&self) -> Duration {
+        let calls = u32::try_from(self.config.roles.len()).unwrap_or(u32::MAX).saturating_add(1);
+        OPERATION_TIMEOUT.saturating_mul(calls).saturating_add(Duration::from_secs(10))
+    }
+}
+
+/// One way through a chain. What was met on it is told at its end, also where it is given up half way.
+struct Way<'a> {
+    chain: &'a CredentialChain,
+    walk: Walk,
+}
+
+impl Drop for Way<'_> {
+    fn drop(&mut self) {
+        self.chain.say_correction();
+        *self.chain.report.lock().unwrap_or_else(PoisonError::into_inner) =
+            std::mem::take(&mut self.walk.report);
+    }
 }
 
 /// What was met on one way through a chain.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Walk {
     pub(crate) report: ProviderReport,
     /// The token file of web identity, and the role that was asked for with it.
@@ -467,6 +494,7 @@ pub(crate) struct Walk {
 }
 
 /// Credentials on the way through a chain.
+#[derive(Clone)]
 pub(crate) struct Passed {
     pub(crate) credentials: Credentials,
     pub(crate) role_arn: Option<String>,
@@ -525,7 +553,7 @@ fn from_sdk(credentials: &aws_credential_types::Credentials, provider: &str) -> 
 }
 
 fn imds_provider(aws: &Aws, region: &str) -> ImdsCredentialsProvider {
-    let config = aws.provider_config(region, true);
+    let config = aws.provider_config(region, false, true);
     let client = imds::Client::builder()
         .configure(&config)
         .max_attempts(2)

@@ -122,6 +122,9 @@ impl Clock {
             Ok(ahead) => i64::try_from(ahead.as_millis()).ok()?,
             Err(behind) => -i64::try_from(behind.duration().as_millis()).ok()?,
         };
+        // A source that is right by itself is not moved by the part of a second that a `Date` does not tell.
+        let is_right = Duration::from_millis(offset_ms.unsigned_abs()) <= SKEW_TOLERATED;
+        let offset_ms = if is_right { 0 } else { offset_ms };
         self.correction.offset_ms.store(offset_ms, Ordering::Relaxed);
         self.correction.unsaid.store(true, Ordering::Relaxed);
         Some(offset_ms)
@@ -134,8 +137,8 @@ impl Clock {
         }
         let offset_ms = self.offset_ms();
         let offset_seconds = offset_ms / 1000;
-        if Duration::from_millis(offset_ms.unsigned_abs()) <= SKEW_TOLERATED {
-            tracing::info!(offset_seconds, "this machine's clock agrees with AWS' again");
+        if offset_ms == 0 {
+            tracing::info!("this machine's clock agrees with AWS' again");
         } else {
             tracing::warn!(
                 offset_seconds,
@@ -198,7 +201,9 @@ mod tests {
         assert_eq!(shares_the_correction.observe(server), Some(-3_600_000));
         assert_eq!(clock.now(), server);
         assert_eq!(clock.observe(server), None, "already corrected");
-        assert_eq!(clock.observe(local), Some(0), "back again");
+        let with_whole_seconds = local - Duration::from_millis(999);
+        assert_eq!(clock.observe(with_whole_seconds), Some(0), "back again");
+        assert_eq!(clock.now(), local);
     }
 
     #[test]

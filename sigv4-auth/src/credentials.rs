@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::reach::route_advice;
 use crate::{ProviderReport, Secret};
@@ -123,6 +123,12 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn waits_for(&self) -> Option<String> {
         None
     }
+
+    /// How long a call may take, with all of its own timeouts and retries; one that takes longer is given up, and
+    /// begins anew later. 40 s where nothing is said.
+    fn longest_call(&self) -> Duration {
+        Duration::from_secs(40)
+    }
 }
 
 impl CredentialSource for Credentials {
@@ -142,6 +148,10 @@ impl<S: CredentialSource + ?Sized> CredentialSource for Arc<S> {
 
     fn waits_for(&self) -> Option<String> {
         self.as_ref().waits_for()
+    }
+
+    fn longest_call(&self) -> Duration {
+        self.as_ref().longest_call()
     }
 }
 

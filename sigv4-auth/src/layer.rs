@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +25,8 @@ pub struct SigV4Layer {
     scope: Scope,
     credentials: CachedCredentials,
     patience: Duration,
+    /// The access key of the request that was refused last.
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 /// How long a request waits for credentials when nothing is said.
@@ -32,7 +35,7 @@ const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 impl SigV4Layer {
     /// A layer that signs for `scope`.
     pub fn new(scope: Scope, credentials: CachedCredentials) -> Self {
-        Self { scope, credentials, patience: DEFAULT_PATIENCE }
+        Self { scope, credentials, patience: DEFAULT_PATIENCE, refused: Arc::default() }
     }
 
     /// The same layer; a request waits so long for credentials that are being fetched (10 s when nothing is said)
@@ -89,8 +92,10 @@ impl SigV4Layer {
         endpoint: &Uri,
     ) -> Option<Explanation> {
         let mut explanation = explain_denial(status, body, headers, endpoint)?;
-        if explanation.wants_new_credentials() {
-            self.credentials.invalidate();
+        if explanation.wants_new_credentials()
+            && let Some(access_key) = self.refused().or_else(|| self.credentials.status().access_key)
+        {
+            self.credentials.invalidate(&access_key);
         }
         if explanation.denial == Denial::ClockSkew
             && let Some(server) = explanation.server_time
@@ -158,27 +163,49 @@ where
                 request.extensions_mut().insert(hash);
             }
             let unsigned = request.clone();
-            let signed_at = layer.sign(&mut request).await?;
+            let signed = layer.sign(&mut request).await?;
             let response = inner.call(request).await.map_err(Error::Inner)?;
-            if !layer.shows_skew(signed_at, &response) {
+            layer.answered(&signed, response.status());
+            if !layer.shows_skew(signed.at, &response) {
                 return Ok(response);
             }
             let mut request = unsigned;
-            layer.sign(&mut request).await?;
+            let signed = layer.sign(&mut request).await?;
             std::future::poll_fn(|context| inner.poll_ready(context)).await.map_err(Error::Inner)?;
-            inner.call(request).await.map_err(Error::Inner)
+            let response = inner.call(request).await.map_err(Error::Inner)?;
+            layer.answered(&signed, response.status());
+            Ok(response)
         })
     }
 }
 
+/// What a request was signed with.
+struct Signed {
+    at: SystemTime,
+    access_key: String,
+}
+
 impl SigV4Layer {
-    /// Signs, and returns the time that was signed.
-    async fn sign<B: AsRef<[u8]>, E>(&self, request: &mut Request<B>) -> Result<SystemTime, Error<E>> {
+    async fn sign<B: AsRef<[u8]>, E>(&self, request: &mut Request<B>) -> Result<Signed, Error<E>> {
         let credentials = self.credentials.get_within(self.patience).await.map_err(Error::Credentials)?;
         let params = SigningParams { scope: &self.scope, credentials: &credentials };
         let now = self.credentials.clock().now();
         sign(request, &params, now).map_err(Error::Sign)?;
-        Ok(now)
+        Ok(Signed { at: now, access_key: credentials.access_key().to_owned() })
+    }
+
+    /// Keeps what an answer says of the credentials.
+    fn answered(&self, signed: &Signed, status: StatusCode) {
+        if status.is_success() {
+            self.credentials.accepted(&signed.access_key);
+        } else if status.is_client_error() {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused = Some(signed.access_key.clone());
+        }
+    }
+
+    fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the time of a signature was what the endpoint refused it for. The clock is right afterwards.

@@ -67,7 +67,7 @@ pub mod verify;
 mod whoami;
 
 pub use adot::{AssumeRole, SigV4AuthConfig};
-pub use authorization::{NotAuthorized, PolicyKind};
+pub use authorization::{NotAuthorized, PolicyKind, account_of};
 pub use cache::{CacheStatus, CachedCredentials};
 pub use chain::CredentialChain;
 pub use clock::{Clock, Skew};

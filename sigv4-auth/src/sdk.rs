@@ -29,8 +29,8 @@ use crate::{Clock, CredentialError, Environment};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
-/// All attempts of one call together; the cache waits a little longer (`cache.rs`).
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// All attempts of one call together.
+pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
 
 /// The HTTP clients and STS settings of one chain of credentials.
@@ -88,11 +88,19 @@ impl Aws {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
-    /// The name of the STS endpoint that [`sts`](Self::sts) calls, for messages.
+    /// The name of the STS endpoint that [`sts`](Self::sts) calls, for messages: without what could be a secret.
     pub(crate) fn sts_endpoint(&self, region: &str, use_fips: bool) -> String {
         self.sts_url()
+            .map(|url| without_secrets(&url))
             .or_else(|| self.sts_name(region, use_fips))
             .unwrap_or_else(|| format!("the STS of {region}"))
+    }
+
+    /// The region that this process runs in and its STS, where another one is called only because of `region`.
+    pub(crate) fn own_sts(&self, region: &str, use_fips: bool) -> Option<(String, String)> {
+        let own = self.environment.region().filter(|own| own != region && self.sts_url().is_none())?;
+        let url = self.sts_name(&own, use_fips)?;
+        Some((own, url))
     }
 
     /// As the SDK makes it of region, partition and both switches.
@@ -113,13 +121,13 @@ impl Aws {
     }
 
     /// The settings of the SDK's own providers. Link-local services (ECS, Pod Identity, IMDS) are never
-    /// asked through a proxy.
-    pub(crate) fn provider_config(&self, region: &str, link_local: bool) -> ProviderConfig {
+    /// asked through a proxy. `use_fips` adds to what the environment says.
+    pub(crate) fn provider_config(&self, region: &str, use_fips: bool, link_local: bool) -> ProviderConfig {
         let http = if link_local { &self.http_without_proxy } else { &self.http };
         ProviderConfig::without_region()
             .with_region(Some(Region::new(region.to_owned())))
             .with_http_client(http.clone())
-            .with_use_fips(Some(self.environment.flag("AWS_USE_FIPS_ENDPOINT")))
+            .with_use_fips(Some(use_fips || self.environment.flag("AWS_USE_FIPS_ENDPOINT")))
             .with_use_dual_stack(Some(self.environment.flag("AWS_USE_DUALSTACK_ENDPOINT")))
             .with_retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .with_timeout_config(timeouts())
@@ -159,6 +167,16 @@ impl Intercept for DateObserver {
     }
 }
 
+/// A URL without user, password, query and fragment.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{separator}{host}{path}")
+}
+
 /// An error's own text and those of its causes, on one line, as far as it is fit to be shown: AWS' answers to
 /// a wrong signature can quote the whole canonical request with its session token.
 pub(crate) fn error_text(error: &(dyn StdError + 'static)) -> String {
@@ -175,13 +193,21 @@ pub(crate) fn error_text(error: &(dyn StdError + 'static)) -> String {
     shown(&text)
 }
 
-/// One line of at most 600 characters, cut before a quoted canonical request.
+/// One line of at most 600 characters, cut before a quoted canonical request, and before a request's header that
+/// should not be seen: some proxies' pages show all that they were sent, and AWS' answer to an incomplete signature
+/// the header that it stands in.
 pub(crate) fn shown(text: &str) -> String {
-    let end = ["The Canonical String", "The String-to-Sign"]
-        .iter()
-        .filter_map(|quote| text.find(quote))
-        .min()
-        .unwrap_or(text.len());
+    const NAMES: [&str; 4] = ["authorization", "x-amz-security-token", "x-amz-content-sha256", "cookie"];
+    // Lower-casing ASCII alone moves no byte.
+    let lower = text.to_ascii_lowercase();
+    let is_named = |(at, name): (usize, &str)| {
+        let after = lower[at + name.len()..].trim_start_matches(['"', '\'', '\\', ' ']);
+        after.starts_with([':', '=']).then_some(at)
+    };
+    let quoted = ["the canonical string", "the string-to-sign", "aws4-hmac-sha256 credential"];
+    let quoted = quoted.iter().filter_map(|quote| lower.find(quote));
+    let named = NAMES.iter().filter_map(|name| lower.match_indices(name).find_map(is_named));
+    let end = quoted.chain(named).min().unwrap_or(text.len());
     let line: Vec<&str> = text[..end].split_whitespace().collect();
     line.join(" ").chars().take(600).collect()
 }
@@ -244,4 +270,41 @@ fn connector(
 fn http_client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new()
         .build_with_connector_fn(move |settings, components| connector(&trust, &proxy, settings, components))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_requests_carried_is_cut() {
+        for (text, expected) in [
+            ("refused here\nThe Canonical String for this request should have been 'POST", "refused here"),
+            (
+                "Authorization header requires 'Signature' parameter. Authorization=AWS4-HMAC-SHA256 Credential=AKID/x",
+                "Authorization header requires 'Signature' parameter.",
+            ),
+            (r#"{"headers":{"accept":"*/*","authorization":"AWS4-HMAC"#, r#"{"headers":{"accept":"*/*",""#),
+            ("you sent X-Amz-Security-Token: token and more", "you sent"),
+            ("you sent Cookie = session", "you sent"),
+            ("(AWS4-HMAC-SHA256 Credential=AKID/x)", "("),
+            (r#"{\"X-Amz-Security-Token\": \"token\"}"#, r#"{\""#),
+            ("no authorization header, no cookie", "no authorization header, no cookie"),
+            ("Ü İ authorization: x", "Ü İ"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, expected) in [
+            ("https://sts.eu-west-1.amazonaws.com", "https://sts.eu-west-1.amazonaws.com"),
+            ("http://user:hunter2@h:81/a?key=hunter2#hunter2", "http://h:81/a"),
+            ("http://user:hun@ter2@h/a@b", "http://h/a@b"),
+            ("user:hunter2@h", "h"),
+        ] {
+            assert_eq!(without_secrets(url), expected);
+        }
+    }
 }

@@ -105,6 +105,15 @@ impl Sts<'_> {
         self.aws.sts_endpoint(self.region, self.use_fips)
     }
 
+    /// A private subnet reaches the STS of its own region at most.
+    fn of_another_region(&self) -> Option<String> {
+        let (own, url) = self.aws.own_sts(self.region, self.use_fips)?;
+        Some(format!(
+            "; this process runs in {own} (AWS_REGION): where it reaches the STS of that region alone, set \
+             AWS_ENDPOINT_URL_STS={url}"
+        ))
+    }
+
     fn refused<E, R>(
         &self,
         error: &SdkError<E, R>,
@@ -136,7 +145,7 @@ impl Sts<'_> {
         CredentialError::Unreachable {
             provider,
             endpoint: self.endpoint(),
-            reason: format!("{what} ({detail})"),
+            reason: format!("{what} ({detail}){}", self.of_another_region().unwrap_or_default()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What can be said about `sigv4` before anything is signed.
 
 use http::Uri;
-use promferry_sigv4_auth::{BaseCredentials, Environment, Scope, ScopeKeys, SigV4Config};
+use promferry_sigv4_auth::{BaseCredentials, Environment, Scope, ScopeKeys, SigV4Config, account_of};
 
 use crate::yaml::{Mapping, NodeError};
 use crate::{Endpoint, Env, ErrorKind, Global};
@@ -65,9 +65,4 @@ pub(super) fn no_distinguishing_label(
         false => vec!["roles".to_owned(), last, "role_arn".to_owned()],
     };
     Some(NodeError::at_path(block, &path, message))
-}
-
-/// The account in a role's ARN; `None` in those of servers that have no accounts.
-fn account_of(arn: &str) -> Option<&str> {
-    arn.split(':').nth(4).filter(|account| !account.is_empty())
 }

@@ -112,3 +112,32 @@ async fn credentials_are_dropped_across_hosts() {
         }
     }
 }
+
+/// A signature is for one host and path; the token beside it is for nobody else.
+#[tokio::test]
+async fn a_signed_request_goes_where_its_signature_holds_or_nowhere() {
+    let away = Server::start(|_| ok("taken")).await;
+    let port = away.address.port();
+    let home = Server::start(move |seen| match seen.uri.path() {
+        "/away" => redirect(307, &format!("http://localhost:{port}/away")),
+        "/see-other" => redirect(303, "/see-other"),
+        "/path" => redirect(308, "/other"),
+        "/again" => redirect(308, "/again"),
+        _ => ok("taken"),
+    })
+    .await;
+    let send = async |path: &str| {
+        let request = Request::post(home.url(path))
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=A/20260101/r/aps/aws4_request")
+            .header("x-amz-security-token", "token")
+            .body(Bytes::from_static(b"body"))
+            .unwrap();
+        Client::new(http("{}")).call(request).await.map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(send("/away").await.unwrap(), 307);
+    assert!(away.seen().is_empty());
+    assert_eq!(send("/path").await.unwrap(), 308);
+    assert_eq!(send("/see-other").await.unwrap(), 303);
+    // Same host and path: it is sent on, here in circles.
+    assert!(send("/again").await.unwrap_err().to_string().contains("circles"));
+}

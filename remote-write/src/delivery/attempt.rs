@@ -9,7 +9,7 @@ use super::request::{Body, Phase, Sender};
 use super::transport::{BrokenAnswer, Failure, describe};
 use crate::client::put_headers;
 use crate::options::shown_url;
-use crate::refusal::{KEPT_BYTES, Refusal, Secrets, redact, written};
+use crate::refusal::{KEPT_BYTES, Refusal, Secrets, redact, redact_words, written};
 use crate::spool::Reason;
 use crate::{Counts, Protocol};
 
@@ -116,7 +116,8 @@ impl Sender {
         // A denial that wears a 400 or a 404 is one all the same.
         let status = if status == StatusCode::UNAUTHORIZED { status } else { StatusCode::FORBIDDEN };
         match &self.explain_denial {
-            Some(explain) => explain(status, headers, body),
+            // It may quote the endpoint.
+            Some(explain) => explain(status, headers, body).map(|words| redact_words(words, &self.secrets)),
             None => self.size.is_amp().then(|| {
                 String::from("AMP takes signed requests alone, and sigv4 is not configured for this endpoint")
             }),

@@ -36,7 +36,9 @@ pub(crate) enum Phase {
     Stopped,
 }
 
-/// Explains a 401 or 403 to the operator, from its status, headers and body.
+/// Explains a denial to the operator, from its status, headers and body. The status is 401 or 403: a denial that came
+/// with another (AWS' services have some with 400, and AMP's unknown workspace a 404) is given as a 403. What it says
+/// is redacted as the endpoint's own texts are.
 pub type ExplainDenial = Arc<dyn Fn(StatusCode, &HeaderMap, &[u8]) -> Option<String> + Send + Sync>;
 
 /// Makes what belongs to a body, such as its hash for a signature, for the extensions of the requests that carry

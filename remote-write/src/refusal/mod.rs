@@ -41,7 +41,7 @@ use class::Table;
 pub use class::{Confidence, LimitScope, Meaning, Naming, RefusalClass, Rest};
 pub use series_text::SeriesText;
 pub(crate) use series_text::display;
-pub(crate) use unknown::{KEPT_BYTES, Secrets, UnknownRefusals, redact};
+pub(crate) use unknown::{KEPT_BYTES, Secrets, UnknownRefusals, redact, redact_words};
 pub use unknown::{MAX_UNKNOWN_REFUSALS, UnknownRefusal};
 
 /// The most series that one answer may name; what is beyond counts as not named.

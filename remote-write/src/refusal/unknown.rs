@@ -107,6 +107,30 @@ pub(crate) fn redact(body: &[u8], most: usize, secrets: &Secrets) -> String {
     let beyond = body.len().min(2 * most);
     let body = secrets.hide(String::from_utf8_lossy(&body[..beyond]).into_owned());
     let body = body.as_bytes();
+    let mut end = body.len().min(most);
+    // A secret that the cut would leave half of could look like none.
+    while end < body.len() && end > 0 && !body[end].is_ascii_whitespace() && end > most.saturating_sub(256) {
+        end -= 1;
+    }
+    let text = String::from_utf8_lossy(&body[..end]);
+    let text: String =
+        text.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    // Labels' values, mostly.
+    static LONG_QUOTED: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r#""((?:[^"\\]|\\.){64})(?:[^"\\]|\\.)+""#).ok());
+    let text = without_secrets(text);
+    match &*LONG_QUOTED {
+        Some(quoted) => quoted.replace_all(&text, "\"${1}…\"").into_owned(),
+        None => text,
+    }
+}
+
+/// One's own words about an answer, which may quote it, without what could be a secret.
+pub(crate) fn redact_words(words: String, secrets: &Secrets) -> String {
+    without_secrets(secrets.hide(words))
+}
+
+fn without_secrets(text: String) -> String {
     static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         let rules = [
             // user:password@ of a URL.
@@ -121,19 +145,12 @@ pub(crate) fn redact(body: &[u8], most: usize, secrets: &Secrets) -> String {
                 r#"(?i)((?:credential|signature|authorization|token|secret|passw(?:or)?d|api[-_]?key)[a-z0-9_-]*["']?\s*[:=]\s*["']?)[^\s"',;&]{4,}"#,
                 "${1}<secret>",
             ),
+            // A session token of STS, as all of them begin.
+            (r"\b(?:IQoJ|FwoG|FQoG)[A-Za-z0-9+/_-]{20,}=*", "<token>"),
             (r"\b(?:AKIA|ASIA|AROA)[A-Z0-9]{12,}", "<key>"),
-            (r#""((?:[^"\\]|\\.){64})(?:[^"\\]|\\.)+""#, "\"${1}…\""),
         ];
         rules.into_iter().filter_map(|(rule, by)| Some((Regex::new(rule).ok()?, by))).collect()
     });
-    let mut end = body.len().min(most);
-    // A secret that the cut would leave half of could look like none.
-    while end < body.len() && end > 0 && !body[end].is_ascii_whitespace() && end > most.saturating_sub(256) {
-        end -= 1;
-    }
-    let text = String::from_utf8_lossy(&body[..end]);
-    let text: String =
-        text.trim().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
     RULES.iter().fold(text, |text, (rule, by)| rule.replace_all(&text, *by).into_owned())
 }
 

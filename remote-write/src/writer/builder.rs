@@ -112,7 +112,7 @@ impl WriterBuilder {
         self
     }
 
-    /// Turns a 401 or 403 into what has to be done about it.
+    /// Turns a denial, whatever status it came with, into what has to be done about it.
     pub fn explain_denial(mut self, explain: ExplainDenial) -> Self {
         self.explain_denial = Some(explain);
         self

@@ -279,15 +279,15 @@ async fn a_correction_of_the_clock_moves_no_refresh() {
         script.set(Outcome::Lifetime(3 * 3_600));
         key(&cache).await;
         script.pass(6);
-        cache.invalidate();
+        cache.invalidate("KEY1");
         script.set(Outcome::Fails);
         key(&cache).await;
         correct();
         script.pass(2);
         script.set(Outcome::Lifetime(3 * 3_600));
         assert_eq!(key(&cache).await, "KEY3", "a refresh that failed is tried again after the same pause");
-        script.pass(6);
-        cache.invalidate();
+        script.pass(11);
+        cache.invalidate("KEY3");
         assert_eq!(key(&cache).await, "KEY4", "their age is the same");
     }
 }
@@ -327,7 +327,8 @@ async fn refreshed_without_anybody_asking() {
     assert!((6..40).contains(&script.calls()), "tried again with growing pauses: {}", script.calls());
     script.set(Outcome::Lifetime(3_600));
     script.pass(3_600);
-    tokio::time::sleep(Duration::from_secs(61)).await;
+    // A minute and a quarter is the longest pause.
+    tokio::time::sleep(Duration::from_secs(76)).await;
     let (status, calls) = (cache.status(), script.calls());
     assert!(status.valid && status.consecutive_failures == 0, "{status:?}");
     drop(cache);
@@ -357,14 +358,73 @@ async fn lasting_keys_are_got_once_and_again_when_refused() {
 
     let script = Script::new();
     let cache = script.cache();
-    cache.invalidate();
+    cache.invalidate("KEY1");
     assert_eq!(key(&cache).await, "KEY1");
     script.pass(10);
-    cache.invalidate();
+    cache.invalidate("KEY1");
     script.set(Outcome::Fails);
     assert_eq!(key(&cache).await, "KEY1", "the refused ones, for want of better");
     assert_eq!(script.calls(), 2);
     script.set(Outcome::Lifetime(3_600));
     script.pass(2);
     assert_eq!(key(&cache).await, "KEY3");
+}
+
+#[tokio::test]
+async fn a_source_that_gives_what_is_refused_is_asked_less_and_less() {
+    let script = Script::new();
+    script.set(Outcome::Lifetime(12 * 3_600));
+    let cache = script.cache();
+    let current = || cache.status().access_key.expect("a key");
+    key(&cache).await;
+    for _ in 0..3_600 {
+        script.pass(1);
+        cache.invalidate(&current());
+        key(&cache).await;
+    }
+    assert!((10..=20).contains(&script.calls()), "{} calls in an hour", script.calls());
+
+    cache.accepted("KEY1");
+    let calls = script.calls();
+    let refused = current();
+    for _ in 0..200 {
+        script.pass(1);
+        cache.invalidate(&refused);
+        key(&cache).await;
+    }
+    assert!(script.calls() <= calls + 1, "what was accepted are other keys");
+    cache.accepted(&current());
+    script.pass(5);
+    let calls = script.calls();
+    cache.invalidate("KEY1");
+    key(&cache).await;
+    assert_eq!(script.calls(), calls, "these are others than those that were refused");
+    cache.invalidate(&current());
+    key(&cache).await;
+    assert_eq!(script.calls(), calls + 1, "after an accepted request as at first");
+}
+
+/// Takes its time.
+struct Slow(Duration);
+
+impl CredentialSource for Slow {
+    fn credentials(&self) -> CredentialFuture<'_> {
+        Box::pin(async {
+            tokio::time::sleep(self.0).await;
+            Ok(Credentials::new("SLOW", "s", None))
+        })
+    }
+
+    fn longest_call(&self) -> Duration {
+        Duration::from_secs(100)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_has_the_time_that_it_says_it_needs() {
+    let cache = CachedCredentials::new(Slow(Duration::from_secs(99)), Clock::system());
+    assert_eq!(key(&cache).await, "SLOW");
+    let cache = CachedCredentials::new(Slow(Duration::from_secs(101)), Clock::system());
+    let error = cache.get().await.expect_err("late");
+    assert!(matches!(error, CredentialError::Waiting { seconds: 100, .. }), "{error}");
 }

@@ -155,7 +155,11 @@ async fn happens(world: &World, cache: &CachedCredentials, event: &Event) -> Res
         }
         Event::Answered => answered(world, cache, 0),
         Event::Lied(ahead) => answered(world, cache, ahead),
-        Event::Invalidated => cache.invalidate(),
+        Event::Invalidated => {
+            if let Some(access_key) = cache.status().access_key {
+                cache.invalidate(&access_key);
+            }
+        }
         Event::Got => got(world, cache).await?,
         Event::Gives(lifetime) => world.state().lifetime = Some(lifetime),
         Event::Fails => world.state().lifetime = None,
@@ -180,8 +184,10 @@ async fn recovers(world: &World, cache: &CachedCredentials) -> Result<(), TestCa
             let now = at(world.state().now);
             // The endpoint refuses them, and says the time.
             cache.clock().observe(now);
-            if !credentials.valid_at(now) {
-                cache.invalidate();
+            if credentials.valid_at(now) {
+                cache.accepted(credentials.access_key());
+            } else {
+                cache.invalidate(credentials.access_key());
             }
         }
         settled().await;

@@ -249,6 +249,40 @@ async fn sts_is_regional_and_called_through_the_proxy() {
 }
 
 #[tokio::test]
+async fn a_profile_that_assumes_a_role_does_so_as_configured() {
+    let folder = tempfile::TempDir::new().expect("a directory");
+    let config = folder.path().join("config");
+    let profiles = "[profile writer]\nrole_arn = arn:aws:iam::111122223333:role/writer\nsource_profile = base\n\
+                    [profile base]\naws_access_key_id = AKID\naws_secret_access_key = s\n";
+    std::fs::write(&config, profiles).expect("written");
+    let (proxy, asked) = closed_proxy().await;
+    let url = proxy.url("");
+    let output = run_child(&[
+        ("AWS_CONFIG_FILE", config.to_str().expect("UTF-8")),
+        ("AWS_PROFILE", "writer"),
+        ("AWS_REGION", "us-west-2"),
+        ("HTTPS_PROXY", &url),
+        (USE_FIPS_STS_ENDPOINT, "1"),
+    ])
+    .await;
+    assert_eq!(noted(&asked), ["CONNECT sts-fips.us-west-2.amazonaws.com:443"], "{output}");
+}
+
+#[tokio::test]
+async fn the_sts_of_this_processs_region_is_named_where_another_one_does_not_answer() {
+    let (proxy, _) = closed_proxy().await;
+    let url = proxy.url("");
+    let keys = [("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let variables = [("AWS_REGION", "eu-west-1"), ("HTTPS_PROXY", &url)];
+    for (region, is_named) in [("eu-central-1", true), ("eu-west-1", false)] {
+        let output = run_child(&[&keys[..], &variables, &[(ROLE_STS_REGION, region)]].concat()).await;
+        assert!(output.contains(&format!("no answer from https://sts.{region}.amazonaws.com")), "{output}");
+        let advice = "set AWS_ENDPOINT_URL_STS=https://sts.eu-west-1.amazonaws.com";
+        assert_eq!(output.contains(advice), is_named, "{output}");
+    }
+}
+
+#[tokio::test]
 async fn sts_is_where_the_environment_says() {
     let identity = Identity::new();
     let ((own, own_log), (general, general_log)) = (generous_sts(), generous_sts());

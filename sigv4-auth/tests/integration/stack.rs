@@ -230,12 +230,18 @@ async fn refused_tokens_are_replaced() {
     let why =
         explain_denial(refused.status(), refused.body(), &HeaderMap::new(), &endpoint).expect("a denial");
     assert!(why.wants_new_credentials(), "{why:?}");
-    layer.credentials().invalidate();
+    let learn = || {
+        layer
+            .learn_from_denial(refused.status(), refused.body(), &HeaderMap::new(), &endpoint)
+            .expect("a denial")
+    };
+    learn();
     assert_eq!(send().await.expect("an answer").status(), 403, "seconds old: not asked for again");
     minute.store(1, Ordering::SeqCst);
-    layer.credentials().invalidate();
+    learn();
     assert_eq!(send().await.expect("an answer").status(), 200);
-    layer.credentials().invalidate();
+    minute.store(2, Ordering::SeqCst);
+    learn();
     assert_eq!(send().await.expect("an answer").status(), 200);
-    assert_eq!(layer.credentials().status().refreshes, 2);
+    assert_eq!(layer.credentials().status().refreshes, 2, "a late refusal is of the keys before");
 }

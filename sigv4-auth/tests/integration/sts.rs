@@ -451,3 +451,32 @@ async fn secrets_are_never_shown() {
         assert!(!log.contains(secret), "{secret} in the log: {}", &log[..log.len().min(20_000)]);
     }
 }
+
+#[tokio::test]
+async fn a_call_that_is_given_up_has_told_what_it_looked_at() {
+    // Takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://user:hunter2@{}/?key=hunter2", silent.local_addr().expect("an address"));
+    let token = Token::new("token");
+    let path = token.path();
+    let environment = Environment::from_pairs([
+        ("AWS_ENDPOINT_URL_STS", url.as_str()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path.to_str().expect("UTF-8")),
+        ("AWS_ROLE_ARN", WEB_ROLE),
+    ]);
+    let roles = vec![RoleStep::new(HUB_ROLE), RoleStep::new("arn:aws:iam::3:role/next")];
+    let config = CredentialsConfig { roles, ..CredentialsConfig::default() };
+    let chain = CredentialChain::new(&config, environment, "eu-west-1").expect("right");
+    assert!(
+        chain.longest_call() >= Duration::from_secs(3 * 30),
+        "each step may take as long as a call to STS"
+    );
+    let given_up = tokio::time::timeout(Duration::from_millis(500), chain.credentials()).await;
+    assert!(given_up.is_err());
+    assert!(chain.report().to_string().starts_with("environment ("), "{}", chain.report());
+    let waits_for = chain.waits_for().expect("STS");
+    assert!(
+        waits_for.starts_with("STS at http://127.0.0.1:") && !waits_for.contains("hunter2"),
+        "{waits_for}"
+    );
+}
