@@ -17,6 +17,8 @@ use crate::mechanisms::dns::DnsSdConfig;
 use crate::mechanisms::file::FileSdConfig;
 #[cfg(feature = "http")]
 use crate::mechanisms::http::HttpSdConfig;
+#[cfg(feature = "kubernetes")]
+use crate::mechanisms::kubernetes::KubernetesSdConfig;
 use crate::mechanisms::mechanism::CustomMechanism;
 
 /// The discovery keys of one `scrape_config`.
@@ -43,6 +45,10 @@ pub struct DiscoveryConfigs {
     #[cfg(feature = "dns")]
     #[serde(deserialize_with = "null_is_default")]
     pub dns_sd_configs: Vec<DnsSdConfig>,
+    /// Targets that a Kubernetes API server knows.
+    #[cfg(feature = "kubernetes")]
+    #[serde(deserialize_with = "null_is_default")]
+    pub kubernetes_sd_configs: Vec<KubernetesSdConfig>,
     /// Mechanisms of the embedding program's own; no key of the configuration.
     #[serde(skip)]
     pub custom: Vec<CustomMechanism>,
@@ -59,6 +65,8 @@ impl DiscoveryConfigs {
         "http_sd_configs",
         #[cfg(feature = "dns")]
         "dns_sd_configs",
+        #[cfg(feature = "kubernetes")]
+        "kubernetes_sd_configs",
     ];
 
     /// Checks what Prometheus checks when it loads a configuration; nothing is opened or asked.
@@ -74,6 +82,8 @@ impl DiscoveryConfigs {
         each("http_sd_configs", &self.http_sd_configs, HttpSdConfig::validate)?;
         #[cfg(feature = "dns")]
         each("dns_sd_configs", &self.dns_sd_configs, DnsSdConfig::validate)?;
+        #[cfg(feature = "kubernetes")]
+        each("kubernetes_sd_configs", &self.kubernetes_sd_configs, KubernetesSdConfig::validate)?;
         Ok(())
     }
 
@@ -83,6 +93,8 @@ impl DiscoveryConfigs {
         self.file_sd_configs.iter_mut().for_each(|config| config.resolve_paths(base_dir));
         #[cfg(feature = "http")]
         self.http_sd_configs.iter_mut().for_each(|config| config.http_config.resolve_paths(base_dir));
+        #[cfg(feature = "kubernetes")]
+        self.kubernetes_sd_configs.iter_mut().for_each(|config| config.resolve_paths(base_dir));
         // Without these features there is nothing to resolve.
         let _ = base_dir;
     }
@@ -153,14 +165,14 @@ impl ConfigError {
     }
 }
 
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "kubernetes"))]
 impl From<promferry_http_client::ConfigError> for ConfigError {
     fn from(error: promferry_http_client::ConfigError) -> Self {
         Self { path: error.path, message: error.message }
     }
 }
 
-#[cfg(any(feature = "static", feature = "file", feature = "http", feature = "dns"))]
+#[cfg(any(feature = "static", feature = "file", feature = "http", feature = "dns", feature = "kubernetes"))]
 fn each<T>(
     key: &str,
     configs: &[T],

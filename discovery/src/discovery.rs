@@ -21,8 +21,8 @@ pub struct DiscoveryOptions {
     /// How often files are looked at, unless their `refresh_interval` is shorter. 2 s by default.
     #[cfg(feature = "file")]
     pub file_poll_interval: Duration,
-    /// How HTTP servers are asked.
-    #[cfg(feature = "http")]
+    /// How HTTP servers, that of the Kubernetes API among them, are asked.
+    #[cfg(any(feature = "http", feature = "kubernetes"))]
     pub http: promferry_http_client::HttpOptions,
     /// Where names are looked up.
     #[cfg(feature = "dns")]
@@ -35,7 +35,7 @@ impl Default for DiscoveryOptions {
             debounce: Duration::from_secs(5),
             #[cfg(feature = "file")]
             file_poll_interval: Duration::from_secs(2),
-            #[cfg(feature = "http")]
+            #[cfg(any(feature = "http", feature = "kubernetes"))]
             http: promferry_http_client::HttpOptions::default(),
             #[cfg(feature = "dns")]
             dns: crate::DnsServers::default(),

@@ -41,8 +41,8 @@
 //!
 //! # Features
 //!
-//! All are on by default: `static`, `file`, `http` and `dns`, one a mechanism with what only it depends on. Without any,
-//! there are the set and [`CustomMechanism`].
+//! One a mechanism, with what only it depends on: `static`, `file`, `http` and `dns` are on by default, `kubernetes` is
+//! not. Without any, there are the set and [`CustomMechanism`].
 
 mod config;
 mod discover;
@@ -62,4 +62,8 @@ pub use crate::mechanisms::dns::{DnsSdConfig, DnsServers};
 pub use crate::mechanisms::file::FileSdConfig;
 #[cfg(feature = "http")]
 pub use crate::mechanisms::http::HttpSdConfig;
+#[cfg(feature = "kubernetes")]
+pub use crate::mechanisms::kubernetes::{
+    KubernetesMetadata, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
+};
 pub use crate::mechanisms::mechanism::CustomMechanism;

@@ -7,6 +7,10 @@ pub(crate) mod dns;
 pub(crate) mod file;
 #[cfg(feature = "http")]
 pub(crate) mod http;
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+mod http_config;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
 #[cfg(any(feature = "file", feature = "http"))]
 mod list;
 pub(crate) mod mechanism;
@@ -14,3 +18,5 @@ pub(crate) mod mechanism;
 mod refresh;
 #[cfg(feature = "static")]
 pub(crate) mod static_targets;
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+mod url;

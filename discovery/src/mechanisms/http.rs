@@ -1,25 +1,22 @@
 //! `http_sd_configs`: targets that an HTTP server lists.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
-use promferry_http_client::{
-    Authorization, BasicAuth, Client, Http, HttpClientConfig, HttpHeader, HttpOptions, OAuth2, Secret,
-    TlsConfig,
-};
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions, Secret};
 use promferry_model::{PromDuration, TargetGroup};
 use serde::{Deserialize, Deserializer};
 use tower::Service;
 
+use super::http_config::with_http_config;
 use super::list::{List, groups};
 use super::refresh;
-use crate::config::{ConfigError, null_is_default, validate_interval};
+use super::url::without_password;
+use crate::config::{ConfigError, validate_interval};
 use crate::{Discover, Error, Updates};
 
 /// The longest list that is read: some hundred thousand targets.
@@ -73,51 +70,21 @@ impl Default for HttpSdConfig {
 }
 
 impl<'de> Deserialize<'de> for HttpSdConfig {
-    /// The keys of `http_config` are spelt out, because serde's `flatten` loses where in the file a value stands.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename = "http_sd_config")]
-        struct Keys {
-            url: Option<Secret>,
-            refresh_interval: Option<PromDuration>,
-            basic_auth: Option<BasicAuth>,
-            authorization: Option<Authorization>,
-            oauth2: Option<OAuth2>,
-            bearer_token: Option<Secret>,
-            bearer_token_file: Option<PathBuf>,
-            tls_config: Option<TlsConfig>,
-            proxy_url: Option<Secret>,
-            no_proxy: Option<String>,
-            proxy_from_environment: Option<bool>,
-            proxy_connect_header: Option<BTreeMap<String, Vec<Secret>>>,
-            #[serde(default = "on", deserialize_with = "null_is_default")]
-            follow_redirects: bool,
-            #[serde(default = "on", deserialize_with = "null_is_default")]
-            enable_http2: bool,
-            http_headers: Option<BTreeMap<String, HttpHeader>>,
-        }
-        fn on() -> bool {
-            true
-        }
-        let keys = Keys::deserialize(deserializer)?;
-        let mut config = Self::default();
-        config.url = keys.url.unwrap_or_default();
-        config.refresh_interval = keys.refresh_interval.unwrap_or(config.refresh_interval);
-        let http = &mut config.http_config;
-        http.basic_auth = keys.basic_auth;
-        http.authorization = keys.authorization;
-        http.oauth2 = keys.oauth2;
-        http.bearer_token = keys.bearer_token.unwrap_or_default();
-        http.bearer_token_file = keys.bearer_token_file.unwrap_or_default();
-        http.tls_config = keys.tls_config.unwrap_or_default();
-        http.proxy_url = keys.proxy_url.unwrap_or_default();
-        http.no_proxy = keys.no_proxy.unwrap_or_default();
-        http.proxy_from_environment = keys.proxy_from_environment.unwrap_or_default();
-        http.proxy_connect_header = keys.proxy_connect_header.unwrap_or_default();
-        http.follow_redirects = keys.follow_redirects;
-        http.enable_http2 = keys.enable_http2;
-        http.http_headers = keys.http_headers.unwrap_or_default();
-        Ok(config)
+        with_http_config!(
+            "http_sd_config",
+            struct Keys {
+                url: Option<Secret>,
+                refresh_interval: Option<PromDuration>,
+            }
+        );
+        let mut keys = Keys::deserialize(deserializer)?;
+        let default = Self::default();
+        Ok(Self {
+            http_config: keys.http_config(),
+            url: keys.url.unwrap_or_default(),
+            refresh_interval: keys.refresh_interval.unwrap_or(default.refresh_interval),
+        })
     }
 }
 
@@ -214,22 +181,9 @@ fn is_json(content_type: &str) -> bool {
     }
 }
 
-/// As Go's `URL.Redacted` writes it.
-pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
-        Some((user, host)) => format!("{scheme}://{user}:xxxxx@{host}{path}"),
-        None => url.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{is_json, without_password};
+    use super::is_json;
 
     #[test]
     fn content_types() {
@@ -244,17 +198,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_json(text), accepted, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn passwords_are_not_in_names() {
-        for (url, shown) in [
-            ("http://user:secret@host:80/a@b?c", "http://user:xxxxx@host:80/a@b?c"),
-            ("http://user@host/", "http://user@host/"),
-            ("http://host/user:x@y", "http://host/user:x@y"),
-        ] {
-            assert_eq!(without_password(url), shown);
         }
     }
 }

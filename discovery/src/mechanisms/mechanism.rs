@@ -15,6 +15,8 @@ pub(crate) enum Mechanism {
     Http(Box<crate::HttpSdConfig>),
     #[cfg(feature = "dns")]
     Dns(crate::DnsSdConfig),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<crate::KubernetesSdConfig>),
     Custom(CustomMechanism),
 }
 
@@ -93,6 +95,10 @@ impl Mechanism {
         mechanisms.extend(configs.http_sd_configs.into_iter().map(|config| Self::Http(Box::new(config))));
         #[cfg(feature = "dns")]
         mechanisms.extend(configs.dns_sd_configs.into_iter().map(Self::Dns));
+        #[cfg(feature = "kubernetes")]
+        mechanisms.extend(
+            configs.kubernetes_sd_configs.into_iter().map(|config| Self::Kubernetes(Box::new(config))),
+        );
         mechanisms.extend(configs.custom.into_iter().map(Self::Custom));
         mechanisms
     }
@@ -111,6 +117,8 @@ impl Mechanism {
             Self::Http(ref config) => Ok(Box::new(super::http::HttpDiscovery::new(config, &options.http)?)),
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => Ok(Box::new(super::dns::DnsDiscovery::new(config, &options.dns)?)),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(ref config) => super::kubernetes::build(config, options),
             Self::Custom(ref custom) => Ok((custom.build)()),
         }
     }
@@ -126,6 +134,8 @@ impl Mechanism {
             Self::Http(_) => "http",
             #[cfg(feature = "dns")]
             Self::Dns(_) => "dns",
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(_) => "kubernetes",
             Self::Custom(ref custom) => custom.name,
         }
     }
@@ -141,9 +151,11 @@ impl Mechanism {
                 files.join(", ")
             }
             #[cfg(feature = "http")]
-            Self::Http(ref config) => super::http::without_password(config.url.expose()),
+            Self::Http(ref config) => super::url::without_password(config.url.expose()),
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => config.names.join(", "),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(ref config) => config.subject(),
             Self::Custom(ref custom) => custom.subject.clone(),
         }
     }

@@ -1,0 +1,5 @@
+//! Kubernetes discovery.
+
+#![cfg(feature = "kubernetes")]
+
+mod config;
