@@ -3,6 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
+
 /// What a server does instead of answering as it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -19,6 +23,8 @@ pub enum Fault {
     RegionDisabled,
     /// No answer of AWS: pages of a proxy, an answer that breaks off, nothing.
     Nonsense,
+    /// A 403 of somebody else that shows all that it was sent, headers and body.
+    Echo,
 }
 
 /// The faults in force: one after the other, over and over.
@@ -38,4 +44,19 @@ impl Faults {
         *calls += 1;
         (if faults.is_empty() { Fault::None } else { faults[before % faults.len()] }, before)
     }
+}
+
+/// The answer of [`Fault::Echo`].
+pub(crate) fn echo(head: &Parts, body: &Bytes) -> Response<String> {
+    let mut headers: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(name, value)| format!("[{:?},{:?}]", name.as_str(), String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    // The session token first, without a name that stands right before it as in a header.
+    headers.sort_unstable_by(|a, b| b.cmp(a));
+    let body = String::from_utf8_lossy(body);
+    let mut response = Response::new(format!("{{\"headers\":[{}],\"body\":{body:?}}}", headers.join(",")));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
 }

@@ -14,7 +14,7 @@ use http::{Response, StatusCode};
 use promferry_sigv4_auth::Secret;
 
 use crate::Cloud;
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, echo};
 use crate::server::{Closed, Server};
 use crate::sts::actions::Answered;
 use crate::sts::parameters::Parameters;
@@ -186,6 +186,10 @@ impl Shared {
             Fault::Nonsense => {
                 self.calls().push(call);
                 return Ok(nonsense(before));
+            }
+            Fault::Echo => {
+                self.calls().push(call);
+                return Ok(echo(&head, &body));
             }
             Fault::Throttling => Some(Refusal::throttling()),
             Fault::RegionDisabled => Some(Refusal::region_disabled(&call.role_arn)),

@@ -17,7 +17,7 @@ use promferry_sigv4_auth::Scope;
 
 use crate::access::{Access, Missing, authorize};
 use crate::cloud::Identity;
-use crate::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults, echo};
 use crate::server::{Closed, Server};
 use crate::workspaces::refusal::Refusal;
 use crate::{Cloud, Policy, client, random};
@@ -249,6 +249,7 @@ impl Shared {
             Fault::Throttling => Err(Refusal::throttling().into()),
             Fault::RegionDisabled => Err(Refusal::region_disabled().into()),
             Fault::Nonsense => Ok(nonsense()),
+            Fault::Echo => Ok(echo(&head, &body)),
         };
         let response = match answer {
             Ok(response) => response,

@@ -125,7 +125,10 @@ impl Sts<'_> {
         E: ProvideErrorMetadata + std::error::Error + 'static,
         R: Debug + 'static,
     {
-        if let SdkError::ServiceError(answer) = error {
+        // With neither of them it is the answer of somebody else, a proxy say.
+        if let SdkError::ServiceError(answer) = error
+            && (answer.err().meta().code().is_some() || answer.err().meta().message().is_some())
+        {
             let code = answer.err().meta().code().unwrap_or("no error code");
             let message = answer.err().meta().message().unwrap_or("no message");
             return CredentialError::Refused {

@@ -12,7 +12,7 @@ use crate::policy::{provider_arn, workspace_arn};
 use crate::sdk::shown;
 use crate::{
     CallerIdentity, CredentialChain, CredentialError, Credentials, Denial, Explanation, NotAuthorized,
-    ProviderReport, Reach, RoleStep, Scope, TokenFacts, assume_role_policy, explain_denial, reach,
+    ProviderReport, Reach, RoleStep, Scope, Secret, TokenFacts, assume_role_policy, explain_denial, reach,
     remote_write_policy, role_trust, sts_refusal, web_identity_trust, workspace_resource_policy,
 };
 
@@ -191,6 +191,8 @@ impl WhoAmI {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Option<Failure> {
+        // Some endpoints answer with all that they were asked.
+        let body = &*self.without_secrets(body);
         if let Some(explanation) = explain_denial(status, body, headers, endpoint) {
             return Some(self.denied(&explanation, endpoint, scope, body));
         }
@@ -216,6 +218,14 @@ impl WhoAmI {
     /// The ARN that policies name the last step's identity by.
     pub fn principal_arn(&self) -> Option<String> {
         self.chain.last()?.principal_arn()
+    }
+
+    fn without_secrets(&self, body: &[u8]) -> Vec<u8> {
+        let Some(credentials) = &self.credentials else { return body.to_vec() };
+        let secrets = [Some(credentials.secret_key()), credentials.session_token()];
+        let secrets = secrets.into_iter().flatten().map(Secret::expose).filter(|secret| !secret.is_empty());
+        let text = String::from_utf8_lossy(body).into_owned();
+        secrets.fold(text, |text, secret| text.replace(secret, "<secret>")).into_bytes()
     }
 
     fn denied(&self, explanation: &Explanation, endpoint: &Uri, scope: &Scope, body: &[u8]) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use promferry_aws_stand_in::Guardrail;
+use promferry_aws_stand_in::{Fault, Guardrail};
 
 use crate::iam::{
     ACCOUNT, AUDIENCE, HUB, ROLE, SERVICE_ACCOUNT, may_assume, may_never_write, may_write,
@@ -11,7 +11,15 @@ use crate::iam::{
 use crate::pinned::assert_pinned;
 use crate::scene::{APS, Scene, WORKSPACE, scenes};
 
-scenes![by_the_service_account, by_guardrails, by_workspaces, by_roles, by_keys_and_regions, by_expired_keys];
+scenes![
+    by_the_service_account,
+    by_guardrails,
+    by_workspaces,
+    by_roles,
+    by_keys_and_regions,
+    by_expired_keys,
+    by_who_shows_what_was_sent
+];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -259,5 +267,24 @@ async fn by_the_service_account() {
     assert_pinned("token-expired", &scene.said(&[refused, "Token expired"]).await);
     assert_eq!(scene.answers(APS), [0; 0], "nothing is sent without credentials");
     scene.token.write(&good);
+    scene.ends_whole().await;
+}
+
+/// A proxy's page, say, with all that it was asked: in the log, on the pages and in whoami's answer there is no secret of
+/// it, as the end of every scene demands.
+async fn by_who_shows_what_was_sent() {
+    let mut scene = Scene::new().await;
+    scene.sts.set_fault(Fault::Echo);
+    scene.start().await;
+    scene.said(&["AWS credentials", "not one of STS"]).await;
+    assert_eq!(scene.ask_who().await, 1);
+    scene.sts.set_fault(Fault::None);
+    scene.until_more(1).await;
+    scene.workspaces.set_fault(Fault::Echo);
+    let said = scene.said(&[" aps: ", "403 Forbidden", "headers", "the data is kept"]).await;
+    assert_eq!(said.matches("headers").count(), 1, "the page is shown once: {said}");
+    assert_eq!(scene.ask_who().await, 1);
+    scene.look().await;
+    scene.workspaces.set_fault(Fault::None);
     scene.ends_whole().await;
 }
