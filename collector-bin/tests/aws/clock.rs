@@ -53,8 +53,12 @@ async fn moves_and_comes_back() {
     scene.start().await;
     scene.until_more(2).await;
     for shift_ms in [1_200_000, 0, -1_200_000, 0] {
+        let refused = scene.refused();
         scene.cloud.set_clock(shift_ms);
         scene.until_more(3).await;
+        assert!(scene.refused() > refused, "by {shift_ms} ms: {:?}", scene.answers(APS));
+        let offset = scene.collector().metric("promferry_clock_offset_seconds", APS).await;
+        assert!((offset - shift_ms as f64 / 1000.0).abs() < 5.0, "{offset} s, not {shift_ms} ms");
     }
     assert!(scene.refused() <= 4 * 4, "{:?}", scene.answers(APS));
     scene.ends_whole().await;

@@ -126,6 +126,7 @@ async fn by_guardrails() {
         guarded("endpoint-policy", Some(Guardrail::EndpointPolicy)),
         guarded("endpoint-policy-deny", Some(Guardrail::EndpointPolicyDeny)),
         guarded("no-reason", None),
+        without_reason_of_another_account(),
     );
 }
 
@@ -143,6 +144,21 @@ async fn guarded(name: &str, guardrail: Option<Guardrail>) {
     scene.workspaces.set_guardrail(None);
     let own = may_write(&workspace_arn(ACCOUNT, WORKSPACE));
     scene.cloud.set_permissions(ROLE, Some(policy(&[own]))).await;
+    scene.ends_whole().await;
+}
+
+/// Which of the two policies that it takes is missing is not said between accounts of different organisations.
+async fn without_reason_of_another_account() {
+    let mut scene = Scene::new().await;
+    scene.workspaces.set_reasons(false);
+    scene.add_endpoint(APS, HUB, "ws-hub", "").await;
+    let arn = workspace_arn(HUB, "ws-hub");
+    scene.workspaces.set_resource_policy("ws-hub", Some(shared_with(ROLE, &arn)));
+    scene.start().await;
+    assert_pinned("no-reason-of-another-account", &scene.said(&[" aps: ", "the data is kept"]).await);
+    scene.until_waiting(APS, 3).await;
+    assert!(scene.answers(APS).iter().all(|status| *status == 403));
+    scene.cloud.set_permissions(ROLE, Some(policy(&[may_write(&arn)]))).await;
     scene.ends_whole().await;
 }
 

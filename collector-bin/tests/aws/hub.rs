@@ -2,6 +2,7 @@
 //! several accounts. Whoever is shut out keeps what it has and delivers it later; the others do not notice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use promferry_aws_stand_in::{Cloud, Fault, Issuer, Policy, ProjectedToken, Sts, Workspaces};
@@ -12,7 +13,7 @@ use crate::collector::{Collector, is_full_tier, program, until};
 use crate::outcome::assert_nothing_lost;
 use crate::pace::measure;
 use crate::scene;
-use crate::secrets::Emitted;
+use crate::secrets::{Emitted, PAGES};
 
 const REGION: &str = "eu-central-1";
 /// The account of the hub.
@@ -41,6 +42,7 @@ struct Cluster {
     account: &'static str,
     token: ProjectedToken,
     collector: Option<Collector>,
+    emitted: Mutex<Emitted>,
     folder: TempDir,
     _token_folder: TempDir,
 }
@@ -65,7 +67,15 @@ impl Cluster {
         let token_folder = tempfile::tempdir().unwrap();
         let token = ProjectedToken::new(token_folder.path(), &issuer.token(SUBJECT, AUDIENCE, HOUR));
         let folder = tempfile::tempdir().unwrap();
-        Self { name, account, token, collector: None, folder, _token_folder: token_folder }
+        Self {
+            name,
+            account,
+            token,
+            collector: None,
+            emitted: Mutex::default(),
+            folder,
+            _token_folder: token_folder,
+        }
     }
 
     /// Starts the program with these entries of `remote_write`.
@@ -97,6 +107,21 @@ impl Cluster {
         self.collector().metric(name, &format!("remote_name=\"{endpoint}\"")).await
     }
 
+    /// Keeps what its pages show now, and what is in its files.
+    async fn look(&self) {
+        // It says some things before it listens.
+        self.collector().until_ready().await;
+        let mut pages = Vec::new();
+        for (path, accept) in PAGES {
+            let (status, _, page) = self.collector().page(path, accept).await.unwrap();
+            assert_eq!(status, 200, "{path}");
+            pages.push((format!("{path} as {accept}"), page));
+        }
+        let mut emitted = self.emitted.lock().unwrap();
+        pages.into_iter().for_each(|(name, page)| emitted.add(name, page));
+        emitted.add_folder(self.folder.path());
+    }
+
     /// Waits for a line of the log that has all of these.
     async fn until_said(&self, parts: &[&str]) {
         let said = || {
@@ -104,21 +129,21 @@ impl Cluster {
             log.lines().any(|line| parts.iter().all(|part| line.contains(part)))
         };
         until(&format!("{} says {parts:?}", self.name), async || said()).await;
+        self.look().await;
     }
 
     /// Ends the program, which delivers what waits, and sees that it has, and that it shows no secret.
     async fn end(&mut self, cloud: &Cloud) -> Collector {
-        let mut emitted = Emitted::default();
-        for page in ["/metrics", "/", "/api/v1/targets"] {
-            emitted.add(page, self.collector().text(page).await);
-        }
+        self.look().await;
         self.collector().assert_balanced().await;
         assert_eq!(self.collector().metric("prometheus_remote_storage_samples_dropped_total", "").await, 0.0);
         let mut collector = self.collector.take().unwrap();
         let stopped = collector.terminate().await;
         assert_eq!(stopped.status.and_then(|status| status.code()), Some(0), "{}", collector.log());
+        let mut emitted = self.emitted.lock().unwrap();
         emitted.add_folder(self.folder.path());
         emitted.assert_no_secret(&cloud.secrets());
+        drop(emitted);
         collector
     }
 }

@@ -1,7 +1,7 @@
 //! A pod in a cloud: targets, the program beside them, STS on the way to its workspaces, and what all of it left behind.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use promferry_aws_stand_in::{Call, Cloud, Issuer, Moto, ProjectedToken, Sts, Workspaces};
@@ -18,7 +18,7 @@ use crate::iam::{
     ACCOUNT, AUDIENCE, REGION, ROLE, SERVICE_ACCOUNT, may_write, policy, web_identity_trust, workspace_arn,
 };
 use crate::outcome::assert_nothing_lost;
-use crate::secrets::Emitted;
+use crate::secrets::{Emitted, PAGES};
 
 /// The workspace of every scene, and the name of the endpoint that writes to it.
 pub(crate) const WORKSPACE: &str = "ws-own";
@@ -46,7 +46,7 @@ pub(crate) struct Scene {
     endpoints: Vec<Endpoint>,
     collector: Option<Collector>,
     interruptions: Vec<Interruption>,
-    emitted: Emitted,
+    emitted: Mutex<Emitted>,
     /// Secrets that the cloud does not know.
     own_secrets: Vec<String>,
     folder: TempDir,
@@ -107,7 +107,7 @@ impl Scene {
             endpoints: Vec::new(),
             collector: None,
             interruptions: Vec::new(),
-            emitted: Emitted::default(),
+            emitted: Mutex::default(),
             own_secrets: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
             _token_folder: token_folder,
@@ -274,6 +274,7 @@ impl Scene {
         let enough = (scrapes * (TARGETS * SERIES) as u64) as f64;
         until(&format!("{scrapes} scrapes wait for {name}"), async || self.waiting(name).await >= enough)
             .await;
+        self.look().await;
     }
 
     /// Waits until no more than the newest scrapes wait for an endpoint.
@@ -292,6 +293,8 @@ impl Scene {
             log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         };
         until(&format!("it says {parts:?}"), async || find().is_some()).await;
+        // Pages that show an error are where a secret would be shown with it.
+        self.look().await;
         find().unwrap()
     }
 
@@ -326,20 +329,28 @@ impl Scene {
         assert!(answers.iter().all(|status| *status < 300), "{answers:?}");
     }
 
-    /// Keeps what the program's pages show now.
-    pub(crate) async fn look(&mut self) {
+    fn emitted(&self) -> MutexGuard<'_, Emitted> {
+        self.emitted.lock().unwrap()
+    }
+
+    /// Keeps what the program's pages show now, and what is in its files, such as data that waits.
+    pub(crate) async fn look(&self) {
         let collector = self.collector.as_ref().unwrap();
-        for (path, accept) in
-            [("/metrics", "*/*"), ("/", "text/html"), ("/", "text/plain"), ("/api/v1/targets", "*/*")]
-        {
+        for (path, accept) in PAGES {
             let (status, _, page) = collector.page(path, accept).await.unwrap();
             assert_eq!(status, 200, "{path}");
-            self.emitted.add(format!("{path} as {accept}"), page);
+            self.emitted().add(format!("{path} as {accept}"), page);
         }
+        self.emitted().add_folder(self.folder.path());
+    }
+
+    /// Where something is shown among all that was kept.
+    pub(crate) fn places_of(&self, text: &str) -> Vec<String> {
+        self.emitted().places_of(text)
     }
 
     /// Keeps what `promferry aws whoami` says in the pod; its exit code: 0 where every endpoint may be written to, else 1.
-    pub(crate) async fn ask_who(&mut self) -> i32 {
+    pub(crate) async fn ask_who(&self) -> i32 {
         let mut codes = Vec::new();
         for format in [None, Some("--json")] {
             let mut whoami = tokio::process::Command::new(program());
@@ -347,11 +358,11 @@ impl Scene {
             whoami.args(["aws", "whoami", &format!("--config.file={}", file.display())]).args(format);
             whoami.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
             let output = whoami.output().await.unwrap();
-            self.emitted.add(format!("whoami {format:?}"), output.stdout);
-            self.emitted.add(format!("whoami {format:?}, standard error"), output.stderr);
+            self.emitted().add(format!("whoami {format:?}"), output.stdout);
+            self.emitted().add(format!("whoami {format:?}, standard error"), output.stderr);
             codes.push(output.status.code().unwrap());
         }
-        assert_eq!(codes[0], codes[1], "{}", self.emitted.last());
+        assert_eq!(codes[0], codes[1], "{}", self.emitted().last());
         codes[0]
     }
 
@@ -370,9 +381,7 @@ impl Scene {
                 self.until_counts_agree(name).await;
             }
         }
-        assert_eq!(self.ask_who().await, 0, "{}", self.emitted.last());
-        // As it waits now, it is seen whether what it keeps on its disk shows a secret; ended, what its last words are.
-        self.emitted.add_folder(self.folder.path());
+        assert_eq!(self.ask_who().await, 0, "{}", self.emitted().last());
         let mut collector = self.collector.take().unwrap();
         let stopped = collector.terminate().await;
         assert_eq!(stopped.status.and_then(|status| status.code()), Some(0), "{}", collector.log());
@@ -382,8 +391,9 @@ impl Scene {
             let sink = self.sink(&endpoint.name);
             account = Some(assert_nothing_lost(&self.farm, &sink, &self.interruptions, &collector));
         }
-        self.emitted.add_folder(self.folder.path());
-        self.emitted.assert_no_secret(&[self.cloud.secrets(), self.own_secrets.clone()].concat());
+        // Ended, what its last words are.
+        self.emitted().add_folder(self.folder.path());
+        self.emitted().assert_no_secret(&[self.cloud.secrets(), self.own_secrets.clone()].concat());
         assert!(!collector.log().contains("panicked"), "{}", collector.log());
         account.unwrap()
     }

@@ -2,10 +2,21 @@
 
 use std::path::Path;
 
+use promferry_aws_stand_in::Fault;
+
+use crate::scene::{Scene, WORKSPACE};
+
 /// How much of a session token is as bad as all of it.
 const TOKEN_PART: usize = 40;
 /// So many hexadecimal digits of a signature let a request pass as ours for five minutes.
 const SIGNATURE_DIGITS: usize = 16;
+
+/// How much of a secret key: most of what a log that shortens would leave.
+const KEY_PART: usize = 20;
+
+/// The program's pages, each with what is accepted of it.
+pub(crate) const PAGES: [(&str, &str); 4] =
+    [("/metrics", "*/*"), ("/", "text/html"), ("/", "text/plain"), ("/api/v1/targets", "*/*")];
 
 /// What a program emitted: the files below a folder and what was read from it, each by its name.
 #[derive(Default)]
@@ -39,9 +50,23 @@ impl Emitted {
         }
     }
 
+    /// Where this is shown.
+    pub(crate) fn places_of(&self, text: &str) -> Vec<String> {
+        self.find(&[text.to_owned()])
+    }
+
     /// Panics where one of the secrets, a part of it that is as bad, or any signature is shown.
     pub(crate) fn assert_no_secret(&self, secrets: &[String]) {
-        assert!(!self.texts.is_empty() && !secrets.is_empty(), "there is nothing to look at, or to look for");
+        assert!(!secrets.is_empty(), "there is nothing to look for");
+        for place in ["/log", "/data/", "/metrics"] {
+            let is_there = self.texts.iter().any(|(name, text)| name.contains(place) && !text.is_empty());
+            assert!(is_there, "nothing of {place} was kept: there is nothing to look at");
+        }
+        self.assert_none_of(secrets);
+    }
+
+    /// The same, wherever what was emitted came from.
+    pub(crate) fn assert_none_of(&self, secrets: &[String]) {
         let found = self.find(secrets);
         assert!(found.is_empty(), "secrets are shown:\n{}", found.join("\n"));
     }
@@ -65,6 +90,7 @@ fn forms(secret: &str) -> Vec<String> {
     match secret.rsplit_once('.').filter(|_| secret.matches('.').count() == 2) {
         Some((_, signature)) => forms.push(signature.to_owned()),
         None if secret.len() > TOKEN_PART => forms.push(secret.chars().take(TOKEN_PART).collect()),
+        None if secret.len() > KEY_PART => forms.push(secret.chars().take(KEY_PART).collect()),
         None => {}
     }
     let escaped =
@@ -100,6 +126,7 @@ fn a_planted_secret_is_found_in_each_of_its_forms() {
     let signature = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let planted = [
         format!("secret_key={key}"),
+        format!("secret_key={}…", &key[..KEY_PART]),
         "secret_key=wJalrXUtnFEMI%2FK7MDENG%2BbPxRfiCYEXAMPLEKEY&x".to_owned(),
         "<td>wJalrXUtnFEMI/K7MDENG&#43;bPxRfiCYEXAMPLEKEY</td>".to_owned(),
         format!("x-amz-security-token: {session}"),
@@ -135,7 +162,26 @@ fn a_planted_secret_is_found_in_each_of_its_forms() {
     ];
     let mut emitted = Emitted::default();
     harmless.iter().for_each(|text| emitted.add(*text, *text));
-    emitted.assert_no_secret(&secrets);
+    emitted.assert_none_of(&secrets);
+}
+
+/// What the program really shows is found in each of its places, for it is looked at while it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_is_found_wherever_it_is() {
+    const SHOWN: &str = "a-name-that-is-shown-everywhere";
+    let mut scene = Scene::new().await;
+    scene.write_to(SHOWN, WORKSPACE, "");
+    scene.workspaces.set_fault(Fault::Down);
+    scene.start().await;
+    scene.until_waiting(SHOWN, 3).await;
+    let places = scene.places_of(SHOWN).join("\n");
+    let pages = ["/metrics as */*", "/ as text/html", "/ as text/plain"];
+    for place in pages.into_iter().chain(["/log: "]) {
+        assert!(places.contains(place), "not in {place}:\n{places}");
+    }
+    // What waits: a value of the farm's pages.
+    let places = scene.places_of(&scene.farm.addresses()[0].to_string()).join("\n");
+    assert!(places.contains("/data/") && places.contains("/api/v1/targets"), "{places}");
 }
 
 #[test]
@@ -143,5 +189,5 @@ fn a_planted_secret_is_found_in_each_of_its_forms() {
 fn a_shown_secret_fails_a_test() {
     let mut emitted = Emitted::default();
     emitted.add("status page", "hunter2-hunter2-hunter2");
-    emitted.assert_no_secret(&["hunter2-hunter2-hunter2".to_owned()]);
+    emitted.assert_none_of(&["hunter2-hunter2-hunter2".to_owned()]);
 }

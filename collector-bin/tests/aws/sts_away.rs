@@ -33,6 +33,7 @@ impl Scene {
         until("refreshes fail", async || failures() >= enough).await;
         let counted = self.collector().metric("promferry_credentials_refresh_failures_total", APS).await;
         assert!(counted >= enough as f64, "{counted} counted, {enough} logged");
+        self.look().await;
     }
 }
 
@@ -81,7 +82,6 @@ async fn longer_than_validity() {
     scene.way.set(Weather::Down);
     tokio::time::sleep(seconds(40, 300)).await;
     scene.until_waiting(APS, 10).await;
-    scene.look().await;
     scene.said(&["there are no valid AWS credentials"]).await;
     assert_eq!(scene.collector().metric("promferry_credentials_valid", APS).await, 0.0);
     let requests = scene.answers(APS).len();

@@ -135,7 +135,7 @@ impl Pod {
         emitted.add("stderr", &err);
         let own = self.environment.iter().filter(|(name, _)| name == "AWS_SECRET_ACCESS_KEY");
         let own = own.map(|(_, secret)| secret.clone());
-        emitted.assert_no_secret(&self.cloud.secrets().into_iter().chain(own).collect::<Vec<_>>());
+        emitted.assert_none_of(&self.cloud.secrets().into_iter().chain(own).collect::<Vec<_>>());
         Answer { code: output.status.code().unwrap(), text: out + &err }
     }
 

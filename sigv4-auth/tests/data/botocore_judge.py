@@ -2,7 +2,7 @@
 """botocore (AWS' SDK for Python) as a judge of signatures, and as a signer, over HTTP on loopback.
 
     botocore_judge.py judge               prints its port; answers 200 to what botocore would have signed the same,
-                                          403 with botocore's canonical request to the rest
+                                          403 with botocore's canonical request to the rest; ends with its input
     botocore_judge.py sign ADDRESS FILE   signs each request of FILE (one JSON object a line), sends it to ADDRESS and
                                           prints what it answered: a status a line
 
@@ -104,7 +104,9 @@ class Server(socketserver.ThreadingTCPServer):
 def judge():
     with Server(("127.0.0.1", 0), Judge) as server:
         print(server.server_address[1], flush=True)
-        server.serve_forever()
+        # Whoever started this ends it by closing its standard input, be it by being killed.
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sys.stdin.read()
 
 
 def sign(address, path):

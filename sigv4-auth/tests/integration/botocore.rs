@@ -383,7 +383,8 @@ fn botocore_leaves_out(python: &Path, header: &str) -> bool {
     status.expect("it ran").success()
 }
 
-/// botocore as the server that judges signatures. Ends with the value.
+/// botocore as the server that judges signatures. Ends with the value, or with this process, which is the other end of its
+/// standard input.
 struct Judge {
     process: Child,
     address: String,
@@ -394,7 +395,7 @@ impl Judge {
         let mut process = Command::new(python)
             .arg(script())
             .arg("judge")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
