@@ -159,14 +159,6 @@ impl Cloud {
         }
     }
 
-    /// Removes a role. Its sessions go on until they expire, without permissions.
-    pub async fn remove_role(&self, arn: &str) {
-        match &self.inner.store {
-            Store::Memory(memory) => locked(memory).remove_role(arn),
-            Store::Moto(moto) => moto.remove_role(arn).await,
-        }
-    }
-
     /// Makes an IAM OIDC provider: an account takes this issuer's tokens for these audiences. The issuer's time is this
     /// cloud's from now on.
     pub async fn add_provider(&self, account: &str, issuer: &Issuer, client_ids: &[&str]) {

@@ -39,10 +39,6 @@ impl Memory {
         self.roles.get(arn).cloned()
     }
 
-    pub(crate) fn remove_role(&mut self, arn: &str) {
-        self.roles.remove(arn);
-    }
-
     pub(crate) fn put_provider(&mut self, arn: &str, client_ids: &[&str]) {
         self.providers.insert(arn.to_owned(), client_ids.iter().map(|&id| id.to_owned()).collect());
     }

@@ -145,7 +145,7 @@ impl Moto {
         }
     }
 
-    pub(crate) async fn remove_role(&self, arn: &str) {
+    async fn remove_role(&self, arn: &str) {
         let role = ("RoleName", path_and_name(arn).1);
         self.may(IAM, "DeleteRolePolicy", arn, &[role, ("PolicyName", POLICY_NAME)]).await;
         self.may(IAM, "DeleteRole", arn, &[role]).await;

@@ -194,17 +194,6 @@ impl Workspaces {
             .clone()
     }
 
-    /// The accounts that wrote each series, over all workspaces.
-    pub fn writers(&self) -> BTreeMap<Labels, BTreeSet<String>> {
-        let mut all: BTreeMap<Labels, BTreeSet<String>> = BTreeMap::new();
-        for workspace in self.shared.state().workspaces.values() {
-            for (labels, accounts) in locked(&workspace.writers).iter() {
-                all.entry(labels.clone()).or_default().extend(accounts.iter().cloned());
-            }
-        }
-        all
-    }
-
     /// What every request meets from now on; a single workspace's faults are its [`sink`](Self::sink)'s.
     pub fn set_fault(&self, fault: Fault) {
         self.set_faults(&[fault]);

@@ -43,8 +43,13 @@ async fn child() {
 }
 
 /// What may be printed nowhere: secret keys and tokens that the servers here give, and tokens that the child is given.
-const SECRETS: [&str; 5] =
-    ["secret-key-that-is-given", "session-token-that-is-given", "secret-part", "pod-identity-token", "imds-token"];
+const SECRETS: [&str; 5] = [
+    "secret-key-that-is-given",
+    "session-token-that-is-given",
+    "secret-part",
+    "pod-identity-token",
+    "imds-token",
+];
 
 /// Runs [`child`] with these variables and none of ours, and gives what it printed, which shows no secret.
 async fn run_child(variables: &[(&str, &str)]) -> String {
@@ -59,7 +64,8 @@ async fn run_child(variables: &[(&str, &str)]) -> String {
         .kill_on_drop(true);
     let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     let output = output.expect("within a minute").expect("it ran");
-    let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (printed, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     for secret in SECRETS {
         assert!(!printed.contains(secret) && !errors.contains(secret), "{secret}: {printed}\n{errors}");
     }
