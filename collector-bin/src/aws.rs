@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use promferry_config::Config;
-use promferry_http_client::{Client, Error, Http, HttpClientConfig, HttpOptions};
+use promferry_http_client::{Client, Error, Http, HttpClientConfig, HttpOptions, KeepMethod};
 use promferry_remote_write::RemoteWriteConfig;
 use promferry_sigv4_auth::{
     CachedCredentials, Clock, CredentialChain, Credentials, Environment, Failure, FailureKind, NeededPolicy,
-    Reach, Scope, ScopeKeys, SigV4Config, SigV4Layer, WhoAmI, reach_directly,
+    Reach, Scope, SigV4Config, SigV4Layer, WhoAmI, reach_directly,
 };
 use tower::{Layer as _, ServiceExt as _};
 
@@ -108,12 +108,14 @@ enum Write {
     NotAsked,
     LetIn(StatusCode),
     Refused(Failure),
+    /// It was not found out: what was asked was not reached, or does not work.
+    Unknown(Failure),
 }
 
 impl Answer {
     fn failure(&self) -> Option<&Failure> {
         match &self.write {
-            Write::Refused(failure) => Some(failure),
+            Write::Refused(failure) | Write::Unknown(failure) => Some(failure),
             Write::NotAsked | Write::LetIn(_) => self.who.failure.as_ref(),
         }
     }
@@ -224,9 +226,7 @@ impl Question {
     ) -> Result<Self, String> {
         sigv4.validate().map_err(|error| format!("sigv4.{error}"))?;
         let host = target.as_ref().and_then(|target| target.url.host()).unwrap_or_default();
-        let region = sigv4.region.as_deref().map(str::trim).filter(|region| !region.is_empty());
-        let scope = Scope::resolve(host, region, Some(sigv4.service()), environment, ScopeKeys::PROMETHEUS)
-            .map_err(|error| match &target {
+        let scope = sigv4.scope(host, environment).map_err(|error| match &target {
             Some(_) => error.to_string(),
             None => String::from("which region? Set --region or AWS_REGION"),
         })?;
@@ -244,10 +244,7 @@ impl Question {
         let write = match (&self.target, &who.credentials) {
             (Some(target), Some(credentials)) if !no_write => {
                 let layer = self.layer(credentials.clone());
-                match target.write(&layer, &who).await {
-                    Ok(status) => Write::LetIn(status),
-                    Err(failure) => Write::Refused(*failure),
-                }
+                target.write(&layer, &who).await
             }
             _ => Write::NotAsked,
         };
@@ -269,8 +266,10 @@ impl Question {
 
 impl Target {
     /// Writes no series: whether one may is looked at before what.
-    async fn write(&self, layer: &SigV4Layer, who: &WhoAmI) -> Result<StatusCode, Box<Failure>> {
+    async fn write(&self, layer: &SigV4Layer, who: &WhoAmI) -> Write {
         let mut request = Request::new(Bytes::from_static(NO_SERIES));
+        // As delivery sends them: a page to log in at, got in place of the write, is no answer to it.
+        request.extensions_mut().insert(KeepMethod);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = self.headers.clone();
@@ -291,16 +290,19 @@ impl Target {
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok((head, body))) => {
                 match who.judge(&self.url, layer.scope(), head.status, &head.headers, &body) {
-                    None => Ok(head.status),
-                    Some(failure) => Err(Box::new(failure)),
+                    None => Write::LetIn(head.status),
+                    Some(failure) if is_out_of_order(head.status) => Write::Unknown(failure),
+                    Some(failure) => Write::Refused(failure),
                 }
             }
-            Ok(Err(promferry_sigv4_auth::Error::Inner(error))) => Err(Box::new(self.no_answer(&error).await)),
-            Ok(Err(error)) => Err(Box::new(Failure::new(FailureKind::Provider, error))),
+            Ok(Err(promferry_sigv4_auth::Error::Inner(error))) => {
+                Write::Unknown(self.no_answer(&error).await)
+            }
+            Ok(Err(error)) => Write::Unknown(Failure::new(FailureKind::Provider, error.to_string())),
             Err(_) => {
                 let reason = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());
                 let found = Reach::Answers { private: false };
-                Err(Box::new(Failure::no_way(&self.url, found, &reason)))
+                Write::Unknown(Failure::of_reach(&self.url, found, &reason))
             }
         }
     }
@@ -317,8 +319,13 @@ impl Target {
             Error::Connect { .. } | Error::Timeout { .. } | Error::Closed { .. } | Error::Exchange { .. } => {
                 Reach::Answers { private: false }
             }
-            other => return Failure::new(FailureKind::Endpoint, other),
+            other => return Failure::new(FailureKind::Endpoint, other.to_string()),
         };
-        Failure::no_way(&self.url, found, &error.to_string())
+        Failure::of_reach(&self.url, found, &error.to_string())
     }
+}
+
+/// Such an answer says nothing of who asked.
+fn is_out_of_order(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT
 }

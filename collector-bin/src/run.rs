@@ -195,8 +195,9 @@ fn log_start(config: &Config, pipeline: &Pipeline) {
             waiting.map(|samples| format!(", {samples} samples wait from before")).unwrap_or_default()
         );
         // With a role of another account a warning has said it.
-        let assumes_role = endpoint.sigv4.as_ref().is_none_or(|sigv4| !sigv4.credentials().roles.is_empty());
-        if !assumes_role && endpoint.distinguishing_labels(&config.global).is_empty() {
+        let signs_as_itself =
+            endpoint.sigv4.as_ref().is_some_and(|sigv4| sigv4.credentials().roles.is_empty());
+        if signs_as_itself && endpoint.distinguishing_labels(&config.global).is_empty() {
             tracing::info!(
                 "remote_write {key}: no external label tells this cluster from others; should clusters of other \
                  accounts write to the same workspace, by its resource policy, those with the same pod addresses \

@@ -7,8 +7,7 @@ use serde::Deserialize;
 
 use crate::config::{check_region, present};
 use crate::{
-    CachedCredentials, Clock, ConfigError, CredentialChain, CredentialsConfig, Environment, RoleStep, Scope,
-    ScopeKeys, SetupError, SigV4Layer,
+    ConfigError, CredentialsConfig, Environment, RoleStep, Scope, ScopeKeys, SetupError, SigV4Layer,
 };
 
 /// The `sigv4auth` extension's block in a configuration of the OpenTelemetry Collector (contrib v0.156.0,
@@ -89,7 +88,7 @@ impl SigV4AuthConfig {
         })
     }
 
-    /// Where the credentials come from, in the form that [`CredentialChain`] takes.
+    /// Where the credentials come from, in the form that [`CredentialChain`](crate::CredentialChain) takes.
     pub fn credentials(&self) -> CredentialsConfig {
         CredentialsConfig {
             roles: self.assume_role.step().into_iter().collect(),
@@ -135,10 +134,7 @@ impl SigV4Layer {
             environment,
             ScopeKeys::OPENTELEMETRY,
         )?;
-        let clock = Clock::system();
-        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?
-            .with_clock(clock.clone());
-        Ok(Self::new(scope, CachedCredentials::new(chain, clock)))
+        Self::with_chain(scope, &config.credentials(), environment)
     }
 }
 

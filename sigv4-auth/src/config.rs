@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::Secret;
+use crate::{Environment, Scope, ScopeKeys, Secret, SignError};
 
 /// Prometheus' `sigv4:` block of a `remote_write` entry (Prometheus 3.16, `prometheus/sigv4`).
 ///
@@ -97,6 +97,15 @@ impl SigV4Config {
     /// The service to sign for: `service_name`, else `aps`.
     pub fn service(&self) -> &str {
         present(&self.service_name).unwrap_or("aps")
+    }
+
+    /// The region and service to sign for at an endpoint with this host's name.
+    ///
+    /// # Errors
+    /// [`SignError::ScopeUnknown`] where `region` is absent and neither the host nor the environment says it.
+    pub fn scope(&self, host: &str, environment: &Environment) -> Result<Scope, SignError> {
+        let region = present(&self.region);
+        Scope::resolve(host, region, Some(self.service()), environment, ScopeKeys::PROMETHEUS)
     }
 
     /// Where the credentials come from, in the form that [`CredentialChain`](crate::CredentialChain) takes.

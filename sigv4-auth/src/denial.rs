@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::authorization::{NotAuthorized, PolicyKind};
 use crate::clock::server_time;
 use crate::failure::{FailureKind, refused_elsewhere};
+use crate::policy;
 use crate::sdk::shown;
 
 /// Why AWS refused a request.
@@ -19,6 +20,8 @@ pub enum Denial {
     MissingAuthenticationToken,
     /// The signature is not the one AWS computes: the secret is wrong, or something changed the request.
     SignatureMismatch,
+    /// What AWS got as a signature is none ("Authorization header requires …").
+    IncompleteSignature,
     /// The access key id is unknown.
     UnknownKey,
     /// The session token has expired or is refused. New credentials help.
@@ -80,26 +83,31 @@ pub fn explain_denial(
     endpoint: &Uri,
 ) -> Option<Explanation> {
     let text = message_of(body);
-    let error_type = header(headers, "x-amzn-errortype").unwrap_or_default();
-    let denial = classify(&text, error_type);
+    let denial = classify(&text, &error_type(body, headers));
     match status {
         StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {}
         StatusCode::NOT_FOUND if denial == Denial::WorkspaceNotFound => {}
         _ => return None,
     }
+    let not_authorized = (denial == Denial::NotAuthorized).then(|| NotAuthorized::parse(&text));
     let message = match denial {
         Denial::MissingAuthenticationToken => missing_token_message(endpoint),
         Denial::SignatureMismatch => String::from(
             "AWS computed another signature than ours: the secret key does not belong to the access key, or a \
              proxy on the way changed the request (path, host or a signed header)",
         ),
+        Denial::IncompleteSignature => String::from(
+            "what AWS got as a signature is none: a proxy on the way, or a header that is configured, changed or \
+             replaced the authorization header",
+        ),
+        // The tokens: IAM user guide, "Manage AWS STS in an AWS Region".
         Denial::UnknownKey => String::from(
             "AWS does not know this access key, or its session token: the key was deleted or belongs to another \
-             partition (China, GovCloud), or temporary keys are used without their session token",
+             partition (China, GovCloud), temporary keys are used without their session token, or the token is of \
+             the global sts.amazonaws.com and the region one that has to be enabled (take the region's own STS)",
         ),
         Denial::ExpiredToken => String::from(
-            "the session token has expired; new credentials are fetched, and if this stays, the source of \
-             credentials gives old ones",
+            "the session token has expired; if this stays, the source of credentials gives old ones",
         ),
         Denial::ClockSkew => format!(
             "the clock of this machine and that of AWS are more than five minutes apart: set it right (AWS says: {})",
@@ -110,16 +118,22 @@ pub fn explain_denial(
              sigv4 (AWS says: {})",
             shown(&text)
         ),
-        Denial::NotAuthorized => not_authorized_message(&NotAuthorized::parse(&text), endpoint),
+        Denial::NotAuthorized => not_authorized
+            .as_ref()
+            .map(|refused| not_authorized_message(refused, endpoint))
+            .unwrap_or_default(),
         Denial::WorkspaceNotFound => workspace_not_found_message(endpoint),
         Denial::Other if text.is_empty() => {
-            format!("{status} without a reason; is this an AMP endpoint, and is a proxy in between?")
+            String::from("no reason is given; is this an AMP endpoint, and is a proxy in between?")
         }
-        Denial::Other => format!("{status}: {}", shown(&text)),
+        Denial::Other => format!(
+            "it is no refusal that AWS' documentation knows; is this an AMP endpoint, and is a proxy in between? \
+             (it says: {})",
+            shown(&text)
+        ),
     };
     let request_id = header(headers, "x-amzn-requestid").or_else(|| header(headers, "x-amz-request-id"));
     let server_time = time_in(&text).or_else(|| server_time(headers));
-    let not_authorized = (denial == Denial::NotAuthorized).then(|| NotAuthorized::parse(&text));
     Some(Explanation { denial, message, request_id: request_id.map(shown), not_authorized, server_time })
 }
 
@@ -129,7 +143,12 @@ fn classify(text: &str, error_type: &str) -> Denial {
     let says = |needle: &str| text.contains(needle);
     if says("missing authentication token") || error_type.starts_with("missingauthenticationtoken") {
         Denial::MissingAuthenticationToken
-    } else if says("signature expired") || says("signature not yet current") {
+    } else if says("signature expired")
+        || says("signature not yet current")
+        || says("request has expired")
+        || error_type.starts_with("requestexpired")
+        || error_type.starts_with("requesttimetooskewed")
+    {
         Denial::ClockSkew
     } else if says("credential should be scoped") || says("date in credential scope") {
         Denial::WrongScope
@@ -138,8 +157,16 @@ fn classify(text: &str, error_type: &str) -> Denial {
     } else if says("token included in the request is invalid") || error_type.starts_with("unrecognizedclient")
     {
         Denial::UnknownKey
-    } else if says("signature we calculated") || error_type.starts_with("invalidsignature") {
+    } else if says("signature we calculated")
+        || error_type.starts_with("invalidsignature")
+        || error_type.starts_with("signaturedoesnotmatch")
+    {
         Denial::SignatureMismatch
+    } else if says("authorization header requires")
+        || says("in authorization header")
+        || error_type.starts_with("incompletesignature")
+    {
+        Denial::IncompleteSignature
     } else if says("not authorized to perform") || error_type.starts_with("accessdenied") {
         Denial::NotAuthorized
     } else if says("workspace not found") {
@@ -171,7 +198,7 @@ fn missing_token_message(endpoint: &Uri) -> String {
 fn not_authorized_message(refused: &NotAuthorized, endpoint: &Uri) -> String {
     let principal = refused.principal.as_deref().unwrap_or("this identity");
     let action = refused.action.as_deref().unwrap_or("aps:RemoteWrite");
-    let resource = refused.resource.clone().or_else(|| workspace_arn(endpoint));
+    let resource = refused.resource.clone().or_else(|| arn_in_url(endpoint));
     let resource = resource.as_deref().unwrap_or("the workspace");
     let (_, why) = write_refused(refused);
     format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(resource))
@@ -217,7 +244,22 @@ pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
                  the workspace; or write through a role of account {resource} (role_arn)"
             ),
         ),
-        (_, None) => (
+        (None, None) if refused.principal_account().is_none() || refused.resource_account().is_none() => (
+            FailureKind::IdentityOrResourcePolicy,
+            String::from(
+                "AWS does not say which policy is missing: a policy of this identity has to allow it \
+                 (AmazonPrometheusRemoteWriteAccess holds it), and where the workspace is another account's, its \
+                 resource policy too; or write through a role of the workspace's account (role_arn)",
+            ),
+        ),
+        (None, None) => (
+            FailureKind::IdentityPolicy,
+            String::from(
+                "AWS does not say which policy is missing; mostly none of this identity allows it: add it to one \
+                 (AmazonPrometheusRemoteWriteAccess holds it); after a change it takes IAM up to some minutes",
+            ),
+        ),
+        (Some(_), None) => (
             FailureKind::IdentityPolicy,
             String::from(
                 "no policy of this identity allows it: add it to one (AmazonPrometheusRemoteWriteAccess holds it); \
@@ -230,8 +272,7 @@ pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
 // Seen for an identity of another account, and at another region's endpoint: aws-otel-collector#2155,
 // prometheus-interoperability-spec#70.
 fn workspace_not_found_message(endpoint: &Uri) -> String {
-    let workspace =
-        workspace_arn(endpoint).or_else(|| Some(format!("workspace {}", workspace_id(endpoint)?)));
+    let workspace = arn_in_url(endpoint).or_else(|| Some(format!("workspace {}", workspace_id(endpoint)?)));
     format!(
         "the account of this identity has no {}: write through a role of the workspace's account (role_arn), or put \
          region and workspace id in the url right (AWS says: Workspace not found)",
@@ -262,14 +303,28 @@ pub(crate) fn workspace_id(endpoint: &Uri) -> Option<&str> {
 }
 
 /// The ARN as far as the URL tells it.
-fn workspace_arn(endpoint: &Uri) -> Option<String> {
+fn arn_in_url(endpoint: &Uri) -> Option<String> {
     let workspace = workspace_id(endpoint)?;
     let region = crate::Scope::of_host(endpoint.host()?)?.region;
-    Some(format!("arn:aws:aps:{region}:ACCOUNT:workspace/{workspace}"))
+    Some(policy::workspace_arn(&region, None, workspace))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// AWS' name of the error: of the header, else of the body, where a namespace can stand before it and more after it.
+fn error_type(body: &[u8], headers: &HeaderMap) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "__type")]
+        error_type: String,
+    }
+    let name = match header(headers, "x-amzn-errortype") {
+        Some(name) => name.to_owned(),
+        None => serde_json::from_slice::<Body>(body).map(|body| body.error_type).unwrap_or_default(),
+    };
+    name.rsplit('#').next().and_then(|name| name.split(':').next()).unwrap_or_default().trim().to_owned()
 }
 
 /// AWS' JSON services say it as `message` or `Message`; anything else is taken as it is.
@@ -304,7 +359,28 @@ mod tests {
         let mismatch = format!(
             r#"{{"message":"The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should have been\n'POST\n{secret}'"}}"#
         );
-        let cases: [(&str, &str, Denial, &[&str]); 14] = [
+        let cases: [(&str, &str, Denial, &[&str]); 20] = [
+            (
+                r#"{"__type":"com.amazon.coral.service#IncompleteSignatureException","message":"Authorization header requires 'Signature' parameter. Authorization=session-token-in-canonical-string"}"#,
+                WRITE,
+                Denial::IncompleteSignature,
+                &["a proxy on the way", "authorization header"],
+            ),
+            (r#"{"__type":"RequestExpired"}"#, WRITE, Denial::ClockSkew, &["clock"]),
+            (r#"{"message":"Request has expired."}"#, WRITE, Denial::ClockSkew, &["clock"]),
+            (r#"{"__type":"ExpiredTokenException:"}"#, WRITE, Denial::ExpiredToken, &["expired"]),
+            (
+                r#"{"message":"User: arn:aws-cn:iam::1:user/u is not authorized to perform: aps:RemoteWrite"}"#,
+                "https://aps-workspaces.cn-north-1.amazonaws.com.cn/workspaces/ws-1/api/v1/remote_write",
+                Denial::NotAuthorized,
+                &["arn:aws-cn:aps:cn-north-1:ACCOUNT:workspace/ws-1"],
+            ),
+            (
+                r#"{"Message":"Workspace not found"}"#,
+                "https://aps-workspaces.us-gov-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write",
+                Denial::WorkspaceNotFound,
+                &["arn:aws-us-gov:aps:us-gov-west-1:ACCOUNT:workspace/ws-1"],
+            ),
             (
                 r#"{"message":"Missing Authentication Token"}"#,
                 &format!("{WRITE}/"),
@@ -328,7 +404,7 @@ mod tests {
                 r#"{"message":"The security token included in the request is invalid."}"#,
                 WRITE,
                 Denial::UnknownKey,
-                &["does not know this access key"],
+                &["does not know this access key", "sts.amazonaws.com"],
             ),
             (
                 r#"{"message":"The security token included in the request is expired"}"#,
@@ -375,8 +451,8 @@ mod tests {
                 Denial::WorkspaceNotFound,
                 &["has no arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1", "role_arn", "region"],
             ),
-            ("<html>403 Forbidden</html>", WRITE, Denial::Other, &["403", "html"]),
-            ("", WRITE, Denial::Other, &["without a reason"]),
+            ("<html>403 Forbidden</html>", WRITE, Denial::Other, &["an AMP endpoint", "html"]),
+            ("", WRITE, Denial::Other, &["no reason is given"]),
         ];
         for (body, endpoint, denial, needles) in cases {
             let explanation = explain(body, endpoint);
@@ -404,8 +480,9 @@ mod tests {
         const OTHER: &str = "222222222222";
         const IDENTITY: &str = " because no identity-based policy allows the aps:RemoteWrite action";
         const RESOURCE: &str = " because no resource-based policy allows the aps:RemoteWrite action";
-        let cases: [(&str, &str, &[&str]); 14] = [
-            (OWN, "", &["add it to one (AmazonPrometheusRemoteWriteAccess holds it)"]),
+        let cases: [(&str, &str, &[&str]); 15] = [
+            (OWN, "", &["does not say which", "add it to one (AmazonPrometheusRemoteWriteAccess holds it)"]),
+            ("", "", &["does not say which", "where the workspace is another account's", "role_arn"]),
             (OWN, IDENTITY, &["no policy of this identity allows it"]),
             (OWN, RESOURCE, &["resource policy of the workspace does not let"]),
             (

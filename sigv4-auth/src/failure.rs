@@ -1,7 +1,10 @@
 //! Why an endpoint cannot be written to, and which policy would change that.
 
+use http::Uri;
+
 use crate::authorization::{NotAuthorized, PolicyKind};
-use crate::reach::Reach;
+use crate::reach::{Reach, reach};
+use crate::sdk::shown;
 
 /// Why credentials could not be got, or an endpoint refused them, and what would be needed. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Failure {
 pub struct NeededPolicy {
     /// Where it belongs, such as `trust policy of arn:aws:iam::123456789012:role/hub-writer`.
     pub place: String,
+    /// What has to be seen to before it is put there.
+    pub note: Option<String>,
     /// A whole policy document; its statement can be added to one that is there.
     pub json: String,
 }
@@ -80,6 +85,31 @@ pub enum FailureKind {
     Endpoint,
 }
 
+impl Failure {
+    /// A failure of which no more is known than `what`.
+    pub fn new(kind: FailureKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), answer: None, request_id: None, needed: Vec::new() }
+    }
+
+    /// What is on the way to an endpoint that gave no answer, found out by going there again; `reason` is what the
+    /// call failed with. `None` where `endpoint` is no URL.
+    pub async fn of_route(endpoint: &str, reason: &str) -> Option<Self> {
+        let url: Uri = endpoint.parse().ok()?;
+        url.host()?;
+        let found = match reach(&url).await {
+            Reach::Answers { .. } if is_about_tls(reason) => Reach::Tls(why_no_tls(reason).to_owned()),
+            found => found,
+        };
+        Some(Self::of_reach(&url, found, reason))
+    }
+
+    /// The same where what is on the way is known.
+    pub fn of_reach(endpoint: &Uri, found: Reach, reason: &str) -> Self {
+        let what = found.explain(endpoint);
+        Self { answer: Some(shown(reason)), ..Self::new(FailureKind::Route(found), what) }
+    }
+}
+
 impl FailureKind {
     /// A word for it that stays the same, for programs.
     pub fn name(&self) -> &'static str {
@@ -109,6 +139,17 @@ impl FailureKind {
             Self::Endpoint => "endpoint",
         }
     }
+}
+
+fn is_about_tls(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    ["certificate", "handshake", "tls", "corrupt message"].iter().any(|word| reason.contains(word))
+}
+
+/// The end of a chain of causes, without what led to it.
+fn why_no_tls(reason: &str) -> &str {
+    let end = reason.rsplit_once("failed: ").map_or(reason, |(_, end)| end);
+    end.trim_end_matches(')')
 }
 
 /// What refuses, and who can change it, where that is none of the two policies that mostly miss: the caller's own, and

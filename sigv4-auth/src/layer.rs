@@ -12,9 +12,9 @@ use tower::{Layer, Service};
 
 use crate::clock::server_time;
 use crate::{
-    CachedCredentials, Clock, ConfigError, CredentialChain, CredentialError, Denial, Environment,
-    Explanation, PayloadHash, Scope, ScopeKeys, SigV4Config, SignError, SigningParams, Skew, explain_denial,
-    sign,
+    CachedCredentials, Clock, ConfigError, CredentialChain, CredentialError, CredentialsConfig, Denial,
+    Environment, Explanation, PayloadHash, Scope, SigV4Config, SignError, SigningParams, Skew,
+    explain_denial, sign,
 };
 
 /// Signs each request that passes, with credentials that are current at that moment.
@@ -56,17 +56,18 @@ impl SigV4Layer {
         environment: &Environment,
     ) -> Result<Self, SetupError> {
         config.validate()?;
-        let region = crate::config::present(&config.region);
-        let scope = Scope::resolve(
-            endpoint.host().unwrap_or_default(),
-            region,
-            Some(config.service()),
-            environment,
-            ScopeKeys::PROMETHEUS,
-        )?;
+        let scope = config.scope(endpoint.host().unwrap_or_default(), environment)?;
+        Self::with_chain(scope, &config.credentials(), environment)
+    }
+
+    pub(crate) fn with_chain(
+        scope: Scope,
+        credentials: &CredentialsConfig,
+        environment: &Environment,
+    ) -> Result<Self, SetupError> {
         let clock = Clock::system();
-        let chain = CredentialChain::new(&config.credentials(), environment.clone(), &scope.region)?
-            .with_clock(clock.clone());
+        let chain =
+            CredentialChain::new(credentials, environment.clone(), &scope.region)?.with_clock(clock.clone());
         Ok(Self::new(scope, CachedCredentials::new(chain, clock)))
     }
 
@@ -96,6 +97,7 @@ impl SigV4Layer {
             && let Some(access_key) = self.refused().or_else(|| self.credentials.status().access_key)
         {
             self.credentials.invalidate(&access_key);
+            explanation.message.push_str("; new credentials are fetched");
         }
         if explanation.denial == Denial::ClockSkew
             && let Some(server) = explanation.server_time

@@ -37,7 +37,7 @@ pub enum Reach {
         /// Whether the addresses are private ones: then there is an interface endpoint, and it is closed to us.
         private: bool,
     },
-    /// This machine knows no way to the address.
+    /// This machine knows no way to the address, or was told that there is none.
     NoRoute,
     /// There is a connection, and no TLS over it; what the handshake failed with.
     Tls(String),
@@ -98,8 +98,9 @@ impl Reach {
                  security group must let port {port} out"
             ),
             Self::NoRoute => format!(
-                "there is no route to {host}: this machine's route table has none for its address. A pod in a \
-                 private subnet needs a NAT gateway, or {interface_endpoint}"
+                "there is no route to {host}: this machine's route table has none for its address, or a network \
+                 policy or firewall turns the packets away. A pod in a private subnet needs a NAT gateway, or \
+                 {interface_endpoint}"
             ),
             Self::Tls(reason) => format!(
                 "{host} can be reached, and TLS with it fails ({reason}): does something on the way put its own \
@@ -201,7 +202,7 @@ async fn connect(host: &str, port: u16) -> Result<(TcpStream, bool), Reach> {
         Ok(Ok(addresses)) => addresses.take(ADDRESSES).collect::<Vec<SocketAddr>>(),
         Ok(Err(_)) | Err(_) => return Err(Reach::NoSuchName),
     };
-    let private = addresses.iter().all(|address| is_private(address.ip()));
+    let private = are_private(addresses.iter().map(SocketAddr::ip));
     let mut found = Reach::NoSuchName;
     for address in addresses {
         let failed = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -227,6 +228,16 @@ fn failure(error: &io::Error, private: bool) -> Reach {
     }
 }
 
+/// Whether a host's addresses are private ones. An interface endpoint for both has private IPv4 addresses, and IPv6
+/// addresses of its VPC, which look like any other's: the former tell.
+fn are_private(addresses: impl Iterator<Item = IpAddr> + Clone) -> bool {
+    let mut v4 = addresses.clone().filter(|address| address.to_canonical().is_ipv4()).peekable();
+    match v4.peek() {
+        Some(_) => v4.all(is_private),
+        None => addresses.into_iter().all(is_private),
+    }
+}
+
 /// Addresses that interface endpoints have, and machines of one's own.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -248,7 +259,8 @@ pub(crate) fn route_advice(endpoint: &str) -> String {
 
 /// The service name of the interface endpoint that has this host's name.
 fn endpoint_service(host: &str) -> Option<String> {
-    let (name, china) = match host.strip_suffix(".amazonaws.com.cn") {
+    let of_china = [".amazonaws.com.cn", ".api.amazonwebservices.com.cn"];
+    let (name, china) = match of_china.iter().find_map(|suffix| host.strip_suffix(suffix)) {
         Some(name) => (name, true),
         None => (host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".api.aws"))?, false),
     };
@@ -294,7 +306,7 @@ mod tests {
                 Reach::TimedOut { private: false },
                 &["no route", "NAT gateway", "interface endpoint com.amazonaws.eu-west-1.sts"],
             ),
-            (Reach::NoRoute, &["no route", "com.amazonaws.eu-west-1.sts"]),
+            (Reach::NoRoute, &["no route", "firewall", "com.amazonaws.eu-west-1.sts"]),
             (Reach::Refused, &["refuses connections at port 443"]),
             (
                 Reach::Tls(String::from("UnknownIssuer")),
@@ -324,6 +336,7 @@ mod tests {
             ("aps-workspaces.eu-west-1.amazonaws.com", Some("com.amazonaws.eu-west-1.aps-workspaces")),
             ("aps-workspaces.eu-west-1.api.aws", Some("com.amazonaws.eu-west-1.aps-workspaces")),
             ("sts.cn-north-1.amazonaws.com.cn", Some("cn.com.amazonaws.cn-north-1.sts")),
+            ("sts.cn-north-1.api.amazonwebservices.com.cn", Some("cn.com.amazonaws.cn-north-1.sts")),
             ("vpce-1.sts.eu-west-1.vpce.amazonaws.com", None),
             ("amp.example.com", None),
             ("127.0.0.1", None),
@@ -348,6 +361,16 @@ mod tests {
             ("2600:1f18::1", false),
         ] {
             assert_eq!(is_private(address.parse().expect(address)), private, "{address}");
+        }
+        for (addresses, private) in [
+            (&["10.0.3.7", "2600:1f18::1"][..], true),
+            (&["54.239.0.1", "2600:1f18::1"], false),
+            (&["10.0.3.7", "54.239.0.1"], false),
+            (&["fd00::1", "2600:1f18::1"], false),
+            (&["fd00::1"], true),
+        ] {
+            let parsed = addresses.iter().map(|address| address.parse().expect(address));
+            assert_eq!(are_private(parsed), private, "{addresses:?}");
         }
     }
 

@@ -42,12 +42,20 @@ pub(crate) fn of_web_identity(
                  annotation eks.amazonaws.com/audience), or add {audience:?} to the provider's audiences"
             )),
         ),
+        "InvalidIdentityToken" if message.contains("provider found") && issuer.is_empty() => (
+            FailureKind::IdentityProvider,
+            Some(format!(
+                "IAM in {account} has no OIDC identity provider for the issuer of the token in {token_file}, and the \
+                 token can't be read here to name it: is it the service account's?"
+            )),
+        ),
         "InvalidIdentityToken" if message.contains("provider found") => (
             FailureKind::IdentityProvider,
             Some(format!(
                 "IAM in {account} needs an OIDC identity provider for {issuer:?} with the audience {audience:?}: aws \
-                 iam create-open-id-connect-provider --url https://{issuer} --client-id-list {audience}. Each account \
-                 whose roles are assumed with a token needs its own"
+                 iam create-open-id-connect-provider --url https://{issuer} --client-id-list {}. Each account whose \
+                 roles are assumed with a token needs its own",
+                shown(&token.audience.join(" "))
             )),
         ),
         "InvalidIdentityToken" => (
@@ -62,6 +70,13 @@ pub(crate) fn of_web_identity(
             FailureKind::TokenExpired,
             Some(format!(
                 "the token in {token_file} has expired: the kubelet renews it there, a copy of it is not renewed"
+            )),
+        ),
+        "IDPRejectedClaim" => (
+            FailureKind::Token,
+            Some(format!(
+                "the identity provider {issuer:?} does not stand by the token in {token_file}: it has expired or was \
+                 revoked, as with a service account or pod that is gone"
             )),
         ),
         "IDPCommunicationError" => (
@@ -171,7 +186,8 @@ mod tests {
     /// reports to amazon-eks-pod-identity-webhook and eksctl; the others are of the API reference.
     #[test]
     fn web_identity_refusals_are_told_apart() {
-        let cases: [(&str, &str, FailureKind, &[&str]); 7] = [
+        let cases: [(&str, &str, FailureKind, &[&str]); 8] = [
+            ("IDPRejectedClaim", "", FailureKind::Token, &["/token", "expired or was revoked"]),
             (
                 "AccessDenied",
                 "Not authorized to perform sts:AssumeRoleWithWebIdentity",
@@ -218,6 +234,18 @@ mod tests {
                 assert!(advice.contains(needle), "{needle:?} in {advice}");
             }
         }
+        let no_provider = |token: &TokenFacts| {
+            let message = "No OpenIDConnect provider found in your account for https://oidc.example";
+            let (kind, advice) =
+                of_web_identity("InvalidIdentityToken", message, ROLE, token, Path::new("/token"));
+            assert_eq!(kind, FailureKind::IdentityProvider);
+            advice.expect("an advice")
+        };
+        let audience = vec![String::from("vault"), String::from("sts.amazonaws.com")];
+        let advice = no_provider(&TokenFacts { audience, ..token() });
+        assert!(advice.contains("--client-id-list vault sts.amazonaws.com."), "{advice}");
+        let advice = no_provider(&TokenFacts::default());
+        assert!(!advice.contains("--url") && advice.contains("can't be read"), "{advice}");
         assert_eq!(of_web_identity("Odd", "", ROLE, &token(), Path::new("/t")), (FailureKind::Sts, None));
     }
 

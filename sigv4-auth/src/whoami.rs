@@ -12,7 +12,7 @@ use crate::policy::{provider_arn, workspace_arn};
 use crate::sdk::shown;
 use crate::{
     CallerIdentity, CredentialChain, CredentialError, Credentials, Denial, Explanation, NotAuthorized,
-    ProviderReport, Reach, RoleStep, Scope, Secret, TokenFacts, assume_role_policy, explain_denial, reach,
+    ProviderReport, RoleStep, Scope, Secret, TokenFacts, assume_role_policy, explain_denial,
     remote_write_policy, role_trust, sts_refusal, web_identity_trust, workspace_resource_policy,
 };
 
@@ -54,10 +54,47 @@ impl Step {
     /// The ARN that trust policies and others name this identity by: the role's, with its path where that is known;
     /// of a user its own.
     pub fn principal_arn(&self) -> Option<String> {
-        let told = || self.identity.as_ref().ok().map(|identity| identity.arn.clone());
-        self.role_arn.clone().or_else(|| {
-            let arn = told()?;
-            Some(role_of_session(&arn).unwrap_or(arn))
+        Some(self.principal()?.arn)
+    }
+
+    fn principal(&self) -> Option<Principal> {
+        match &self.role_arn {
+            Some(role_arn) => Some(Principal::named(role_arn)),
+            None => Some(Principal::told(&self.identity.as_ref().ok()?.arn)),
+        }
+    }
+}
+
+/// Whom policies name.
+struct Principal {
+    arn: String,
+    /// It is a role that only a session's ARN told of, which leaves the role's path out.
+    may_lack_path: bool,
+}
+
+impl Principal {
+    fn named(arn: &str) -> Self {
+        Self { arn: arn.to_owned(), may_lack_path: false }
+    }
+
+    fn told(arn: &str) -> Self {
+        match role_of_session(arn) {
+            Some(role) => Self { arn: role, may_lack_path: true },
+            None => Self::named(arn),
+        }
+    }
+
+    fn unknown() -> Self {
+        Self::named("IDENTITY")
+    }
+
+    /// Of a policy that names it: IAM takes none with the name of a role that is not there.
+    fn note(&self) -> Option<String> {
+        self.may_lack_path.then(|| {
+            format!(
+                "STS does not tell a role's path: if IAM shows {} with one (/PATH/ before its name), write it so",
+                self.arn
+            )
         })
     }
 }
@@ -112,22 +149,22 @@ impl CredentialChain {
             needed.push(web_identity_trust_of(role_arn, token));
         }
         let base = who.chain.first();
-        let mut caller = who.web_identity_role.clone().or_else(|| base?.principal_arn());
+        let named = who.web_identity_role.as_deref().map(Principal::named);
+        let mut caller = named.or_else(|| base?.principal()).unwrap_or_else(Principal::unknown);
         let mut with_tags = base.is_some_and(|base| self.base_has_session_tags(&base.provider));
         for role in self.assumed_roles() {
-            if caller.as_deref() != Some(role.role_arn.as_str()) {
-                let principal = caller.as_deref().unwrap_or("IDENTITY");
-                needed.extend(policies_to_assume(principal, role, with_tags));
+            if caller.arn != role.role_arn {
+                needed.extend(policies_to_assume(&caller, role, with_tags));
             }
-            caller = Some(role.role_arn.clone());
+            caller = Principal::named(&role.role_arn);
             with_tags = false;
         }
         if let Some(endpoint) = endpoint {
-            let principal = caller.as_deref().unwrap_or("IDENTITY");
             let id = workspace_id(endpoint).unwrap_or("WORKSPACE");
             needed.push(NeededPolicy {
-                place: format!("a policy of {principal}"),
-                json: remote_write_policy(&workspace_arn(&scope.region, account_of(principal), id)),
+                place: format!("a policy of {}", caller.arn),
+                note: None,
+                json: remote_write_policy(&workspace_arn(&scope.region, account_of(&caller.arn), id)),
             });
         }
         needed
@@ -149,7 +186,7 @@ impl CredentialChain {
             ),
             CredentialError::Unreachable { endpoint, reason, .. } => Failure::of_route(endpoint, reason)
                 .await
-                .unwrap_or_else(|| Failure::new(FailureKind::Provider, error)),
+                .unwrap_or_else(|| Failure::new(FailureKind::Provider, error.to_string())),
             CredentialError::Refused { code, message, advice, request_id, .. } => {
                 let (kind, needed) = match (&walk.failed_at, walk.passed.last(), &walk.web_identity) {
                     (Some(role), Some(passed), _) => {
@@ -174,7 +211,7 @@ impl CredentialChain {
                 let request_id = request_id.clone();
                 Failure { answer: Some(answer), request_id, needed, ..Failure::new(kind, what) }
             }
-            other => Failure::new(FailureKind::Provider, other),
+            other => Failure::new(FailureKind::Provider, other.to_string()),
         }
     }
 }
@@ -193,7 +230,13 @@ impl WhoAmI {
     ) -> Option<Failure> {
         // Some endpoints answer with all that they were asked.
         let body = &*self.without_secrets(body);
-        if let Some(explanation) = explain_denial(status, body, headers, endpoint) {
+        let explanation = match status {
+            // Some of AWS' services refuse an identity so ("Common Errors" of their API references).
+            StatusCode::BAD_REQUEST => explain_denial(StatusCode::FORBIDDEN, body, headers, endpoint)
+                .filter(|explanation| explanation.denial != Denial::Other),
+            _ => explain_denial(status, body, headers, endpoint),
+        };
+        if let Some(explanation) = explanation {
             return Some(self.denied(&explanation, endpoint, scope, body));
         }
         // AMP looks at what was written, and at its limits, only of those who may write.
@@ -202,7 +245,7 @@ impl WhoAmI {
             return None;
         }
         let what = match status {
-            _ if status.is_server_error() => format!(
+            _ if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => format!(
                 "the endpoint answers {status}: whether this identity may write shows only when it works again"
             ),
             _ if status.is_redirection() => {
@@ -256,7 +299,9 @@ impl WhoAmI {
             }
             Denial::ClockSkew => FailureKind::ClockSkew,
             Denial::ExpiredToken | Denial::UnknownKey => FailureKind::Keys,
-            Denial::SignatureMismatch | Denial::WrongScope => FailureKind::Signature,
+            Denial::SignatureMismatch | Denial::IncompleteSignature | Denial::WrongScope => {
+                FailureKind::Signature
+            }
             _ => FailureKind::Endpoint,
         };
         // What AWS says of a wrong signature quotes the session token; its first words are in the explanation.
@@ -271,24 +316,24 @@ impl WhoAmI {
         scope: &Scope,
     ) -> Vec<NeededPolicy> {
         let workspace = refused.resource.clone().unwrap_or_else(|| {
-            let id = workspace_id(endpoint);
-            let account = self.chain.last().and_then(|step| step.identity.as_ref().ok());
-            workspace_arn(
-                &scope.region,
-                account.map(|identity| identity.account.as_str()),
-                id.unwrap_or("WORKSPACE"),
-            )
+            let identity = self.chain.last().and_then(|step| step.identity.as_ref().ok());
+            let account = identity.map(|identity| identity.account.as_str());
+            // The workspace may be another account's then.
+            let account = account.filter(|_| *kind != FailureKind::IdentityOrResourcePolicy);
+            workspace_arn(&scope.region, account, workspace_id(endpoint).unwrap_or("WORKSPACE"))
         });
-        let told =
-            || refused.principal.as_deref().map(|arn| role_of_session(arn).unwrap_or_else(|| arn.to_owned()));
-        let principal = self.principal_arn().or_else(told).unwrap_or_else(|| String::from("IDENTITY"));
+        let told = || refused.principal.as_deref().map(Principal::told);
+        let principal = self.chain.last().and_then(Step::principal).or_else(told);
+        let principal = principal.unwrap_or_else(Principal::unknown);
         let of_identity = || NeededPolicy {
-            place: format!("a policy of {principal}"),
+            place: format!("a policy of {}", principal.arn),
+            note: None,
             json: remote_write_policy(&workspace),
         };
         let of_workspace = || NeededPolicy {
             place: format!("resource policy of {workspace}"),
-            json: workspace_resource_policy(&principal, &workspace),
+            note: principal.note(),
+            json: workspace_resource_policy(&principal.arn, &workspace),
         };
         match kind {
             FailureKind::IdentityPolicy if refused.crosses_accounts() => vec![of_identity(), of_workspace()],
@@ -297,50 +342,14 @@ impl WhoAmI {
             FailureKind::IdentityOrResourcePolicy => vec![of_identity(), of_workspace()],
             FailureKind::PermissionsBoundary | FailureKind::SessionPolicy if !refused.explicit_deny => {
                 let place = match kind {
-                    FailureKind::SessionPolicy => format!("session policy of {principal}"),
-                    _ => format!("permissions boundary of {principal}"),
+                    FailureKind::SessionPolicy => format!("session policy of {}", principal.arn),
+                    _ => format!("permissions boundary of {}", principal.arn),
                 };
-                vec![NeededPolicy { place, json: remote_write_policy(&workspace) }]
+                vec![NeededPolicy { place, note: None, json: remote_write_policy(&workspace) }]
             }
             _ => Vec::new(),
         }
     }
-}
-
-impl Failure {
-    /// A failure of which no more is known than `what`.
-    pub fn new(kind: FailureKind, what: impl ToString) -> Self {
-        Self { kind, what: what.to_string(), answer: None, request_id: None, needed: Vec::new() }
-    }
-
-    /// What is on the way to an endpoint that gave no answer, found out by going there again; `reason` is what the
-    /// call failed with. `None` where `endpoint` is no URL.
-    pub async fn of_route(endpoint: &str, reason: &str) -> Option<Self> {
-        let url: Uri = endpoint.parse().ok()?;
-        url.host()?;
-        let found = match reach(&url).await {
-            Reach::Answers { .. } if is_about_tls(reason) => Reach::Tls(why_no_tls(reason).to_owned()),
-            found => found,
-        };
-        Some(Self::no_way(&url, found, reason))
-    }
-
-    /// The same where what is on the way is known.
-    pub fn no_way(endpoint: &Uri, found: Reach, reason: &str) -> Self {
-        let what = found.explain(endpoint);
-        Self { answer: Some(shown(reason)), ..Self::new(FailureKind::Route(found), what) }
-    }
-}
-
-fn is_about_tls(reason: &str) -> bool {
-    let reason = reason.to_ascii_lowercase();
-    ["certificate", "handshake", "tls", "corrupt message"].iter().any(|word| reason.contains(word))
-}
-
-/// The end of a chain of causes, without what led to it.
-fn why_no_tls(reason: &str) -> &str {
-    let end = reason.rsplit_once("failed: ").map_or(reason, |(_, end)| end);
-    end.trim_end_matches(')')
 }
 
 fn needed_by_web_identity(
@@ -368,13 +377,12 @@ fn needed_to_assume(
 ) -> Vec<NeededPolicy> {
     let refused = NotAuthorized::parse(message);
     let with_tags = with_tags || refused.action.as_deref() == Some("sts:TagSession");
-    let told =
-        || refused.principal.as_deref().map(|arn| role_of_session(arn).unwrap_or_else(|| arn.to_owned()));
-    let Some(caller) = caller.and_then(Step::principal_arn).or_else(told) else { return Vec::new() };
+    let told = || refused.principal.as_deref().map(Principal::told);
+    let Some(caller) = caller.and_then(Step::principal).or_else(told) else { return Vec::new() };
     let [of_caller, of_role] = policies_to_assume(&caller, role, with_tags);
     match kind {
         // Within one account a trust policy that names the role itself is enough; across accounts both are needed.
-        FailureKind::CallerPolicy if account_of(&caller) != account_of(&role.role_arn) => {
+        FailureKind::CallerPolicy if account_of(&caller.arn) != account_of(&role.role_arn) => {
             vec![of_caller, of_role]
         }
         FailureKind::CallerPolicy => vec![of_caller],
@@ -385,15 +393,17 @@ fn needed_to_assume(
 }
 
 /// The caller's, and the role's.
-fn policies_to_assume(caller: &str, role: &RoleStep, with_tags: bool) -> [NeededPolicy; 2] {
+fn policies_to_assume(caller: &Principal, role: &RoleStep, with_tags: bool) -> [NeededPolicy; 2] {
     [
         NeededPolicy {
-            place: format!("a policy of {caller}"),
+            place: format!("a policy of {}", caller.arn),
+            note: None,
             json: assume_role_policy(&role.role_arn, with_tags),
         },
         NeededPolicy {
             place: format!("trust policy of {}", role.role_arn),
-            json: role_trust(caller, role.external_id.as_deref(), with_tags),
+            note: caller.note(),
+            json: role_trust(&caller.arn, role.external_id.as_deref(), with_tags),
         },
     ]
 }
@@ -401,6 +411,7 @@ fn policies_to_assume(caller: &str, role: &RoleStep, with_tags: bool) -> [Needed
 fn web_identity_trust_of(role_arn: &str, token: &TokenFacts) -> NeededPolicy {
     NeededPolicy {
         place: format!("trust policy of {role_arn}"),
+        note: None,
         json: web_identity_trust(&provider_arn(role_arn, token.issuer_name()), token),
     }
 }

@@ -33,7 +33,7 @@ struct Endpoint {
     chain: Vec<Identity>,
     expires_at: Option<String>,
     clock_offset_seconds: i64,
-    /// Absent where it was not asked, or there was nothing to ask with.
+    /// `null` where it was not asked, there was nothing to ask with, or nothing came of it.
     may_write: Option<bool>,
     failure: Option<Failed>,
     /// Every policy that the whole way needs, whether it is there or not.
@@ -82,6 +82,7 @@ struct Failed {
 #[derive(Serialize)]
 struct Needed {
     place: String,
+    note: Option<String>,
     policy: Value,
 }
 
@@ -99,7 +100,7 @@ impl Endpoint {
             expires_at: who.credentials.as_ref().and_then(|credentials| time(credentials.expires_at())),
             clock_offset_seconds: answer.clock_offset_ms / 1000,
             may_write: match answer.write {
-                Write::NotAsked => None,
+                Write::NotAsked | Write::Unknown(_) => None,
                 Write::LetIn(_) => Some(true),
                 Write::Refused(_) => Some(false),
             },
@@ -172,7 +173,11 @@ impl Failed {
 
 impl Needed {
     fn of(needed: &NeededPolicy) -> Self {
-        Self { place: needed.place.clone(), policy: serde_json::from_str(&needed.json).unwrap_or_default() }
+        Self {
+            place: needed.place.clone(),
+            note: needed.note.clone(),
+            policy: serde_json::from_str(&needed.json).unwrap_or_default(),
+        }
     }
 }
 

@@ -61,6 +61,7 @@ fn block(answer: &Answer, with_policies: bool, now: SystemTime) -> String {
             block.line("may write", &format!("yes: a write of no series was let in ({status})"));
         }
         (Write::Refused(refused), _) => failed(&mut block, "may write", "no", refused),
+        (Write::Unknown(unknown), _) => failed(&mut block, "may write", "not known", unknown),
         (Write::NotAsked, Some(none)) => failed(&mut block, "credentials", "none", none),
         (Write::NotAsked, None) => block.line("may write", "not asked"),
     }
@@ -170,6 +171,9 @@ impl Block {
 
     fn policy(&mut self, label: &str, policy: &NeededPolicy) {
         self.unbroken(label, &format!("{}:", policy.place));
+        if let Some(note) = &policy.note {
+            self.line("", &format!("({note})"));
+        }
         // At the margin, so that it can be copied.
         self.0.push_str(&policy.json);
         self.0.push('\n');
@@ -218,7 +222,7 @@ mod tests {
             ),
             ("private-dns-that-is-off", Reach::NoSuchName, "no connection"),
         ] {
-            who.failure = Some(Failure::no_way(&sts, reach, reason));
+            who.failure = Some(Failure::of_reach(&sts, reach, reason));
             let answer = Answer {
                 name: Some(String::from("amp")),
                 url: Some(String::from(

@@ -164,12 +164,18 @@ impl Pod {
 
     /// What is found on the way to an endpoint, with the credentials that there are.
     async fn reach(&self, endpoint: &str) -> Value {
+        let found = self.ask(endpoint).await;
+        assert_eq!(found["may_write"], Value::Null, "{found}");
+        found["failure"]["reach"].clone()
+    }
+
+    /// What is said of a server that nobody can write to.
+    async fn ask(&self, endpoint: &str) -> Value {
         let url = format!("--url={endpoint}/workspaces/{WORKSPACE}/api/v1/remote_write");
         let said = self.run(&[&url, "--region=eu-west-1", "--json"]).await;
         assert_eq!(said.code, 1, "{}", said.text);
         let json: Value = serde_json::from_str(&said.text).unwrap();
-        assert_eq!(json["endpoints"][0]["may_write"], false, "{json}");
-        json["endpoints"][0]["failure"]["reach"].clone()
+        json["endpoints"][0].clone()
     }
 
     /// Does with a policy what is said to do with it.
@@ -645,6 +651,37 @@ async fn wrong_keys() {
     pod.assert_says("a-wrong-secret", 1, Some("signature")).await;
     pod.set("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7UNKNOWN");
     pod.assert_says("an-unknown-key", 1, Some("keys")).await;
+}
+
+/// Samples would be refused or wait there; so a page to log in at, got in place of the write, is no leave to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_no_leave_to_write() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let pod = Pod::new().await;
+    for (answer, may_write, what) in [
+        ("302 Found\r\nlocation: /login", Value::Bool(false), "leads elsewhere"),
+        ("303 See Other\r\nlocation: /login", Value::Bool(false), "leads elsewhere"),
+        ("405 Method Not Allowed", Value::Bool(false), "the URL of remote write?"),
+        ("503 Service Unavailable", Value::Null, "works again"),
+        ("408 Request Timeout", Value::Null, "works again"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 16 << 10];
+                let length = stream.read(&mut request).await.unwrap();
+                let status = if request[..length].starts_with(b"GET /login") { "200 OK" } else { answer };
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+        });
+        let found = pod.ask(&format!("http://{address}")).await;
+        assert_eq!(found["may_write"], may_write, "{answer}: {found}");
+        assert_eq!(found["failure"]["kind"], "endpoint", "{found}");
+        assert!(found["failure"]["what"].as_str().unwrap().contains(what), "{found}");
+        serving.abort();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

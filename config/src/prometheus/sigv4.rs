@@ -1,7 +1,7 @@
 //! What can be said about `sigv4` before anything is signed.
 
 use http::Uri;
-use promferry_sigv4_auth::{BaseCredentials, Environment, Scope, ScopeKeys, SigV4Config, account_of};
+use promferry_sigv4_auth::{BaseCredentials, Environment, SigV4Config, account_of};
 
 use crate::yaml::{Mapping, NodeError};
 use crate::{Endpoint, Env, ErrorKind, Global};
@@ -17,9 +17,7 @@ pub(super) fn check_scope(
     let environment = Environment::from_pairs(
         variables.into_iter().filter_map(|name| env.variable(name).map(|value| (name, value))),
     );
-    let region = config.region.as_deref().map(str::trim).filter(|region| !region.is_empty());
-    let host = url.host().unwrap_or_default();
-    let scope = Scope::resolve(host, region, Some(config.service()), &environment, ScopeKeys::PROMETHEUS);
+    let scope = config.scope(url.host().unwrap_or_default(), &environment);
     scope.map(|_| ()).map_err(|error| {
         let message = format!("{error} (or AWS_REGION in the environment)");
         NodeError::new(ErrorKind::Value, message)

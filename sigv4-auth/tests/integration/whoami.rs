@@ -191,6 +191,51 @@ async fn an_endpoints_answer_is_judged_for_this_identity() {
         assert_eq!(failure.kind, kind, "{text}");
         assert!(failure.needed.is_empty() && !failure.what.is_empty(), "{failure:?}");
     }
+    // The errors that some of AWS' services answer with 400 (API references, "Common Errors").
+    for (body, kind) in [
+        (
+            r#"{"__type":"AccessDeniedException","message":"User: arn:aws:sts::222222222222:assumed-role/hub-writer/pod-1 is not authorized to perform: aps:RemoteWrite"}"#,
+            FailureKind::IdentityOrResourcePolicy,
+        ),
+        (
+            r#"{"__type":"ExpiredTokenException","message":"The security token included in the request is expired"}"#,
+            FailureKind::Keys,
+        ),
+        (
+            r#"{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}"#,
+            FailureKind::Keys,
+        ),
+        (r#"{"__type":"RequestExpired","message":"Request has expired."}"#, FailureKind::ClockSkew),
+        (
+            r#"{"__type":"IncompleteSignatureException","message":"Date must be in ISO-8601 'basic format'."}"#,
+            FailureKind::Signature,
+        ),
+        (
+            r#"{"__type":"InvalidSignatureException","message":"Signature expired: 20261122T120000Z is now earlier than 20261122T121500Z (20261122T122000Z - 5 min.)"}"#,
+            FailureKind::ClockSkew,
+        ),
+    ] {
+        assert_eq!(judge(400, body).map(|failure| failure.kind), Some(kind), "{body}");
+    }
+    // What is not known to be of the identity's own account has to be filled in.
+    let unknown = judge(403, r#"{"message":"User is not authorized to perform: aps:RemoteWrite"}"#);
+    let unknown = unknown.expect("refused");
+    let places: Vec<_> = unknown.needed.iter().map(|needed| needed.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            format!("a policy of {HUB_ROLE}"),
+            String::from("resource policy of arn:aws:aps:eu-west-1:ACCOUNT:workspace/ws-1")
+        ]
+    );
+    // A page that shows the request that it refuses.
+    let credentials = who.credentials.as_ref().expect("credentials");
+    let token = credentials.session_token().expect("temporary keys").expose();
+    for status in [302, 403, 404, 503] {
+        let echo = format!("<pre>x-amz-security-token: {token}</pre>");
+        let failure = format!("{:?}", judge(status, &echo).expect("refused"));
+        assert!(failure.contains("x-amz-security-token") && !failure.contains(token), "{failure}");
+    }
     const WORKSPACE: &str = "arn:aws:aps:eu-west-1:333333333333:workspace/ws-1";
     let user = "arn:aws:sts::222222222222:assumed-role/hub-writer/pod-1";
     let refusal = |resource: &str, ending: &str| {
