@@ -107,7 +107,7 @@ pub fn explain_denial(
              the global sts.amazonaws.com and the region one that has to be enabled (take the region's own STS)",
         ),
         Denial::ExpiredToken => String::from(
-            "the session token has expired; if this stays, the source of credentials gives old ones",
+            "the session token has expired; should this stay, the source of credentials gives old ones",
         ),
         Denial::ClockSkew => format!(
             "the clock of this machine and that of AWS are more than five minutes apart: set it right (AWS says: {})",
@@ -461,6 +461,7 @@ mod tests {
                 assert!(explanation.message.contains(needle), "{needle:?} in {:?}", explanation.message);
             }
             assert!(!explanation.message.contains(secret) && !explanation.message.contains('\n'));
+            assert!(!explanation.message.contains("fetched"), "nobody does that here");
             assert_eq!(explanation.request_id.as_deref(), Some("id-1"));
             assert_eq!(
                 explanation.wants_new_credentials(),

@@ -97,7 +97,7 @@ impl SigV4Layer {
             && let Some(access_key) = self.refused().or_else(|| self.credentials.status().access_key)
         {
             self.credentials.invalidate(&access_key);
-            explanation.message.push_str("; new credentials are fetched");
+            explanation.message.push_str("; credentials are fetched anew");
         }
         if explanation.denial == Denial::ClockSkew
             && let Some(server) = explanation.server_time
