@@ -24,6 +24,9 @@ pub struct DiscoveryOptions {
     /// How HTTP servers, that of the Kubernetes API among them, are asked.
     #[cfg(any(feature = "http", feature = "kubernetes"))]
     pub http: promferry_http_client::HttpOptions,
+    /// Where this process runs, and how the Kubernetes API is asked.
+    #[cfg(feature = "kubernetes")]
+    pub kubernetes: crate::KubernetesOptions,
     /// Where names are looked up.
     #[cfg(feature = "dns")]
     pub dns: crate::DnsServers,
@@ -37,6 +40,8 @@ impl Default for DiscoveryOptions {
             file_poll_interval: Duration::from_secs(2),
             #[cfg(any(feature = "http", feature = "kubernetes"))]
             http: promferry_http_client::HttpOptions::default(),
+            #[cfg(feature = "kubernetes")]
+            kubernetes: crate::KubernetesOptions::default(),
             #[cfg(feature = "dns")]
             dns: crate::DnsServers::default(),
         }

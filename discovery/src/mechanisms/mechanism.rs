@@ -118,7 +118,9 @@ impl Mechanism {
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => Ok(Box::new(super::dns::DnsDiscovery::new(config, &options.dns)?)),
             #[cfg(feature = "kubernetes")]
-            Self::Kubernetes(ref config) => super::kubernetes::build(config, options),
+            Self::Kubernetes(ref config) => {
+                Ok(Box::new(super::kubernetes::KubernetesDiscovery::new(config, options)?))
+            }
             Self::Custom(ref custom) => Ok((custom.build)()),
         }
     }

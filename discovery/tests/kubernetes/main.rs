@@ -2,4 +2,7 @@
 
 #![cfg(feature = "kubernetes")]
 
+mod api_server;
 mod config;
+mod golden;
+mod support;

@@ -1,0 +1,116 @@
+//! How the API server is reached: `api_server` with its `http_config`, or as a pod of the cluster does.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+
+use super::config::KubernetesSdConfig;
+use crate::Error;
+use crate::mechanisms::url::without_password;
+
+/// What the surroundings, not the configuration, say about Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KubernetesOptions {
+    /// The API server of the cluster in which this process runs: `KUBERNETES_SERVICE_HOST` of the process by default.
+    pub service_host: Option<String>,
+    /// Its port: `KUBERNETES_SERVICE_PORT` of the process by default.
+    pub service_port: Option<String>,
+    /// The folder of the pod's service account, with `token`, `ca.crt` and `namespace`;
+    /// `/var/run/secrets/kubernetes.io/serviceaccount` by default.
+    pub service_account: PathBuf,
+    /// Objects on a page of a list. 500 by default, as `kubectl` asks for.
+    pub page_items: u32,
+    /// The pause after a first failure, twice that after each further one, up to 30 s. 800 ms by default, as in
+    /// client-go. Up to as much again is added by chance, so that collectors do not return all at once.
+    pub retry_pause: Duration,
+    /// The time without a word after which a watch is begun anew. 5 minutes by default: a server that has nothing to
+    /// tell says so about once a minute.
+    pub watch_silence: Duration,
+}
+
+impl Default for KubernetesOptions {
+    fn default() -> Self {
+        Self {
+            service_host: env::var("KUBERNETES_SERVICE_HOST").ok(),
+            service_port: env::var("KUBERNETES_SERVICE_PORT").ok(),
+            service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
+            page_items: 500,
+            retry_pause: Duration::from_millis(800),
+            watch_silence: Duration::from_secs(300),
+        }
+    }
+}
+
+/// An API server that can be asked.
+#[derive(Debug, Clone)]
+pub(super) struct ApiServer {
+    /// Paths are appended to it.
+    pub(super) url: String,
+    /// The same for a reader.
+    pub(super) shown_url: String,
+    pub(super) client: Client,
+}
+
+impl ApiServer {
+    pub(super) fn new(
+        config: &KubernetesSdConfig,
+        options: &KubernetesOptions,
+        http: &HttpOptions,
+    ) -> Result<Self, Error> {
+        let fail = |reason: String| Error::Construct { mechanism: "kubernetes", reason };
+        if !config.kubeconfig_file.as_os_str().is_empty() {
+            return Err(fail(format!(
+                "kubeconfig_file {} is not read, give api_server and its credentials instead, or neither within a \
+                 cluster",
+                config.kubeconfig_file.display()
+            )));
+        }
+        let (url, http_config) = if config.api_server.is_empty() {
+            in_cluster(options).map_err(fail)?
+        } else {
+            (config.api_server_url().map_err(fail)?, config.http_config.clone())
+        };
+        let http = Http::new(&http_config, http.clone()).map_err(|error| fail(error.to_string()))?;
+        Ok(Self { shown_url: without_password(&url), url, client: Client::new(http) })
+    }
+}
+
+/// As client-go's `rest.InClusterConfig`. The token is read again when it changes: it lives for an hour.
+fn in_cluster(options: &KubernetesOptions) -> Result<(String, HttpClientConfig), String> {
+    let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let (Some(host), Some(port)) = (given(&options.service_host), given(&options.service_port)) else {
+        return Err(
+            "this process does not run in a cluster (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT \
+                    are not set), give api_server"
+                .to_owned(),
+        );
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let token = options.service_account.join("token");
+    if let Err(error) = std::fs::metadata(&token) {
+        return Err(format!(
+            "there is no token of a service account, is automountServiceAccountToken off? {}: {error}",
+            token.display()
+        ));
+    }
+    let mut config = HttpClientConfig::default();
+    config.bearer_token_file = token;
+    config.tls_config.ca_file = options.service_account.join("ca.crt");
+    Ok((format!("https://{host}:{port}"), config))
+}
+
+/// The namespace of the pod in which this process runs.
+pub(super) fn own_namespace(options: &KubernetesOptions) -> Result<String, Error> {
+    let path = options.service_account.join("namespace");
+    let fail = |reason: String| Error::Construct { mechanism: "kubernetes", reason };
+    let read = std::fs::read_to_string(&path);
+    let namespace = read
+        .map_err(|error| fail(format!("cannot find out the own namespace: {}: {error}", path.display())))?;
+    match namespace.trim() {
+        "" => Err(fail(format!("cannot find out the own namespace: {} is empty", path.display()))),
+        namespace => Ok(namespace.to_owned()),
+    }
+}

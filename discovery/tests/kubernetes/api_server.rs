@@ -1,0 +1,264 @@
+//! A Kubernetes API server in memory: lists in pages, watches, bookmarks, versions that are forgotten, refusals.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub(crate) struct ApiServer {
+    pub(crate) url: String,
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    version: u64,
+    /// By the plural and `namespace/name`.
+    objects: BTreeMap<(String, String), Value>,
+    /// Version, plural, type, object.
+    history: Vec<(u64, String, &'static str, Value)>,
+    /// Watches from before this version are refused.
+    oldest: u64,
+    /// Open watches end when this moves.
+    generation: u64,
+    /// What is answered to requests whose path ends so: the status line and the body.
+    refusals: BTreeMap<String, (String, String)>,
+    /// What watches of this plural say instead of what happened, once.
+    scripts: BTreeMap<String, String>,
+    pub(crate) requests: Vec<String>,
+}
+
+impl ApiServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State { version: 100, ..State::default() }));
+        let (changed, _) = watch::channel(());
+        let (shared, changes) = (state.clone(), changed.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(stream, shared.clone(), changes.subscribe()));
+            }
+        });
+        Self { url, state, changed, task }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Creates an object or replaces it.
+    pub(crate) fn put(&self, plural: &str, mut object: Value) {
+        let mut state = self.state();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let key = (plural.to_owned(), key(&object));
+        let is_known = state.objects.insert(key, object.clone()).is_some();
+        let kind = if is_known { "MODIFIED" } else { "ADDED" };
+        state.happened(plural, kind, object);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn delete(&self, plural: &str, name: &str) {
+        let mut state = self.state();
+        state.version += 1;
+        let mut object = state.objects.remove(&(plural.to_owned(), name.to_owned())).unwrap();
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        state.happened(plural, "DELETED", object);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// An object as it is.
+    pub(crate) fn object(&self, plural: &str, name: &str) -> Value {
+        self.state().objects[&(plural.to_owned(), name.to_owned())].clone()
+    }
+
+    /// Says nothing about what happened until now but in lists.
+    pub(crate) fn forget(&self) {
+        let mut state = self.state();
+        state.oldest = state.version + 1;
+        state.version += 1;
+    }
+
+    /// Ends all watches, without a word.
+    pub(crate) fn disconnect(&self) {
+        self.state().generation += 1;
+        self.changed.send_replace(());
+    }
+
+    /// Answers requests whose path ends so with this status and body, until it is empty.
+    pub(crate) fn refuse(&self, path: &str, status: &str, body: &str) {
+        let mut state = self.state();
+        match status {
+            "" => drop(state.refusals.remove(path)),
+            _ => drop(state.refusals.insert(path.to_owned(), (status.to_owned(), body.to_owned()))),
+        }
+    }
+
+    /// The next watch says this.
+    pub(crate) fn script(&self, plural: &str, lines: &str) {
+        self.state().scripts.insert(plural.to_owned(), lines.to_owned());
+    }
+
+    /// How often something was asked for whose request line contains all of `parts`.
+    pub(crate) fn count(&self, parts: &[&str]) -> usize {
+        let state = self.state();
+        let is_it = |request: &&String| {
+            parts.iter().all(|part| request.lines().next().unwrap_or_default().contains(part))
+        };
+        state.requests.iter().filter(is_it).count()
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    fn happened(&mut self, plural: &str, kind: &'static str, object: Value) {
+        self.history.push((self.version, plural.to_owned(), kind, object));
+    }
+}
+
+fn key(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    match metadata["namespace"].as_str() {
+        Some(namespace) => format!("{namespace}/{}", metadata["name"].as_str().unwrap()),
+        None => metadata["name"].as_str().unwrap().to_owned(),
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: watch::Receiver<()>) {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        let target = head.split(' ').nth(1).unwrap().to_owned();
+        state.lock().unwrap().requests.push(head);
+        let (path, query) = target.split_once('?').unwrap();
+        let query: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let plural = path.rsplit('/').next().unwrap().to_owned();
+        let namespace = path.split_once("/namespaces/").map(|(_, rest)| rest.split('/').next().unwrap());
+        let is_selected = |object: &Value| {
+            let pairs = |name: &str| {
+                let text = query.get(name).cloned().unwrap_or_default();
+                let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+                pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>()
+            };
+            namespace.is_none_or(|of| object["metadata"]["namespace"] == of)
+                && pairs("labelSelector")
+                    .iter()
+                    .all(|(name, value)| object["metadata"]["labels"][name] == **value)
+                && pairs("fieldSelector").iter().all(|(path, value)| {
+                    object.pointer(&format!("/{}", path.replace('.', "/"))) == Some(&json!(value))
+                })
+        };
+        let refusal = {
+            let state = state.lock().unwrap();
+            state.refusals.iter().find(|(end, _)| path.ends_with(*end)).map(|(_, refusal)| refusal.clone())
+        };
+        if let Some((status, body)) = refusal {
+            answer(&mut stream, &status, &body).await;
+            continue;
+        }
+        if !query.contains_key("watch") {
+            let page = {
+                let state = state.lock().unwrap();
+                let limit: usize = query["limit"].parse().unwrap();
+                let from: usize = query.get("continue").map_or(0, |from| from.parse().unwrap());
+                let all: Vec<_> = state.objects.iter().filter(|((of, _), _)| *of == plural).collect();
+                let all: Vec<_> = all.into_iter().map(|(_, o)| o).filter(|o| is_selected(o)).collect();
+                let items: Vec<_> = all.iter().skip(from).take(limit).collect();
+                let mut metadata = json!({ "resourceVersion": state.version.to_string() });
+                if from + items.len() < all.len() {
+                    metadata["continue"] = json!((from + items.len()).to_string());
+                }
+                // As Go writes a list that is nil.
+                let items = if items.is_empty() { Value::Null } else { json!(items) };
+                json!({ "kind": "List", "metadata": metadata, "items": items }).to_string()
+            };
+            answer(&mut stream, "200 OK", &page).await;
+            continue;
+        }
+        let mut version: u64 = query["resourceVersion"].parse().unwrap();
+        let generation = state.lock().unwrap().generation;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        if stream.write_all(head.as_bytes()).await.is_err() {
+            return;
+        }
+        if version < state.lock().unwrap().oldest {
+            chunk(&mut stream, include_str!("data/watch-expired.jsonl")).await;
+            let _ = stream.write_all(b"0\r\n\r\n").await;
+            continue;
+        }
+        let script = state.lock().unwrap().scripts.remove(&plural);
+        if let Some(script) = script {
+            chunk(&mut stream, &script).await;
+            let _ = stream.write_all(b"0\r\n\r\n").await;
+            continue;
+        }
+        loop {
+            let lines = {
+                let state = state.lock().unwrap();
+                if state.generation != generation {
+                    return;
+                }
+                let new = state.history.iter().filter(|(at, of, ..)| *at > version && *of == plural);
+                let new = new.filter(|(.., object)| is_selected(object));
+                let mut lines: String = new
+                    .map(|(_, _, kind, object)| format!("{}\n", json!({"type": kind, "object": object})))
+                    .collect();
+                version = state.version;
+                let metadata = json!({ "resourceVersion": version.to_string() });
+                lines += &format!("{}\n", json!({"type": "BOOKMARK", "object": {"metadata": metadata}}));
+                lines
+            };
+            chunk(&mut stream, &lines).await;
+            // A client that went away is noticed by reading.
+            let mut byte = [0];
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                _ = stream.read(&mut byte) => return,
+            }
+        }
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(body.as_bytes()).await;
+}
+
+/// In two pieces, so that lines do not come whole.
+async fn chunk(stream: &mut TcpStream, text: &str) {
+    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+    for part in [first, second] {
+        if !part.is_empty() {
+            let _ = stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).await;
+            let _ = stream.write_all(part).await;
+            let _ = stream.write_all(b"\r\n").await;
+            let _ = stream.flush().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
