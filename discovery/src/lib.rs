@@ -41,8 +41,8 @@
 //!
 //! # Features
 //!
-//! One a mechanism, with what only it depends on: `static`, `file`, `http` and `dns` are on by default, `kubernetes` is
-//! not. Without any, there are the set and [`CustomMechanism`].
+//! All are on by default: `static`, `file`, `http`, `dns` and `kubernetes`, one a mechanism with what only it depends on.
+//! Without any, there are the set and [`CustomMechanism`].
 
 mod config;
 mod discover;

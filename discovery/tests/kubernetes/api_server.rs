@@ -182,8 +182,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                 let state = state.lock().unwrap();
                 let limit: usize = query["limit"].parse().unwrap();
                 let from: usize = query.get("continue").map_or(0, |from| from.parse().unwrap());
-                let all: Vec<_> = state.objects.iter().filter(|((of, _), _)| *of == plural).collect();
-                let all: Vec<_> = all.into_iter().map(|(_, o)| o).filter(|o| is_selected(o)).collect();
+                let of_kind = state.objects.iter().filter(|((of, _), _)| *of == plural);
+                let all: Vec<_> = of_kind.map(|(_, object)| object).filter(|o| is_selected(o)).collect();
                 let items: Vec<_> = all.iter().skip(from).take(limit).collect();
                 let mut metadata = json!({ "resourceVersion": state.version.to_string() });
                 if from + items.len() < all.len() {

@@ -1,7 +1,11 @@
 use std::path::Path;
 
-use promferry_discovery::{DiscoveryConfigs, KubernetesRole, KubernetesSdConfig};
+use promferry_discovery::{
+    Discovery, DiscoveryConfigs, DiscoveryOptions, KubernetesRole, KubernetesSdConfig,
+};
 use promferry_http_client::HttpClientConfig;
+
+use crate::support::options;
 
 fn read(yaml: &str) -> Result<KubernetesSdConfig, String> {
     serde_saphyr::from_str(yaml).map_err(|error| error.to_string())
@@ -154,4 +158,36 @@ fn paths_are_resolved() {
     assert_eq!(first.http_config.bearer_token_file, Path::new("/etc/p/t"));
     assert_eq!(first.kubeconfig_file, Path::new(""));
     assert_eq!(second.kubeconfig_file, Path::new("/etc/p/k"));
+}
+
+#[tokio::test]
+async fn what_is_missing_in_the_surroundings_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut in_pod = options();
+    in_pod.kubernetes.service_host = Some("fd00::1".to_owned());
+    in_pod.kubernetes.service_port = Some("443".to_owned());
+    in_pod.kubernetes.service_account = folder.path().to_owned();
+    let apply = |yaml: &str, options: &DiscoveryOptions| {
+        let (discovery, _changes) = Discovery::new(options.clone());
+        let configs: DiscoveryConfigs =
+            serde_saphyr::from_str(&format!("kubernetes_sd_configs: [{{{yaml}}}]")).unwrap();
+        let errors = discovery.apply([("job".into(), configs)]);
+        errors.first().map(ToString::to_string).unwrap_or_default()
+    };
+    let refused = |yaml: &str, options: &DiscoveryOptions, reason: &str| {
+        let error = apply(yaml, options);
+        assert!(error.contains(reason), "{yaml}: {error}");
+    };
+    refused("role: pod", &options(), "this process does not run in a cluster");
+    refused("role: pod, kubeconfig_file: k", &options(), "kubeconfig_file k is not read");
+    refused("role: pod", &in_pod, "there is no token of a service account");
+    std::fs::write(folder.path().join("token"), "t").unwrap();
+    refused("role: pod", &in_pod, "ca.crt");
+    std::fs::write(folder.path().join("ca.crt"), include_str!("../mechanisms/authority.pem")).unwrap();
+    let own = "role: pod, namespaces: {own_namespace: true}";
+    refused(own, &in_pod, "cannot find out the own namespace");
+    std::fs::write(folder.path().join("namespace"), "\n").unwrap();
+    refused(own, &in_pod, "namespace is empty");
+    std::fs::write(folder.path().join("namespace"), "shop").unwrap();
+    assert_eq!(apply(own, &in_pod), "");
 }

@@ -1,8 +1,11 @@
-//! Kubernetes discovery.
+//! Kubernetes discovery, against an API server in memory, recorded answers and, where it is there, a real one.
 
 #![cfg(feature = "kubernetes")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod api_server;
 mod config;
 mod golden;
+mod labels;
 mod support;
+mod watching;

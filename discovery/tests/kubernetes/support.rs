@@ -1,6 +1,7 @@
 //! Target groups as one sees them who applies all changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use promferry_discovery::{
@@ -8,7 +9,6 @@ use promferry_discovery::{
 };
 use promferry_model::TargetGroup;
 use serde_json::Value;
-use std::sync::Arc;
 
 pub(crate) struct Consumer {
     pub(crate) discovery: Discovery,
@@ -80,15 +80,17 @@ impl Consumer {
         status.last_failure.filter(|_| status.is_failing).map(|(_, reason)| reason)
     }
 
-    /// The targets of a group, each with the group's labels, as `name=value` of those whose name begins so.
+    /// The targets of a group, each with the group's labels, as `name=value` of those whose name begins so, sorted.
     pub(crate) fn labels(&self, source: &str, prefix: &str) -> Vec<String> {
         let group = self.groups.iter().find(|((_, of), _)| of == source).map(|(_, group)| group);
         let targets = group.into_iter().flat_map(|group| {
             group.targets.iter().map(|target| {
                 let labels = group.labels.iter().chain(target.iter());
                 let labels = labels.filter(|label| label.name.starts_with(prefix));
-                let labels = labels.map(|label| format!("{}={}", &label.name[prefix.len()..], label.value));
-                labels.collect::<Vec<_>>().join(",")
+                let mut labels: Vec<_> =
+                    labels.map(|label| format!("{}={}", &label.name[prefix.len()..], label.value)).collect();
+                labels.sort();
+                labels.join(",")
             })
         });
         targets.collect()

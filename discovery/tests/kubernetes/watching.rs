@@ -1,0 +1,296 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api_server::ApiServer;
+use crate::golden::recorded;
+use crate::support::{Consumer, found, of_prometheus, options};
+
+const SLICE: &str = "endpointslice/shop/web-abc12";
+
+fn pod(name: &str, ip: &str) -> Value {
+    json!({
+        "metadata": { "name": name, "namespace": "shop" },
+        "spec": { "containers": [{ "name": "app", "image": "web" }] },
+        "status": { "phase": "Running", "podIP": ip },
+    })
+}
+
+fn run(server: &ApiServer, yaml: &str) -> Consumer {
+    Consumer::run(&[("job", format!("api_server: '{}', {yaml}", server.url))], options())
+}
+
+#[tokio::test]
+async fn a_change_reaches_the_groups_that_are_made_of_it() {
+    let server = recorded().await;
+    let mut consumer =
+        run(&server, "role: endpointslice, attach_metadata: {node: true, namespace: true, deployment: true}");
+    let has = |label: &'static str| {
+        move |consumer: &Consumer| {
+            consumer.labels(SLICE, "__meta_kubernetes_").iter().any(|labels| labels.contains(label))
+        }
+    };
+    consumer.until("the slice", has("pod_phase=Running")).await;
+    assert!(has("pod_deployment_name=web")(&consumer));
+
+    // Prometheus lets pods' labels grow old here until the slice changes.
+    let mut web = server.object("pods", "shop/web-1");
+    web["status"]["phase"] = json!("Failed");
+    server.put("pods", web);
+    consumer.until("the pod's phase", has("pod_phase=Failed")).await;
+
+    for (plural, name, label) in [
+        ("services", "shop/web", "service_label_new=x"),
+        ("nodes", "fargate-ip-10-0-1-1.eu-west-1.compute.internal", "node_label_new=x"),
+        ("namespaces", "shop", "namespace_label_new=x"),
+        ("endpointslices", "shop/web-abc12", "endpointslice_label_new=x"),
+    ] {
+        assert!(!has(label)(&consumer), "{label}");
+        let mut object = server.object(plural, name);
+        object["metadata"]["labels"]["new"] = json!("x");
+        server.put(plural, object);
+        consumer.until(label, has(label)).await;
+    }
+
+    // A pod that goes takes its labels and its other ports along, one that comes back brings them.
+    let web = server.object("pods", "shop/web-2");
+    let targets = consumer.labels(SLICE, "").len();
+    server.delete("pods", "shop/web-2");
+    consumer.until("the pod is gone", |consumer| !has("pod_name=web-2")(consumer)).await;
+    assert!(consumer.labels(SLICE, "").len() < targets);
+    server.put("pods", web);
+    consumer.until("the pod is back", has("pod_name=web-2")).await;
+    assert_eq!(consumer.labels(SLICE, "").len(), targets);
+
+    server.delete("endpointslices", "shop/web-abc12");
+    consumer.until("the slice is gone", |consumer| consumer.groups.is_empty()).await;
+    // One list each is all that it took.
+    for plural in ["pods?", "services?", "nodes?", "namespaces?", "endpointslices?", "replicasets?"] {
+        assert_eq!(server.count(&[plural, "limit="]), 1, "{plural}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_as_it_was_recorded() {
+    let server = ApiServer::start().await;
+    server.script("pods", include_str!("data/watch-pods.jsonl"));
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    assert_eq!(found(&consumer, "job"), of_prometheus("pod"));
+    // It goes on from where the last bookmark was.
+    consumer.until("the next watch", |_| server.count(&["watch=true", "resourceVersion=225"]) == 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_costs_nothing() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    for round in 0..3 {
+        server.disconnect();
+        server.put("pods", pod(&format!("new-{round}"), "10.0.0.1"));
+        consumer.until("the new pod", |consumer| consumer.groups.len() == 4 + round).await;
+    }
+    assert_eq!(server.count(&["limit="]), 1);
+    assert_eq!(consumer.status().failures_total, 0);
+}
+
+#[tokio::test]
+async fn what_was_missed_is_found_by_listing_again() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    server.refuse("/pods", "503 Service Unavailable", "");
+    server.disconnect();
+    consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
+    assert_eq!(
+        consumer.failure().as_deref(),
+        Some("watch pods: 503 Service Unavailable: the API server refuses")
+    );
+    assert_eq!(consumer.groups.len(), 3, "what was found stays");
+
+    server.delete("pods", "shop/web-1");
+    server.put("pods", pod("new", "10.0.0.1"));
+    server.forget();
+    server.refuse("/pods", "", "");
+    let is_new =
+        |consumer: &Consumer| consumer.sources() == ["pod/shop/new", "pod/shop/web-2", "pod/shop/web-done"];
+    consumer.until("the pods as they are now", is_new).await;
+    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+    assert_eq!(server.count(&["limit="]), 2);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_named_and_listed_again() {
+    for (lines, reason) in [
+        ("{]\n", "watch pods: not an event: "),
+        ("{\"type\":\"RENAMED\",\"object\":{}}\n", "unknown variant `RENAMED`"),
+        ("{\"type\":\"ADDED\",\"object\":{\"spec\":7}}\n", "watch pods: not an event: invalid type"),
+        (
+            "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"reason\":\"InternalError\",\"message\":\"no\"}}\n",
+            "watch pods: 500 InternalError: no",
+        ),
+    ] {
+        let server = recorded().await;
+        server.script("pods", lines);
+        let mut consumer = run(&server, "role: pod");
+        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+        consumer.until("the failure", |consumer| consumer.status().failures_total == 1).await;
+        let (_, said) = consumer.status().last_failure.unwrap();
+        assert!(said.contains(reason), "{said}");
+        consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+        assert_eq!(server.count(&["limit="]), 2);
+        assert_eq!(consumer.groups.len(), 3);
+    }
+    // A page that is none; and one that is not of Kubernetes.
+    for (body, reason) in [("{", "list pods: the answer is not a list of objects: EOF"), ("[]", "invalid")] {
+        let server = ApiServer::start().await;
+        server.refuse("/pods", "200 OK", body);
+        let mut consumer = run(&server, "role: pod");
+        consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+        let said = consumer.failure().unwrap();
+        assert!(said.contains(reason), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_named_with_the_right_that_is_missing() {
+    let server = recorded().await;
+    let forbidden = include_str!("data/forbidden.json");
+    for (yaml, path, reason) in [
+        (
+            "role: pod, namespaces: {names: [shop]}",
+            "/namespaces/shop/pods",
+            "list pods in namespace shop: 403 Forbidden: a Role needs get, list, watch on pods (secrets is \
+             forbidden: User \"system:serviceaccount:monitoring:scraper\" cannot list resource \"secrets\" in API \
+             group \"\" at the cluster scope)",
+        ),
+        (
+            "role: endpointslice",
+            "/endpointslices",
+            "list endpointslices: 403 Forbidden: a ClusterRole needs get, list, watch on endpointslices of apiGroup \
+             discovery.k8s.io",
+        ),
+    ] {
+        server.refuse(path, "403 Forbidden", forbidden);
+        let mut consumer = run(&server, yaml);
+        consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+        let said = consumer.failure().unwrap();
+        assert!(said.starts_with(reason), "{said}");
+        server.refuse(path, "", "");
+        consumer
+            .until("recovery", |consumer| consumer.failure().is_none() && !consumer.groups.is_empty())
+            .await;
+    }
+    server.refuse("/ingresses", "401 Unauthorized", "");
+    let mut consumer = run(&server, "role: ingress");
+    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+    assert_eq!(
+        consumer.failure().as_deref(),
+        Some("list ingresses: 401 Unauthorized: the API server does not take the credentials")
+    );
+    server.refuse("/ingresses", "404 Not Found", "404 page not found\n");
+    let reason = "list ingresses: 404 Not Found: this API server has no ingresses of networking.k8s.io/v1";
+    consumer.until("another failure", |consumer| consumer.failure().as_deref() == Some(reason)).await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_fails_holds_up_no_other() {
+    let server = recorded().await;
+    let mut other = pod("api", "10.0.0.7");
+    other["metadata"]["namespace"] = json!("pay");
+    server.put("pods", other);
+    server.refuse("/namespaces/pay/pods", "403 Forbidden", "");
+    let mut consumer = run(&server, "role: pod, namespaces: {names: [shop, pay, shop]}");
+    consumer.until("the one namespace", |consumer| consumer.groups.len() == 3).await;
+    assert!(consumer.failure().unwrap().starts_with("list pods in namespace pay: 403"));
+    assert_eq!(server.count(&["/namespaces/shop/pods", "limit="]), 1, "a name given twice is asked for once");
+
+    // What happens there goes on reaching us.
+    server.delete("pods", "shop/web-1");
+    consumer.until("a pod less", |consumer| consumer.groups.len() == 2).await;
+    assert!(consumer.failure().is_some());
+    server.refuse("/namespaces/pay/pods", "", "");
+    consumer.until("the other namespace", |consumer| consumer.groups.len() == 3).await;
+    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+
+    // Without what it is made of, a role has no targets, as in Prometheus.
+    server.refuse("/nodes", "403 Forbidden", "");
+    let mut attached = run(&server, "role: pod, attach_metadata: {node: true}");
+    attached.until("the failure", |consumer| consumer.failure().is_some()).await;
+    assert!(attached.groups.is_empty());
+    server.refuse("/nodes", "", "");
+    let is_known = |consumer: &Consumer| consumer.sources() == ["pod/shop/web-2", "pod/shop/web-done"];
+    attached.until("the pods whose node is known", is_known).await;
+}
+
+#[tokio::test]
+async fn the_server_is_asked_for_what_is_needed_only() {
+    let server = recorded().await;
+    let mut consumer = run(
+        &server,
+        "role: endpoints, namespaces: {names: [shop]}, authorization: {credentials: hush}, \
+         selectors: [{role: pod, label: 'app in (web),!x', field: 'status.phase!=Failed'}], \
+         attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}",
+    );
+    // The fake server takes these selectors for ones that nothing meets, which is no failure.
+    consumer.until("the endpoints", |consumer| consumer.groups.len() == 1).await;
+    for (path, accept) in [
+        ("/api/v1/namespaces/shop/endpoints?limit=500 ", "application/json\r"),
+        ("/api/v1/namespaces/shop/services?limit=500 ", "application/json\r"),
+        (
+            "/api/v1/namespaces/shop/pods?limit=500&labelSelector=app+in+%28web%29%2C%21x&fieldSelector=\
+             status.phase%21%3DFailed ",
+            "application/json\r",
+        ),
+        (
+            "/apis/apps/v1/namespaces/shop/replicasets?limit=500 ",
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json\r",
+        ),
+        (
+            "/apis/batch/v1/namespaces/shop/jobs?limit=500 ",
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json\r",
+        ),
+        ("/api/v1/nodes?limit=500 ", "application/json\r"),
+        ("/api/v1/namespaces?limit=500 ", "application/json;as=PartialObjectMetadataList;"),
+    ] {
+        let state = server.state();
+        let request = state.requests.iter().find(|request| request.starts_with(&format!("GET {path}")));
+        let request = request.unwrap_or_else(|| panic!("{path} was not asked for: {:#?}", state.requests));
+        assert!(request.contains(&format!("accept: {accept}")), "{request}");
+        assert!(request.contains("authorization: Bearer hush"), "{request}");
+    }
+    assert_eq!(server.count(&["limit="]), 7);
+    consumer.until("all watches", |_| server.count(&["watch=true"]) == 7).await;
+    let watch = "GET /api/v1/nodes?watch=true&allowWatchBookmarks=true&resourceVersion=";
+    let state = server.state();
+    let request = state.requests.iter().find(|request| request.starts_with(watch)).unwrap();
+    let seconds = request.split("timeoutSeconds=").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((300..600).contains(&seconds.parse().unwrap()), "{seconds}");
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_asked_anew() {
+    let server = recorded().await;
+    let mut options = options();
+    options.kubernetes.watch_silence = Duration::from_millis(50);
+    let yaml = format!("role: pod, api_server: '{}'", server.url);
+    let mut consumer = Consumer::run(&[("job", yaml)], options);
+    consumer.until("several watches", |_| server.count(&["watch=true"]) > 3).await;
+    assert_eq!(server.count(&["limit="]), 1);
+    assert_eq!(consumer.status().failures_total, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_start_is_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let yaml = format!("role: node, api_server: 'http://user:hunter2@{address}'");
+    let mut consumer = Consumer::run(&[("job", yaml)], options());
+    consumer.until("several failures", |consumer| consumer.status().failures_total > 2).await;
+    assert!(consumer.failure().unwrap().contains("connection refused"));
+    let status = consumer.status();
+    assert_eq!(status.subject, format!("node at http://user:xxxxx@{address}"));
+    assert!(!format!("{status:?}").contains("hunter2"));
+}
