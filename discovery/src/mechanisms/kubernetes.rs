@@ -51,6 +51,10 @@ impl KubernetesDiscovery {
         if config.namespaces.own_namespace {
             namespaces.insert(own_namespace(&options.kubernetes)?.into());
         }
+        // As in client-go, a name that is empty stands for all of them.
+        if namespaces.contains("") {
+            namespaces.clear();
+        }
         let collections = collections(config, &namespaces);
         let source = Box::new(ApiServerSource { server, options: options.kubernetes.clone() });
         Ok(Self { source, targets: config.role.resource(), attach: config.attach_metadata, collections })

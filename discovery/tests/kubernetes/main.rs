@@ -7,5 +7,7 @@ mod api_server;
 mod config;
 mod golden;
 mod labels;
+mod real;
+mod real_server;
 mod support;
 mod watching;

@@ -270,6 +270,15 @@ async fn the_server_is_asked_for_what_is_needed_only() {
 }
 
 #[tokio::test]
+async fn an_empty_name_stands_for_all_namespaces() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: service, namespaces: {names: [shop, '']}");
+    consumer.until("the services", |consumer| consumer.groups.len() == 3).await;
+    assert_eq!(server.count(&["/api/v1/services?limit="]), 1);
+    assert_eq!(server.count(&["limit="]), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_asked_anew() {
     let server = recorded().await;
     let mut options = options();

@@ -94,7 +94,10 @@ impl Follower {
                 Some(from) => {
                     let mut reached = from.clone();
                     let outcome = self.watch(&mut reached).await;
-                    let has_news = reached != from || started.elapsed() > MAX_RETRY_PAUSE;
+                    // Servers and proxies end watches that are well, some after seconds.
+                    let has_lasted = started.elapsed() >= self.source.options.retry_pause
+                        && !matches!(outcome, Err(Failure::Refused { .. }));
+                    let has_news = reached != from || has_lasted;
                     version = Some(reached);
                     (outcome, has_news)
                 }
