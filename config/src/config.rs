@@ -15,6 +15,8 @@ use crate::ConfigWarning;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
+    /// The dialect it was written in.
+    pub dialect: Dialect,
     /// What holds for all jobs and endpoints.
     pub global: Global,
     /// What is scraped; job names are unique.
@@ -26,6 +28,52 @@ pub struct Config {
     pub included_files: Vec<PathBuf>,
     /// What was accepted without effect, or is likely to go wrong.
     pub warnings: Vec<ConfigWarning>,
+    /// Where and how health is to be told besides the usual pages: the collector's `health_check`.
+    pub health_check: Option<HealthCheck>,
+    /// The least important messages that are to be logged, where the configuration says it.
+    pub log_level: Option<LogLevel>,
+    /// What arrives otherwise than from the collector that the configuration was written for, a sentence each.
+    pub differences: Vec<String>,
+}
+
+/// In whose words a configuration is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Prometheus' `prometheus.yml`.
+    #[default]
+    Prometheus,
+    /// The OpenTelemetry Collector's, as ADOT takes it.
+    OpenTelemetry,
+}
+
+/// The collector's extension `health_check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `host:port` to listen on. Unless it is set, all addresses and port 13133: ADOT since 0.41 listens on
+    /// localhost alone, where the probes of its own manifests do not reach it.
+    pub endpoint: String,
+    /// The path that is answered, `/` unless it is set.
+    pub path: String,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self { endpoint: "0.0.0.0:13133".to_owned(), path: "/".to_owned() }
+    }
+}
+
+/// How important a message of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// What an operator wants to know.
+    Info,
+    /// What may need attention.
+    Warn,
+    /// What needs attention.
+    Error,
 }
 
 /// What holds for all jobs and endpoints: Prometheus' `global`.

@@ -158,7 +158,7 @@ impl Finding {
         };
         Self {
             kind: error.kind,
-            file: source.name().to_owned(),
+            file: source.name(error.at).to_owned(),
             position: error.at.map(|at| Position { line: at.line, column: at.column }),
             excerpt: error.at.map(|at| source.excerpt(at, error.kind)).unwrap_or_default(),
             message,

@@ -4,8 +4,8 @@
 //! applied and relative paths resolved. [`Config::from_prometheus`] reads Prometheus' own dialect as
 //! Prometheus 3.16 does: strict about unknown keys, lenient about scalars (`regex: 8080`, `honor_labels: yes`),
 //! with anchors, merge keys and `scrape_config_files`. Every error is one [`ConfigError`] with file, line,
-//! column, the keys that lead there, and what was probably meant. A second dialect, the OpenTelemetry
-//! collector's, ends in the same types.
+//! column, the keys that lead there, and what was probably meant. [`Config::from_opentelemetry`] reads the
+//! OpenTelemetry Collector's dialect, as ADOT's users write it, into the same types.
 //!
 //! What it is not: it starts nothing, and does no I/O of its own: included files come through [`Files`],
 //! environment variables through [`Env`]. Files that hold secrets, certificates or targets are not opened.
@@ -34,18 +34,59 @@
 
 mod config;
 mod error;
+mod otel;
 mod prometheus;
 mod source;
 mod surroundings;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-pub use config::{Config, Endpoint, Global, Job};
+pub use config::{Config, Dialect, Endpoint, Global, HealthCheck, Job, LogLevel};
 pub use error::{ConfigError, ConfigWarning, ErrorKind, Position};
 pub use surroundings::{DiskFiles, Env, Files, NoFiles};
 
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// The file that `--config.file` names. Should it be the collector's, it is read as that, with a warning.
+    Prometheus(PathBuf),
+    /// What the collector's flags name.
+    OpenTelemetry {
+        /// Each `--config`: a path, `file:PATH`, `env:NAME` or `yaml:TEXT`. A later one adds to those before it, and
+        /// replaces what they have at the same keys.
+        uris: Vec<String>,
+        /// Each `--set`: `KEY.KEY=VALUE`.
+        sets: Vec<String>,
+    },
+}
+
 impl Config {
+    /// Reads what the command line names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as a [`ConfigError`]; a file that cannot be read too.
+    pub fn load(sources: &Sources, files: &dyn Files, env: &dyn Env) -> Result<Self, ConfigError> {
+        match sources {
+            Sources::Prometheus(path) => Self::load_prometheus(path, files, env),
+            Sources::OpenTelemetry { uris, sets } => otel::load(uris, sets, files, env),
+        }
+    }
+
+    /// Reads the text of an OpenTelemetry Collector's configuration. `path` is what errors call the file; relative
+    /// paths in it start from the working directory, as the collector's do.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as a [`ConfigError`].
+    pub fn from_opentelemetry(
+        path: &Path,
+        text: &str,
+        files: &dyn Files,
+        env: &dyn Env,
+    ) -> Result<Self, ConfigError> {
+        otel::read(path, text, files, env)
+    }
+
     /// Reads the text of a `prometheus.yml`. `path` is what errors call the file; relative paths in it are
     /// resolved against the folder it names.
     ///
@@ -60,13 +101,25 @@ impl Config {
         prometheus::read(path, text, files, env)
     }
 
-    /// Reads the `prometheus.yml` at `path`.
+    /// Reads the `prometheus.yml` at `path`. Should it be the collector's configuration, it is read as that, with a
+    /// warning.
     ///
     /// # Errors
     /// As [`from_prometheus`](Self::from_prometheus), and when the file cannot be read.
     pub fn load_prometheus(path: &Path, files: &dyn Files, env: &dyn Env) -> Result<Self, ConfigError> {
         let text = files.read(path);
         let text = text.map_err(|error| ConfigError::unreadable(&path.display().to_string(), &error))?;
-        Self::from_prometheus(path, &text, files, env)
+        let (source, document) = prometheus::open(path, &text)?;
+        match &document.root {
+            Some(root) if otel::is_collector(root) => {
+                let message = "this is the OpenTelemetry Collector's configuration and read as such; --config is the flag for it";
+                let warning = yaml::NodeError::unsupported(message).at(root.at);
+                let warning = ConfigWarning::new(warning, &source);
+                let mut config = otel::read_opened(&source, document, files, env)?;
+                config.warnings.insert(0, warning);
+                Ok(config)
+            }
+            _ => prometheus::read_opened(path, &source, document, files, env),
+        }
     }
 }

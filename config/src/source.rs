@@ -3,10 +3,11 @@ use std::ops::Range;
 use crate::ErrorKind;
 use crate::yaml::{Entry, Node, Segment, Span, Value};
 
-/// A file that was read: what errors show of it.
+/// A file that was read, or several that are one configuration: what errors show of it.
 #[derive(Debug)]
 pub(crate) struct Source {
-    name: String,
+    /// Where each file begins in the text, and what it is called.
+    files: Vec<(usize, String)>,
     text: String,
     /// The bytes that hold secrets, once the file is parsed.
     secrets: Option<Vec<Range<usize>>>,
@@ -16,11 +17,33 @@ impl Source {
     /// `name` is the path as the user gave it.
     pub(crate) fn new(name: impl Into<String>, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Self { name: name.into(), text: text.to_owned(), secrets: None }
+        Self { files: vec![(0, name.into())], text: text.to_owned(), secrets: None }
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Adds a file that was parsed; its nodes then stand for what they are in the whole.
+    pub(crate) fn append(&mut self, file: &Self, root: Option<&mut Node>) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        let start = self.text.len();
+        self.text.push_str(&file.text);
+        self.files.extend(file.files.iter().map(|(at, name)| (start + at, name.clone())));
+        if let Some(root) = root {
+            shift(root, start);
+            collect_secrets(root, false, self.secrets.get_or_insert_default());
+        }
+    }
+
+    /// Of several files none: what is appended makes them up.
+    pub(crate) const fn of_several() -> Self {
+        Self { files: Vec::new(), text: String::new(), secrets: Some(Vec::new()) }
+    }
+
+    /// The file that something stands in; the first without a place.
+    pub(crate) fn name(&self, at: Option<Span>) -> &str {
+        let start = at.map_or(0, |at| at.start);
+        let file = self.files.iter().rev().find(|(begin, _)| *begin <= start).or_else(|| self.files.first());
+        file.map_or("", |(_, name)| name)
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -123,6 +146,7 @@ fn is_secret_key(key: &str) -> bool {
     if matches!(
         key,
         "key"
+            | "key_pem"
             | "client_certificate_key"
             | "proxy_url"
             | "token_url"
@@ -150,8 +174,9 @@ fn looks_like_key(text: &str) -> bool {
 fn collect_secrets(node: &Node, secret: bool, secrets: &mut Vec<Range<usize>>) {
     match &node.value {
         Value::Scalar(scalar) => {
-            let url_with_user = scalar.text.contains("://") && scalar.text.contains('@');
-            if secret || url_with_user {
+            // A URL, or what was meant for one.
+            let with_password = scalar.text.split_once('@').is_some_and(|(before, _)| before.contains(':'));
+            if secret || with_password {
                 secrets.push(node.at.start..node.at.end);
             }
         }
@@ -159,6 +184,25 @@ fn collect_secrets(node: &Node, secret: bool, secrets: &mut Vec<Range<usize>>) {
         Value::Mapping(entries) => entries.iter().for_each(|Entry { key, value, .. }| {
             collect_secrets(value, secret || is_secret_key(key), secrets);
         }),
+    }
+}
+
+/// Moves a file's nodes to where the file begins; lines and columns stay the file's own.
+fn shift(node: &mut Node, by: usize) {
+    let moved = |at: &mut Span| {
+        at.start += by;
+        at.end += by;
+    };
+    moved(&mut node.at);
+    match &mut node.value {
+        Value::Scalar(_) => {}
+        Value::List(items) => items.iter_mut().for_each(|item| shift(item, by)),
+        Value::Mapping(entries) => {
+            for entry in entries {
+                moved(&mut entry.key_at);
+                shift(&mut entry.value, by);
+            }
+        }
     }
 }
 

@@ -1,12 +1,35 @@
 use std::path::Path;
 
-use promferry_config::{Config, NoFiles};
+use promferry_config::{Config, ConfigError, NoFiles};
 
 /// The text of a `prometheus.yml`.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let environment = |name: &str| (name == "CLUSTER").then(|| "blue".to_owned());
-    match Config::from_prometheus(Path::new("prometheus.yml"), text, &NoFiles, &environment) {
+    judge(text, Config::from_prometheus(Path::new("prometheus.yml"), text, &NoFiles, &environment));
+}
+
+/// The text of an OpenTelemetry Collector's configuration, in an environment that leads to ever more.
+pub fn otel_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let environment = |name: &str| {
+        let value = match name {
+            "X" => "x",
+            "MAP" => "{a: 1, b: [\"${env:X}\"]}",
+            "SELF" => "${env:SELF}",
+            "TWICE" => "${env:TWICE}${env:TWICE} ",
+            "DEEPER" => "[[[[\"${env:DEEPER}\"]]]]",
+            "DOLLARS" => "$$${env:X}",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    judge(text, Config::from_opentelemetry(Path::new("collector.yaml"), text, &NoFiles, &environment));
+}
+
+/// What holds for whatever is read.
+fn judge(text: &str, read: Result<Config, ConfigError>) {
+    match read {
         Ok(config) => {
             let mut names: Vec<_> = config.jobs.iter().map(|job| &job.scrape.job_name).collect();
             let jobs = names.len();

@@ -13,7 +13,7 @@ mod relabel;
 mod remote_write;
 mod spool;
 
-pub use config::config;
+pub use config::{config, otel_config};
 pub use exposition::{exposition_round_trip, openmetrics, protobuf, text};
 pub use input::replay;
 pub use refusal::refusal;

@@ -45,6 +45,11 @@ fn config() {
 }
 
 #[test]
+fn otel_config() {
+    run("otel_config", promferry_fuzz::otel_config);
+}
+
+#[test]
 fn wire() {
     run("wire", promferry_fuzz::wire);
 }

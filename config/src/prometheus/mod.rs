@@ -3,18 +3,18 @@
 mod global;
 mod job;
 mod remote_write;
-mod sigv4;
+pub(crate) mod sigv4;
 mod targets;
 mod variables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use promferry_scrape::GlobalConfig;
+use promferry_scrape::{GlobalConfig, LeFormat, ScrapeProtocol};
 
 use crate::source::Source;
 use crate::yaml::{Document, Mapping, Node, NodeError, parse};
-use crate::{Config, ConfigError, ConfigWarning, Env, ErrorKind, Files, Job};
+use crate::{Config, ConfigError, ConfigWarning, Dialect, Env, ErrorKind, Files, Job};
 
 /// Keys at the top that decide nothing about what is scraped, named or sent, and why nothing is to be done
 /// about them.
@@ -30,34 +30,48 @@ const WITHOUT_EFFECT: [(&str, &str); 7] = [
 
 const KEYS: [&str; 4] = ["global", "scrape_configs", "scrape_config_files", "remote_write"];
 
-/// What is read of a configuration file while it is read.
-struct Reader<'a> {
+/// What is read of a configuration while it is read.
+pub(crate) struct Reader<'a> {
     files: &'a dyn Files,
     env: &'a dyn Env,
-    config: Config,
+    pub(crate) config: Config,
     /// Where each job's name was first used.
     job_names: BTreeMap<String, String>,
+    /// The keys that lead to the configuration, where it is part of a larger one.
+    within: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(files: &'a dyn Files, env: &'a dyn Env, dialect: Dialect) -> Self {
+        let config = Config { dialect, ..Config::default() };
+        Self { files, env, config, job_names: BTreeMap::new(), within: Vec::new() }
+    }
 }
 
 pub(crate) fn read(path: &Path, text: &str, files: &dyn Files, env: &dyn Env) -> Result<Config, ConfigError> {
-    let mut reader = Reader { files, env, config: Config::default(), job_names: BTreeMap::new() };
     let (source, document) = open(path, text)?;
+    read_opened(path, &source, document, files, env)
+}
+
+/// Reads what [`open`] gave.
+pub(crate) fn read_opened(
+    path: &Path,
+    source: &Source,
+    document: Document,
+    files: &dyn Files,
+    env: &dyn Env,
+) -> Result<Config, ConfigError> {
+    let mut reader = Reader::new(files, env, Dialect::Prometheus);
     let Some(root) = document.root else {
         reader.config.global.scrape.apply_defaults();
         return Ok(reader.config);
     };
     if let Some(second) = document.second {
         let error = NodeError::unsupported("only the first of several YAML documents is read").at(second);
-        reader.config.warnings.push(ConfigWarning::new(error, &source));
+        reader.config.warnings.push(ConfigWarning::new(error, source));
     }
     let base = path.parent().unwrap_or_else(|| Path::new(""));
-    let included = root
-        .mapping()
-        .and_then(|top| reader.main_file(top, base, &source))
-        .map_err(|error| ConfigError::new(error, &source))?;
-    for pattern in included {
-        reader.include(&base.join(&pattern.text), &pattern, &source)?;
-    }
+    reader.read_part(&root, base, &[], source)?;
     Ok(reader.config)
 }
 
@@ -68,6 +82,25 @@ struct Pattern {
 }
 
 impl Reader<'_> {
+    /// Reads a configuration that stands below these keys, and what it includes.
+    pub(crate) fn read_part(
+        &mut self,
+        root: &Node,
+        base: &Path,
+        within: &[&str],
+        source: &Source,
+    ) -> Result<(), ConfigError> {
+        self.within = within.iter().map(ToString::to_string).collect();
+        let included = root
+            .mapping()
+            .and_then(|top| self.main_file(top, base, source))
+            .map_err(|error| ConfigError::new(below(&self.within, error), source))?;
+        for pattern in included {
+            self.include(&base.join(&pattern.text), &pattern, source)?;
+        }
+        Ok(())
+    }
+
     /// Reads the file itself; what it includes is returned.
     fn main_file(
         &mut self,
@@ -76,9 +109,9 @@ impl Reader<'_> {
         source: &Source,
     ) -> Result<Vec<Pattern>, NodeError> {
         if let Some(entry) = top.take("global") {
-            let warnings = &mut self.config.warnings;
+            let Self { config: Config { warnings, .. }, within, .. } = self;
             let mut warn = |error: NodeError| {
-                warnings.push(ConfigWarning::new(error.in_key("global"), source));
+                warnings.push(ConfigWarning::new(below(within, error.in_key("global")), source));
             };
             self.config.global = global::read(&entry.value, base, self.env, &mut warn)
                 .map_err(|error| error.in_key("global"))?;
@@ -90,7 +123,7 @@ impl Reader<'_> {
                 && !entry.value.is_null()
             {
                 let error = NodeError::unsupported(format!("{key} has no effect: {why}")).at(entry.key_at);
-                self.config.warnings.push(ConfigWarning::new(error, source));
+                self.config.warnings.push(ConfigWarning::new(below(&self.within, error), source));
             }
         }
         let jobs = top.take("scrape_configs");
@@ -102,9 +135,9 @@ impl Reader<'_> {
             self.jobs(&entry.value, base, source).map_err(|error| error.in_key(&entry.key))?;
         }
         if let Some(entry) = endpoints {
-            let Config { global, warnings, .. } = &mut self.config;
+            let Self { config: Config { global, warnings, .. }, within, .. } = self;
             let mut warn = |error: NodeError| {
-                warnings.push(ConfigWarning::new(error.in_key(&entry.key), source));
+                warnings.push(ConfigWarning::new(below(within, error.in_key(&entry.key)), source));
             };
             self.config.remote_write = remote_write::read(&entry.value, base, global, self.env, &mut warn)
                 .map_err(|error| error.in_key(&entry.key))?;
@@ -131,10 +164,10 @@ impl Reader<'_> {
     fn jobs(&mut self, list: &Node, base: &Path, source: &Source) -> Result<(), NodeError> {
         let global: GlobalConfig = self.config.global.scrape.clone();
         for (index, node) in list.list()?.iter().enumerate() {
-            let warnings = &mut self.config.warnings;
+            let Self { config: Config { warnings, .. }, within, .. } = self;
             let mut warn = |error: NodeError| {
                 let error = error.in_item(index).in_key("scrape_configs");
-                warnings.push(ConfigWarning::new(error, source));
+                warnings.push(ConfigWarning::new(below(within, error), source));
             };
             let job = job::read(node, &global, base, &mut warn).map_err(|error| error.in_item(index))?;
             self.add(job, node, source).map_err(|error| error.in_item(index))?;
@@ -142,15 +175,22 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn add(&mut self, job: Job, node: &Node, source: &Source) -> Result<(), NodeError> {
-        let name = &job.scrape.job_name;
+    fn add(&mut self, mut job: Job, node: &Node, source: &Source) -> Result<(), NodeError> {
         let mapping = node.mapping()?;
+        if self.config.dialect == Dialect::OpenTelemetry {
+            // Bounds leave the collector in this form, and its receiver takes what names no format for text.
+            if mapping.get("le_format").is_none() {
+                job.scrape.le_format = LeFormat::Otel;
+            }
+            job.scrape.fallback_scrape_protocol.get_or_insert(ScrapeProtocol::PrometheusText0_0_4);
+        }
+        let name = &job.scrape.job_name;
         let here = mapping.get("job_name").map_or(node.at, |entry| entry.value.at);
         if let Some(first) = self.job_names.get(name) {
             let message = format!("the job name {name:?} is already used at {first}");
             return Err(NodeError::invalid(message).at(here).in_key("job_name"));
         }
-        self.job_names.insert(name.clone(), format!("{}:{}", source.name(), here.line));
+        self.job_names.insert(name.clone(), format!("{}:{}", source.name(Some(here)), here.line));
         self.config.jobs.push(job);
         Ok(())
     }
@@ -159,7 +199,7 @@ impl Reader<'_> {
         let paths = self.files.matching(path).map_err(|error| {
             let mut listed = pattern.error.clone();
             listed.message = format!("{:?} cannot be listed: {error}", pattern.text);
-            ConfigError::new(listed, source)
+            ConfigError::new(below(&self.within, listed), source)
         })?;
         for path in paths {
             let text = self.files.read(&path);
@@ -168,6 +208,7 @@ impl Reader<'_> {
             self.config.included_files.push(path.clone());
             let Some(root) = document.root else { continue };
             let base = path.parent().unwrap_or_else(|| Path::new(""));
+            self.within.clear();
             self.included_file(&root, base, &source).map_err(|error| ConfigError::new(error, &source))?;
         }
         Ok(())
@@ -184,7 +225,13 @@ impl Reader<'_> {
     }
 }
 
-fn open(path: &Path, text: &str) -> Result<(Source, Document), ConfigError> {
+/// An error of a configuration that stands below these keys.
+fn below(within: &[String], error: NodeError) -> NodeError {
+    within.iter().rev().fold(error, |error, key| error.in_key(key))
+}
+
+/// Parses a file; what is secret in it is known then.
+pub(crate) fn open(path: &Path, text: &str) -> Result<(Source, Document), ConfigError> {
     let mut source = Source::new(path.display().to_string(), text);
     let document = parse(source.text()).map_err(|error| ConfigError::new(error, &source))?;
     if let Some(root) = &document.root {

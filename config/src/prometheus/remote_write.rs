@@ -123,8 +123,12 @@ fn read_one(
         })?;
         // It names the keys by their whole path from here.
         sigv4::check_scope(&config, &block, &url, env)?;
+        let role = match config.roles.len().checked_sub(1) {
+            None => vec!["role_arn".to_owned()],
+            Some(last) => vec!["roles".to_owned(), last.to_string(), "role_arn".to_owned()],
+        };
         endpoint.sigv4 = Some(config);
-        if let Some(warning) = sigv4::no_distinguishing_label(&endpoint, &block, global, env) {
+        if let Some(warning) = sigv4::no_distinguishing_label(&endpoint, &block, &role, global, env) {
             warn(in_block(warning));
         }
     }

@@ -26,10 +26,11 @@ pub(super) fn check_scope(
 }
 
 /// A warning if the endpoint writes as a role that may well be another account's, as many clusters then do, and its
-/// series leave without a label that tells this cluster from the others.
-pub(super) fn no_distinguishing_label(
+/// series leave without a label that tells this cluster from the others. `role` is the path to its ARN.
+pub(crate) fn no_distinguishing_label(
     endpoint: &Endpoint,
     block: &Mapping<'_>,
+    role: &[String],
     global: &Global,
     env: &dyn Env,
 ) -> Option<NodeError> {
@@ -57,10 +58,5 @@ pub(super) fn no_distinguishing_label(
         "{none} this cluster from others ({advice}): two clusters with the same pod addresses would write the same \
          series through a role of account {account}"
     );
-    let last = (credentials.roles.len() - 1).to_string();
-    let path = match endpoint.sigv4.as_ref()?.roles.is_empty() {
-        true => vec!["role_arn".to_owned()],
-        false => vec!["roles".to_owned(), last, "role_arn".to_owned()],
-    };
-    Some(NodeError::at_path(block, &path, message))
+    Some(NodeError::at_path(block, role, message))
 }

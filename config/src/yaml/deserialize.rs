@@ -108,9 +108,12 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
-        let text = match self.scalar("a text")? {
-            (_, Resolved::Null) => "",
-            (text, _) => text,
+        let text = match &self.0.written {
+            Some(written) => written,
+            None => match self.scalar("a text")? {
+                (_, Resolved::Null) => "",
+                (text, _) => text,
+            },
         };
         visitor.visit_borrowed_str(text).map_err(|error: NodeError| error.at(self.0.at))
     }
@@ -187,7 +190,10 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, NodeError> {
-        let (text, _) = self.scalar("a text")?;
+        let text = match &self.0.written {
+            Some(written) => written,
+            None => self.scalar("a text")?.0,
+        };
         visitor.visit_enum(Variant(text)).map_err(|error| error.at(self.0.at))
     }
 

@@ -12,3 +12,4 @@ pub(crate) use mapping::Mapping;
 pub(crate) use node::{Entry, Node, Span, Value};
 pub(crate) use node_error::{NodeError, Segment};
 pub(crate) use parse::{Document, parse};
+pub(crate) use scalar::{Resolved, Scalar};

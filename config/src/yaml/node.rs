@@ -18,6 +18,9 @@ pub(crate) struct Span {
 pub(crate) struct Node {
     pub(crate) at: Span,
     pub(crate) value: Value,
+    /// What stands for the value where a text is asked for, if that is something else than its scalar: the text of
+    /// an environment variable that is a list or a mapping (`${env:CLASS}` with `[abc]`, as a regex).
+    pub(crate) written: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +39,10 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    pub(crate) const fn new(at: Span, value: Value) -> Self {
+        Self { at, value, written: None }
+    }
+
     /// Whether the value was left out or is null, which in Go's YAML is the zero value of any type.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())

@@ -51,6 +51,15 @@ impl NodeError {
         Self { suggestion, ..Self::new(ErrorKind::UnknownKey, message) }
     }
 
+    /// A name that is none of the known ones.
+    pub(crate) fn unknown_name<'k>(
+        message: impl Into<String>,
+        name: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> Self {
+        Self { suggestion: closest(name, known), ..Self::new(ErrorKind::Value, message) }
+    }
+
     /// The error of an options type, which names the offending value by its path from `mapping`.
     pub(crate) fn at_path(mapping: &Mapping<'_>, path: &[String], message: impl Into<String>) -> Self {
         let mut error = Self::new(ErrorKind::Value, message).at(mapping.at());

@@ -70,7 +70,7 @@ impl<'a> Builder<'a> {
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = plain(style == ScalarStyle::Plain, tag.as_deref(), at)?;
-                (Node { at, value: Value::Scalar(Scalar { text: text.into_owned(), plain }) }, anchor)
+                (Node::new(at, Value::Scalar(Scalar { text: text.into_owned(), plain })), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 refuse_tag(tag.as_deref(), "seq", at)?;
@@ -106,7 +106,7 @@ impl<'a> Builder<'a> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, end) => {
-                    return Ok(Node { at: to_end(at, end), value: Value::List(items) });
+                    return Ok(Node::new(to_end(at, end), Value::List(items)));
                 }
                 (event, at) => items.push(self.node(event, at)?),
             }
@@ -121,7 +121,7 @@ impl<'a> Builder<'a> {
             let key = match self.next()? {
                 (Event::MappingEnd, end) => {
                     let value = Value::Mapping(merge(entries, merged, seen));
-                    return Ok(Node { at: to_end(at, end), value });
+                    return Ok(Node::new(to_end(at, end), value));
                 }
                 (event, at) => self.node(event, at)?,
             };
