@@ -146,7 +146,7 @@ enum QuestionError {
 fn questions(args: &WhoamiArgs, environment: &Environment) -> Result<Vec<Question>, QuestionError> {
     match &args.config_file {
         Some(file) => {
-            let config = check::load(file).map_err(QuestionError::Config)?;
+            let config = check::load_file(file).map_err(QuestionError::Config)?;
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use promferry_config::Sources;
 use promferry_model::PromDuration;
 use promferry_remote_write::spool::FsyncPolicy;
 
@@ -21,11 +22,7 @@ pub enum Command {
     /// Scrape and deliver as a configuration says.
     Run(RunArgs),
     /// Judge files without running anything.
-    Check {
-        /// What to judge.
-        #[command(subcommand)]
-        what: Check,
-    },
+    Check(CheckArgs),
     /// Look at the AWS side from where this runs.
     Aws {
         /// What to look at.
@@ -44,8 +41,40 @@ pub enum Command {
     Version,
 }
 
+/// What `check` takes: a subcommand, or the OpenTelemetry Collector's flags.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct CheckArgs {
+    /// What to judge.
+    #[command(subcommand)]
+    pub what: Option<Check>,
+    /// The OpenTelemetry Collector's configuration.
+    #[command(flatten)]
+    pub opentelemetry: OpenTelemetryArgs,
+}
+
+/// The OpenTelemetry Collector's flags.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OpenTelemetryArgs {
+    /// A configuration of the OpenTelemetry Collector: a path, file:PATH, env:NAME or yaml:TEXT. May be given several
+    /// times; a later one adds to those before it, and replaces what they have at the same keys.
+    #[arg(long = "config", value_name = "URI")]
+    pub configs: Vec<String>,
+    /// A value of that configuration, as service.telemetry.logs.level=debug. May be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "configs")]
+    pub sets: Vec<String>,
+}
+
+impl OpenTelemetryArgs {
+    /// What the flags name, if they name anything.
+    pub fn sources(&self) -> Option<Sources> {
+        let named = !self.configs.is_empty();
+        named.then(|| Sources::OpenTelemetry { uris: self.configs.clone(), sets: self.sets.clone() })
+    }
+}
+
 /// What can be checked.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Check {
     /// A configuration: says every error with file, line and column; exit status 1 if there is one.
     Config {
@@ -146,9 +175,12 @@ pub struct DrainArgs {
 /// The flags of `run`: Prometheus' names.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// The configuration file.
-    #[arg(long = "config.file", value_name = "FILE", default_value = "prometheus.yml")]
-    pub config_file: PathBuf,
+    /// The configuration file, Prometheus' [default: prometheus.yml].
+    #[arg(long = "config.file", value_name = "FILE", conflicts_with = "configs")]
+    pub config_file: Option<PathBuf>,
+    /// The OpenTelemetry Collector's configuration instead.
+    #[command(flatten)]
+    pub opentelemetry: OpenTelemetryArgs,
     /// Where the status, metrics and health endpoints listen.
     #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "0.0.0.0:9090")]
     pub listen_address: String,
@@ -168,12 +200,31 @@ pub struct RunArgs {
     /// series then are no series of their own) and sends them in Remote-Write 2.0.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
-    /// The least important messages that are logged.
-    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
-    pub log_level: LogLevel,
+    /// The least important messages that are logged [default: info, or what the OpenTelemetry Collector's
+    /// configuration says].
+    #[arg(long = "log.level", value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
     /// How messages are written.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt")]
     pub log_format: LogFormat,
+}
+
+/// ADOT's variable that holds a whole configuration; it wins over `--config`.
+pub const AOT_CONFIG_CONTENT: &str = "AOT_CONFIG_CONTENT";
+
+impl RunArgs {
+    /// Where the configuration comes from: `--config.file`, else ADOT's variable if it `is_set`, else `--config`, else
+    /// `prometheus.yml`.
+    pub fn sources(&self, is_set: impl Fn(&str) -> bool) -> Sources {
+        if let Some(file) = &self.config_file {
+            return Sources::Prometheus(file.clone());
+        }
+        if is_set(AOT_CONFIG_CONTENT) {
+            let uris = vec![format!("env:{AOT_CONFIG_CONTENT}")];
+            return Sources::OpenTelemetry { uris, sets: self.opentelemetry.sets.clone() };
+        }
+        self.opentelemetry.sources().unwrap_or_else(|| Sources::Prometheus(PathBuf::from("prometheus.yml")))
+    }
 }
 
 /// The flags of `demo`.
@@ -195,6 +246,17 @@ pub enum LogLevel {
     Warn,
     /// What needs attention.
     Error,
+}
+
+impl From<promferry_config::LogLevel> for LogLevel {
+    fn from(level: promferry_config::LogLevel) -> Self {
+        match level {
+            promferry_config::LogLevel::Debug => Self::Debug,
+            promferry_config::LogLevel::Info => Self::Info,
+            promferry_config::LogLevel::Warn => Self::Warn,
+            promferry_config::LogLevel::Error => Self::Error,
+        }
+    }
 }
 
 /// Prometheus' log formats.
@@ -262,6 +324,42 @@ mod tests {
             ["fsync=sometimes", "fsync=0s", "max-bytes=0", "max-bytes=4 apples", "max-bytes=99999999TB"]
         {
             assert!(run(&[&format!("--storage.agent.{wrong}")]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_of_one_dialect() {
+        let sources = |flags: &[&str], variable: bool| {
+            let args = ["promferry", "run"].into_iter().chain(flags.iter().copied());
+            Cli::try_parse_from(args).map(|cli| match cli.command {
+                Some(Command::Run(args)) => args.sources(|name| variable && name == "AOT_CONFIG_CONTENT"),
+                other => panic!("{other:?}"),
+            })
+        };
+        let prometheus = |file: &str| Sources::Prometheus(PathBuf::from(file));
+        let collector = |uris: &[&str], sets: &[&str]| Sources::OpenTelemetry {
+            uris: uris.iter().map(ToString::to_string).collect(),
+            sets: sets.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(sources(&[], false).unwrap(), prometheus("prometheus.yml"));
+        assert_eq!(sources(&["--config.file=a.yml"], true).unwrap(), prometheus("a.yml"));
+        assert_eq!(
+            sources(&["--config=a.yaml", "--config", "env:B", "--set=a.b=c"], false).unwrap(),
+            collector(&["a.yaml", "env:B"], &["a.b=c"])
+        );
+        let of_variable = collector(&["env:AOT_CONFIG_CONTENT"], &[]);
+        assert_eq!(sources(&["--config=/etc/otel-config.yaml"], true).unwrap(), of_variable);
+        assert_eq!(sources(&[], true).unwrap(), of_variable);
+        assert!(sources(&["--config=a.yaml", "--config.file=b.yml"], false).is_err());
+        assert!(sources(&["--set=a=b"], false).is_err());
+        for (flags, taken) in [
+            (&["config", "a.yml"][..], true),
+            (&["--config=a.yaml", "--set=a=b"], true),
+            (&["--config=a.yaml", "config", "a.yml"], false),
+            (&[], false),
+        ] {
+            let args = ["promferry", "check"].into_iter().chain(flags.iter().copied());
+            assert_eq!(Cli::try_parse_from(args).is_ok(), taken, "{flags:?}");
         }
     }
 

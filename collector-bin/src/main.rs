@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use promferry_collector::cli::{Aws, Check, Cli, Command, DemoArgs};
+use promferry_collector::cli::{Aws, Cli, Command, DemoArgs};
 use promferry_collector::{aws, check, demo, run, spool};
 
 // Many threads allocate and free pages and buffers of all sizes: glibc's allocator keeps what jemalloc gives
@@ -27,7 +27,7 @@ static MALLOC_CONF: &[u8; 10] = b"narenas:1\0";
 fn main() -> ExitCode {
     match Cli::parse().command {
         Some(Command::Run(args)) => run::run(&args),
-        Some(Command::Check { what: Check::Config { file } }) => check::config(&file),
+        Some(Command::Check(args)) => check::run(&args),
         Some(Command::Aws { what: Aws::Whoami(args) }) => aws::whoami(&args),
         Some(Command::Spool { what }) => spool::run(&what),
         Some(Command::Demo(args)) => demo::run(&args),

@@ -12,7 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cli::RunArgs;
+use crate::cli::{LogLevel, RunArgs};
+use crate::health_check::HealthCheckServer;
 use crate::limits::{Limits, raise_open_files};
 use crate::pages::CollectorPages;
 use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY};
@@ -31,8 +32,11 @@ const CANNOT_START: u8 = 2;
 
 /// `promferry run`: scrapes and delivers until SIGTERM or SIGINT, then exits with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
-    logging::start(args.log_level, args.log_format);
-    let config = match check::load(&args.config_file) {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let loaded = check::load(&args.sources(is_set));
+    let of_file = loaded.as_ref().ok().and_then(|config| config.log_level).map(LogLevel::from);
+    logging::start(args.log_level.or(of_file).unwrap_or(LogLevel::Info), args.log_format);
+    let config = match loaded {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");
@@ -41,6 +45,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    for difference in &config.differences {
+        tracing::info!("other than from the OpenTelemetry Collector: {difference}");
     }
     for feature in args.features.iter().filter(|feature| *feature != START_TIMESTAMPS) {
         tracing::warn!(
@@ -106,6 +113,20 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     let ready = web.readiness();
     let (stop, stopped) = watch::channel(false);
     let pages = Arc::new(OnceLock::new());
+    let health_check = match &config.health_check {
+        None => None,
+        Some(config) => match HealthCheckServer::bind(config, Arc::clone(&ready)).await {
+            Ok(server) => {
+                tracing::info!("health_check: listening on {}", server.local_addr()?);
+                Some(tokio::spawn(server.serve(stopped.clone())))
+            }
+            // What is scraped and delivered is more than what is said of it.
+            Err(error) => {
+                tracing::warn!("health_check: {error}");
+                None
+            }
+        },
+    };
     let serving = tokio::spawn(web.serve(Arc::clone(&pages), stopped));
     log_promise(args);
     let options = PipelineOptions {
@@ -151,6 +172,9 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     stop.send_replace(true);
     // Requests under way are answered or given up with the runtime.
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
+    if let Some(health_check) = health_check {
+        health_check.abort();
+    }
     Ok(())
 }
 

@@ -158,7 +158,7 @@ fn drain(args: &DrainArgs) -> Result<bool, Failure> {
 }
 
 fn load(file: &Path) -> Result<Config, Failure> {
-    check::load(file).map_err(|error| format!("{error}\n{}", error.excerpt()).into())
+    check::load_file(file).map_err(|error| format!("{error}\n{}", error.excerpt()).into())
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]

@@ -10,4 +10,5 @@ mod comparison;
 mod delivery;
 mod demo;
 mod duplicates;
+mod opentelemetry;
 mod visible;
