@@ -5,6 +5,7 @@
 
 mod api_server;
 mod config;
+mod kubeconfig;
 mod labels;
 mod objects;
 mod selector;

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use promferry_discovery::{
-    Discovery, DiscoveryConfigs, DiscoveryOptions, KubernetesRole, KubernetesSdConfig,
+    Discovery, DiscoveryConfigs, DiscoveryOptions, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
 };
 use promferry_http_client::HttpClientConfig;
 
@@ -179,7 +179,6 @@ async fn what_is_missing_in_the_surroundings_is_named() {
         assert!(error.contains(reason), "{yaml}: {error}");
     };
     refused("role: pod", &options(), "this process does not run in a cluster");
-    refused("role: pod, kubeconfig_file: k", &options(), "kubeconfig_file k is not read");
     refused("role: pod", &in_pod, "there is no token of a service account");
     std::fs::write(folder.path().join("token"), "t").unwrap();
     refused("role: pod", &in_pod, "ca.crt");
@@ -190,4 +189,30 @@ async fn what_is_missing_in_the_surroundings_is_named() {
     refused(own, &in_pod, "namespace is empty");
     std::fs::write(folder.path().join("namespace"), "shop").unwrap();
     assert_eq!(apply(own, &in_pod), "");
+}
+
+/// `selectors.txt` holds made-up selectors behind two verdicts of `k8s.io/apimachinery` 0.37.1: `labels.Parse` and
+/// `fields.ParseSelector` take them or not.
+#[test]
+fn selectors_are_taken_that_kubernetes_takes() {
+    let (mut taken, mut all) = ([0, 0], 0);
+    for line in include_str!("data/selectors.txt").lines() {
+        let mut parts = line.splitn(3, ' ');
+        let verdicts = [parts.next(), parts.next()].map(|verdict| verdict == Some("true"));
+        let text = parts.next().unwrap();
+        let is_taken = |label: &str, field: &str| {
+            let mut config = KubernetesSdConfig::new(KubernetesRole::Pod);
+            config.selectors = vec![KubernetesSelector {
+                role: Some(KubernetesRole::Pod),
+                label: label.to_owned(),
+                field: field.to_owned(),
+            }];
+            config.validate().is_ok()
+        };
+        assert_eq!([is_taken(text, ""), is_taken("", text)], verdicts, "{text:?}");
+        taken = [taken[0] + usize::from(verdicts[0]), taken[1] + usize::from(verdicts[1])];
+        all += 1;
+    }
+    // Enough on both sides to tell.
+    assert!(taken.iter().all(|taken| (100..all - 100).contains(taken)), "{taken:?} of {all}");
 }

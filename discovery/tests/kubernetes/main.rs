@@ -6,6 +6,7 @@
 mod api_server;
 mod config;
 mod golden;
+mod kubeconfig;
 mod labels;
 mod real;
 mod real_server;

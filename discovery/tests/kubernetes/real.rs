@@ -1,5 +1,7 @@
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::real_server::{NOBODY, RealServer, SCRAPER};
@@ -84,6 +86,20 @@ async fn a_real_server() {
         )
     };
     jobs.push(("url", format!("role: pod, {}", by_url(SCRAPER))));
+    let authority = STANDARD.encode(fs::read(server.certificate()).unwrap());
+    let kubeconfig = account.path().join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "c", "cluster": {
+            "server": format!("https://{address}"), "certificate-authority-data": authority,
+        } }],
+        "users": [{ "name": "u", "user": { "token": SCRAPER } }],
+        "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u", "namespace": "shop" } }],
+        "current-context": "x",
+    });
+    fs::write(&kubeconfig, text.to_string()).unwrap();
+    jobs.push(("kubeconfig", format!("role: pod, kubeconfig_file: '{}'", kubeconfig.display())));
     let mut consumer = Consumer::run(&jobs, options.clone());
     let is_settled = |consumer: &Consumer| {
         let is_it = |job: &str| consumer.groups.keys().filter(|(of, _)| of == job).count();
@@ -94,7 +110,7 @@ async fn a_real_server() {
     for (job, _) in JOBS {
         assert_eq!(found(&consumer, job), of_prometheus(job), "{job}");
     }
-    for job in ["own", "url"] {
+    for job in ["own", "url", "kubeconfig"] {
         assert_eq!(found(&consumer, job), of_prometheus("pod"), "{job}");
     }
 

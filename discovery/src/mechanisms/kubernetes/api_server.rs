@@ -1,4 +1,4 @@
-//! How the API server is reached: `api_server` with its `http_config`, or as a pod of the cluster does.
+//! How the API server is reached: `api_server` with its `http_config`, by a kubeconfig, or as a pod of the cluster does.
 
 use std::env;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 
 use super::config::KubernetesSdConfig;
+use super::kubeconfig;
 use crate::Error;
 use crate::mechanisms::url::without_password;
 
@@ -61,17 +62,12 @@ impl ApiServer {
         http: &HttpOptions,
     ) -> Result<Self, Error> {
         let fail = |reason: String| Error::Construct { mechanism: "kubernetes", reason };
-        if !config.kubeconfig_file.as_os_str().is_empty() {
-            return Err(fail(format!(
-                "kubeconfig_file {} is not read, give api_server and its credentials instead, or neither within a \
-                 cluster",
-                config.kubeconfig_file.display()
-            )));
-        }
-        let (url, http_config) = if config.api_server.is_empty() {
-            in_cluster(options).map_err(fail)?
-        } else {
+        let (url, http_config) = if !config.kubeconfig_file.as_os_str().is_empty() {
+            kubeconfig::read(&config.kubeconfig_file).map_err(fail)?
+        } else if !config.api_server.is_empty() {
             (config.api_server_url().map_err(fail)?, config.http_config.clone())
+        } else {
+            in_cluster(options).map_err(fail)?
         };
         let http = Http::new(&http_config, http.clone()).map_err(|error| fail(error.to_string()))?;
         Ok(Self { shown_url: without_password(&url), url, client: Client::new(http) })

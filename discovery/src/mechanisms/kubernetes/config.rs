@@ -23,7 +23,8 @@ pub struct KubernetesSdConfig {
     pub api_server: Secret,
     /// What the targets are.
     pub role: KubernetesRole,
-    /// A kubeconfig to reach the API server with; empty for none. Its `current-context` counts.
+    /// A kubeconfig to reach the API server with; empty for none. Its `current-context` counts. One that gets its
+    /// credentials from a program (`exec`) cannot be started.
     pub kubeconfig_file: PathBuf,
     /// Where namespaced objects are looked for: everywhere, unless something is said.
     pub namespaces: KubernetesNamespaces,
