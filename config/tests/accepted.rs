@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use promferry_config::{Config, ConfigError, DiskFiles, NoFiles};
+use promferry_discovery::KubernetesRole;
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 use promferry_relabel::Action;
 use promferry_remote_write::ProtobufMessage;
@@ -307,6 +308,9 @@ scrape_configs:
       - names: [_metrics._tcp.example]
     file_sd_configs:
       - {files: ['foo/*.slow.json', single/file.yml], refresh_interval: 10m}
+    kubernetes_sd_configs:
+      - {role: pod, namespaces: {own_namespace: true}, selectors: [{role: pod, label: app=web}], attach_metadata: {node: true}}
+      - {role: endpointslice, api_server: 'https://api', tls_config: {ca_file: ca.crt}}
     static_configs:
       - targets: ['https://app/']
     relabel_configs:
@@ -324,6 +328,11 @@ scrape_configs:
         discovery.file_sd_configs[0].files.iter().map(|path| path.display().to_string()).collect();
     assert_eq!(files, ["/etc/prometheus/foo/*.slow.json", "/etc/prometheus/single/file.yml"]);
     assert_eq!(discovery.static_configs[0].targets, ["https://app/"]);
+    let [pods, slices] = discovery.kubernetes_sd_configs.as_slice() else { panic!("{discovery:?}") };
+    assert_eq!((pods.role, slices.role), (KubernetesRole::Pod, KubernetesRole::EndpointSlice));
+    assert!(pods.namespaces.own_namespace && pods.attach_metadata.node);
+    assert_eq!(pods.selectors[0].label, "app=web");
+    assert_eq!(slices.http_config.tls_config.ca_file, PathBuf::from("/etc/prometheus/ca.crt"));
 }
 
 #[test]

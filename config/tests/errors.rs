@@ -132,9 +132,27 @@ fn ten_errors_and_more() {
         (DuplicateKey, job("    job_name: web\n"), "3:5: the key \"job_name\" was already set in line 2"),
         (
             Unsupported,
-            job("    kubernetes_sd_configs: [{role: pod}]\n"),
-            "3:5: not supported yet: kubernetes_sd_configs; there are static_configs, file_sd_configs, \
-             http_sd_configs, dns_sd_configs in scrape_configs[0]",
+            job("    consul_sd_configs: [{server: 'consul:8500'}]\n"),
+            "3:5: not supported yet: consul_sd_configs; there are static_configs, file_sd_configs, \
+             http_sd_configs, dns_sd_configs, kubernetes_sd_configs in scrape_configs[0]",
+        ),
+        (
+            Value,
+            job("    kubernetes_sd_configs: [{role: pods}]\n"),
+            "3:36: \"pods\" is not one of node, pod, service, endpoints, endpointslice, ingress in \
+             scrape_configs[0].kubernetes_sd_configs[0].role (did you mean \"pod\"?)",
+        ),
+        (
+            UnknownKey,
+            job("    kubernetes_sd_configs: [{role: pod, namespace: {names: [a]}}]\n"),
+            "3:41: unknown key \"namespace\" in scrape_configs[0].kubernetes_sd_configs[0] (did you mean \
+             \"namespaces\"?)",
+        ),
+        (
+            Value,
+            job("    kubernetes_sd_configs:\n      - {role: node, selectors: [{role: pod, label: a=b}]}\n"),
+            "4:41: the role node supports only selectors of node in \
+             scrape_configs[0].kubernetes_sd_configs[0].selectors[0].role",
         ),
         (
             Unsupported,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use promferry_config::{Config, ConfigError, Dialect, Files, HealthCheck, LogLevel, NoFiles, Sources};
+use promferry_discovery::KubernetesRole;
 use promferry_model::{Labels, PromDuration};
 use promferry_relabel::{Action, RelabelConfig};
 use promferry_remote_write::ProtobufMessage;
@@ -516,17 +517,21 @@ fn published_configurations_are_accepted() {
     assert_eq!(names(&state), ["kube-state-metrics"]);
     assert_eq!(state.warnings.len(), 1, "{:?}", warnings(&state));
 
-    let cadvisor = read_file("cadvisor-through-the-api-server.yaml");
-    assert_eq!(names(&cadvisor), ["kubernetes-nodes-cadvisor"]);
-    let scrape = &cadvisor.jobs[0].scrape;
+    let fargate = read_file("fargate.yaml");
+    assert_eq!(names(&fargate), ["kubernetes-service-endpoints"]);
+    assert_eq!(fargate.jobs[0].discovery.kubernetes_sd_configs[0].role, KubernetesRole::Endpoints);
+    assert_eq!(fargate.jobs[0].scrape.relabel_configs[0].regex.as_deref(), Some("true"));
+    assert_eq!(fargate.health_check, Some(HealthCheck::default()));
+    assert_eq!(fargate.remote_write[0].sigv4.as_ref().unwrap().service(), "aps");
+
+    let operator = read_file("operator.yaml");
+    assert_eq!(names(&operator), ["kubernetes-nodes-cadvisor", "kubernetes-pods"]);
+    let scrape = &operator.jobs[0].scrape;
     assert_eq!(scrape.relabel_configs[2].replacement, "/api/v1/nodes/$1/proxy/metrics/cadvisor");
-    assert_eq!(
-        scrape
-            .http
-            .authorization
-            .as_ref()
-            .map(|authorization| authorization.credentials_file.clone())
-            .or_else(|| Some(scrape.http.bearer_token_file.clone())),
-        Some(PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"))
-    );
+    let token = scrape.http.bearer_token_file.clone();
+    assert_eq!(token, PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    let pods: Vec<&str> =
+        operator.jobs[1].scrape.relabel_configs.iter().map(|rule| rule.replacement.as_str()).collect();
+    assert_eq!(pods, ["$1", "$1", "$1", "$1:$2", "__param_$1", "$1", "$1", "$1", "$1"]);
+    assert_eq!(operator.global.external_labels, Labels::from_pairs([("cluster", "blue")]));
 }

@@ -22,7 +22,6 @@ const UNSUPPORTED: &[&str] = &[
     "gce",
     "hetzner",
     "ionos",
-    "kubernetes",
     "kuma",
     "lightsail",
     "linode",
