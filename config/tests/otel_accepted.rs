@@ -317,6 +317,34 @@ service: {pipelines: {metrics: {receivers: [prometheus], exporters: [prometheusr
 }
 
 #[test]
+fn a_path_that_amp_does_not_have_is_warned_of() {
+    let host = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1";
+    for (path, expected) in [
+        ("/api/v1/remote_write", None),
+        ("/api/v1/remote_write/", Some("ends with a slash")),
+        ("/", Some("another path than")),
+    ] {
+        let otel = read(&collector("", "").replace("http://127.0.0.1:9/write", &format!("{host}{path}")));
+        let prometheus = format!("remote_write:\n  - url: {host}{path}\n");
+        let prometheus =
+            Config::from_prometheus(Path::new("prometheus.yml"), &prometheus, &NoFiles, &environment)
+                .unwrap();
+        for (config, at) in [
+            (otel, "collector.yaml:10:15: AMP answers 403"),
+            (prometheus, "prometheus.yml:2:10: AMP answers 403"),
+        ] {
+            match expected {
+                None => assert!(config.warnings.is_empty(), "{:?}", warnings(&config)),
+                Some(expected) => {
+                    let said = &warnings(&config)[0];
+                    assert!(said.starts_with(at) && said.contains(expected), "{said}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn sigv4auth_signs_as_it_says() {
     let signed = |extension: &str, endpoint: &str| {
         let text =

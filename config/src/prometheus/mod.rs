@@ -2,7 +2,7 @@
 
 mod global;
 mod job;
-mod remote_write;
+pub(crate) mod remote_write;
 pub(crate) mod sigv4;
 mod targets;
 mod variables;
