@@ -25,6 +25,8 @@ pub(crate) struct State {
     history: Vec<(u64, String, &'static str, Value)>,
     /// Watches from before this version are refused.
     oldest: u64,
+    /// What was listed, and at which version.
+    lists: Vec<(u64, Vec<Value>)>,
     /// Open watches end when this moves.
     generation: u64,
     /// What is answered to requests whose path ends so: the status line and the body.
@@ -80,6 +82,10 @@ impl ApiServer {
     /// An object as it is.
     pub(crate) fn object(&self, plural: &str, name: &str) -> Value {
         self.state().objects[&(plural.to_owned(), name.to_owned())].clone()
+    }
+
+    pub(crate) fn has(&self, plural: &str, name: &str) -> bool {
+        self.state().objects.contains_key(&(plural.to_owned(), name.to_owned()))
     }
 
     /// Says nothing about what happened until now but in lists.
@@ -179,19 +185,34 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
         }
         if !query.contains_key("watch") {
             let page = {
-                let state = state.lock().unwrap();
+                let mut state = state.lock().unwrap();
+                let (list, from) = match query.get("continue").map(|next| next.split_once('-').unwrap()) {
+                    Some((list, from)) => (list.parse().unwrap(), from.parse().unwrap()),
+                    None => {
+                        let of_kind = state.objects.iter().filter(|((of, _), _)| *of == plural);
+                        let all = of_kind.map(|(_, object)| object).filter(|object| is_selected(object));
+                        let list = (state.version, all.cloned().collect());
+                        state.lists.push(list);
+                        (state.lists.len() - 1, 0)
+                    }
+                };
+                // All pages are of the moment of the first one.
+                let (version, all) = &state.lists[list];
                 let limit: usize = query["limit"].parse().unwrap();
-                let from: usize = query.get("continue").map_or(0, |from| from.parse().unwrap());
-                let of_kind = state.objects.iter().filter(|((of, _), _)| *of == plural);
-                let all: Vec<_> = of_kind.map(|(_, object)| object).filter(|o| is_selected(o)).collect();
                 let items: Vec<_> = all.iter().skip(from).take(limit).collect();
-                let mut metadata = json!({ "resourceVersion": state.version.to_string() });
-                if from + items.len() < all.len() {
-                    metadata["continue"] = json!((from + items.len()).to_string());
+                let mut metadata = json!({ "resourceVersion": version.to_string() });
+                let next = from + items.len();
+                if next < all.len() {
+                    metadata["continue"] = json!(format!("{list}-{next}"));
                 }
                 // As Go writes a list that is nil.
                 let items = if items.is_empty() { Value::Null } else { json!(items) };
-                json!({ "kind": "List", "metadata": metadata, "items": items }).to_string()
+                let page = json!({ "kind": "List", "metadata": metadata, "items": items });
+                (from == 0 || *version >= state.oldest).then(|| page.to_string())
+            };
+            let Some(page) = page else {
+                answer(&mut stream, "410 Gone", "{}").await;
+                continue;
             };
             answer(&mut stream, "200 OK", &page).await;
             continue;

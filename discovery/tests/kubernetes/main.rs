@@ -10,5 +10,6 @@ mod kubeconfig;
 mod labels;
 mod real;
 mod real_server;
+mod storm;
 mod support;
 mod watching;
