@@ -23,8 +23,9 @@ pub struct Config {
     pub jobs: Vec<Job>,
     /// Where samples go; names that are set are unique.
     pub remote_write: Vec<Endpoint>,
-    /// The files that were read besides the configuration's own (`scrape_config_files`): a change of one of
-    /// them changes the configuration.
+    /// The files that were read besides the one that Prometheus' dialect begins with (`scrape_config_files`); of the
+    /// OpenTelemetry Collector's, each that `--config` names and each that a placeholder puts in as well. A change of
+    /// one of them changes the configuration.
     pub included_files: Vec<PathBuf>,
     /// What was accepted without effect, or is likely to go wrong.
     pub warnings: Vec<ConfigWarning>,

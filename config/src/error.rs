@@ -27,7 +27,7 @@ pub enum ErrorKind {
     UnknownKey,
     /// A value of the wrong type, or one that breaks a rule.
     Value,
-    /// Something that Prometheus knows, that would change what is scraped, named or sent, and that is not
+    /// Something that Prometheus or the OpenTelemetry Collector knows, that would change what is scraped, named or sent, and that is not
     /// there yet.
     Unsupported,
     /// A file could not be read.
