@@ -115,6 +115,25 @@ impl Reach {
     }
 }
 
+/// What looks names up and connects.
+trait Network {
+    async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream>;
+}
+
+/// That of this machine.
+struct OwnNetwork;
+
+impl Network for OwnNetwork {
+    async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
+    }
+}
+
 /// Looks a URL's host up and connects to it, or to the proxy that `HTTPS_PROXY` and `NO_PROXY` of this process name
 /// for it, as calls to STS do. Nothing is sent, except `CONNECT` to a proxy. Takes at most some 20 seconds.
 pub async fn reach(url: &Uri) -> Reach {
@@ -125,12 +144,12 @@ pub async fn reach(url: &Uri) -> Reach {
         speaks_tls: found.uri().scheme_str() == Some("https"),
         authorization: found.basic_auth().cloned(),
     });
-    reach_by(url, proxy.as_ref()).await
+    reach_by(&OwnNetwork, url, proxy.as_ref()).await
 }
 
 /// The same past any proxy.
 pub async fn reach_directly(url: &Uri) -> Reach {
-    reach_by(url, None).await
+    reach_by(&OwnNetwork, url, None).await
 }
 
 /// A proxy on the way.
@@ -141,10 +160,10 @@ struct Hop {
     authorization: Option<HeaderValue>,
 }
 
-async fn reach_by(url: &Uri, proxy: Option<&Hop>) -> Reach {
+async fn reach_by(network: &impl Network, url: &Uri, proxy: Option<&Hop>) -> Reach {
     let (host, port) = (url.host().unwrap_or_default(), port_of(url));
     let Some(proxy) = proxy else {
-        return match connect(host, port).await {
+        return match connect(network, host, port).await {
             Ok((_, private)) => Reach::Answers { private },
             Err(reach) => reach,
         };
@@ -153,7 +172,7 @@ async fn reach_by(url: &Uri, proxy: Option<&Hop>) -> Reach {
         proxy: format!("{}:{}", proxy.host, proxy.port),
         reason: shown(reason),
     };
-    let stream = match connect(&proxy.host, proxy.port).await {
+    let stream = match connect(network, &proxy.host, proxy.port).await {
         Ok((stream, _)) => stream,
         Err(Reach::NoSuchName) => return refused("its name has no address here"),
         Err(Reach::Refused) => return refused("it refuses connections"),
@@ -196,16 +215,16 @@ async fn tunnel(
 }
 
 /// A connection, and whether the host's addresses are private ones.
-async fn connect(host: &str, port: u16) -> Result<(TcpStream, bool), Reach> {
+async fn connect(network: &impl Network, host: &str, port: u16) -> Result<(TcpStream, bool), Reach> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = match timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await {
-        Ok(Ok(addresses)) => addresses.take(ADDRESSES).collect::<Vec<SocketAddr>>(),
-        Ok(Err(_)) | Err(_) => return Err(Reach::NoSuchName),
+    let Ok(Ok(mut addresses)) = timeout(LOOKUP_TIMEOUT, network.look_up(host, port)).await else {
+        return Err(Reach::NoSuchName);
     };
+    addresses.truncate(ADDRESSES);
     let private = are_private(addresses.iter().map(SocketAddr::ip));
     let mut found = Reach::NoSuchName;
     for address in addresses {
-        let failed = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        let failed = match timeout(CONNECT_TIMEOUT, network.connect(address)).await {
             Ok(Ok(stream)) => return Ok((stream, private)),
             Ok(Err(error)) => failure(&error, private),
             Err(_) => Reach::TimedOut { private },
@@ -374,17 +393,106 @@ mod tests {
         }
     }
 
+    /// A network in which a name has these addresses, and connections to them come to this.
+    struct Played {
+        addresses: Option<&'static [&'static str]>,
+        connecting: Connecting,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Connecting {
+        /// Packets are dropped: by a security group, or where there is no NAT gateway.
+        Silent,
+        /// Only those to IPv4 addresses are; there is no route to others.
+        SilentOverV4,
+        Fails(io::ErrorKind),
+    }
+
+    impl Network for Played {
+        async fn look_up(&self, _host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+            let address = |ip: &&str| SocketAddr::new(ip.parse().expect(ip), port);
+            self.addresses.map(|ips| ips.iter().map(address).collect()).ok_or(io::ErrorKind::NotFound.into())
+        }
+
+        async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+            match self.connecting {
+                Connecting::SilentOverV4 if address.is_ipv6() => {
+                    Err(io::ErrorKind::NetworkUnreachable.into())
+                }
+                Connecting::Silent | Connecting::SilentOverV4 => std::future::pending().await,
+                Connecting::Fails(kind) => Err(kind.into()),
+            }
+        }
+    }
+
+    /// What is to be done follows from the addresses that a name has, and from what becomes of a connection to them.
+    #[tokio::test(start_paused = true)]
+    async fn advice_follows_from_what_the_network_does() {
+        use Connecting::{Fails, Silent, SilentOverV4};
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+        };
+        const PUBLIC: Option<&[&str]> = Some(&["52.94.5.1", "52.94.5.2"]);
+        const PRIVATE: Option<&[&str]> = Some(&["10.0.1.17", "10.0.2.17"]);
+        const PUBLIC_DUAL: Option<&[&str]> = Some(&["2a05:d018::1", "52.94.5.1"]);
+        const PRIVATE_DUAL: Option<&[&str]> = Some(&["10.0.1.17", "2a05:d018::1"]);
+        let (public, private) = (Reach::TimedOut { private: false }, Reach::TimedOut { private: true });
+        let nat = "needs a NAT gateway, or an interface endpoint com.amazonaws.eu-west-1.sts in its VPC";
+        let group =
+            "there is an interface endpoint, and it does not answer: its security group must let port 443 in";
+        let nothing_listens = "refuses connections at port 443";
+        let no_address = "has no address here";
+        let table = [
+            (PUBLIC, Silent, public.clone(), nat, "it does not answer"),
+            (PUBLIC, Fails(TimedOut), public.clone(), nat, "it does not answer"),
+            (PRIVATE, Silent, private.clone(), group, "it does not answer"),
+            (PRIVATE, Fails(TimedOut), private.clone(), group, "it does not answer"),
+            (PUBLIC_DUAL, SilentOverV4, public, nat, "it does not answer"),
+            (PRIVATE_DUAL, SilentOverV4, private, group, "it does not answer"),
+            (PUBLIC, Fails(ConnectionRefused), Reach::Refused, nothing_listens, "it refuses connections"),
+            (PRIVATE, Fails(ConnectionRefused), Reach::Refused, nothing_listens, "it refuses connections"),
+            (PUBLIC, Fails(ConnectionReset), Reach::Refused, nothing_listens, "it refuses connections"),
+            (PUBLIC, Fails(NetworkUnreachable), Reach::NoRoute, nat, "there is no route to it"),
+            (PRIVATE, Fails(NetworkUnreachable), Reach::NoRoute, nat, "there is no route to it"),
+            (PUBLIC, Fails(HostUnreachable), Reach::NoRoute, nat, "there is no route to it"),
+            (None, Silent, Reach::NoSuchName, no_address, "its name has no address here"),
+            (Some(&[]), Silent, Reach::NoSuchName, no_address, "its name has no address here"),
+        ];
+        let proxy = Hop {
+            host: String::from("proxy.example.com"),
+            port: 3128,
+            speaks_tls: false,
+            authorization: None,
+        };
+        for (addresses, connecting, expected, advice, of_a_proxy) in table {
+            let network = Played { addresses, connecting };
+            let found = reach_by(&network, &uri(STS), None).await;
+            assert_eq!(found, expected, "{addresses:?} {connecting:?}");
+            let text = found.explain(&uri(STS));
+            assert!(text.contains(advice), "{addresses:?} {connecting:?}: {text}");
+            // The same network where these are the addresses of a proxy: that is what is not reached.
+            let found = reach_by(&network, &uri(STS), Some(&proxy)).await;
+            let reason = of_a_proxy.to_owned();
+            assert_eq!(found, Reach::Proxy { proxy: String::from("proxy.example.com:3128"), reason });
+            let text = found.explain(&uri(STS));
+            assert!(text.contains("the proxy proxy.example.com:3128 does not let us through"), "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn what_is_there_is_found_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         assert_eq!(
-            reach_by(&uri(&format!("https://{address}")), None).await,
+            reach_by(&OwnNetwork, &uri(&format!("https://{address}")), None).await,
             Reach::Answers { private: true }
         );
         drop(listener);
-        assert_eq!(reach_by(&uri(&format!("https://{address}")), None).await, Reach::Refused);
-        assert_eq!(reach_by(&uri("https://sts.eu-west-1.invalid"), None).await, Reach::NoSuchName);
+        assert_eq!(reach_by(&OwnNetwork, &uri(&format!("https://{address}")), None).await, Reach::Refused);
+        assert_eq!(
+            reach_by(&OwnNetwork, &uri("https://sts.eu-west-1.invalid"), None).await,
+            Reach::NoSuchName
+        );
     }
 
     #[tokio::test]
@@ -398,7 +506,7 @@ mod tests {
         while let Ok(Ok(stream)) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
             held.push(stream);
         }
-        let reach = reach_by(&uri(&format!("https://{address}")), None).await;
+        let reach = reach_by(&OwnNetwork, &uri(&format!("https://{address}")), None).await;
         assert_eq!(reach, Reach::TimedOut { private: true });
     }
 
@@ -426,7 +534,7 @@ mod tests {
                 speaks_tls: false,
                 authorization: Some(authorization),
             };
-            let found = reach_by(&uri(STS), Some(&hop)).await;
+            let found = reach_by(&OwnNetwork, &uri(STS), Some(&hop)).await;
             let Reach::Proxy { proxy, reason: said } = &found else { panic!("{found:?}") };
             assert_eq!(*proxy, address.to_string());
             assert!(said.contains(reason), "{said}");
@@ -437,7 +545,7 @@ mod tests {
         }
         let nobody =
             Hop { host: String::from("proxy.invalid"), port: 1, speaks_tls: false, authorization: None };
-        let found = reach_by(&uri(STS), Some(&nobody)).await;
+        let found = reach_by(&OwnNetwork, &uri(STS), Some(&nobody)).await;
         assert!(matches!(&found, Reach::Proxy { reason, .. } if reason.contains("no address")), "{found:?}");
     }
 }
