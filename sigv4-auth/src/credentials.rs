@@ -184,6 +184,19 @@ pub enum CredentialError {
         /// What happened.
         reason: String,
     },
+    /// Something answered that is not STS, or its answer came damaged.
+    #[error(
+        "AWS credentials from {provider}: the answer of {endpoint} is not one of STS ({reason}): does a proxy or a \
+         network's log-in page answer in its place, or does AWS_ENDPOINT_URL_STS lead elsewhere?"
+    )]
+    NotSts {
+        /// The provider.
+        provider: String,
+        /// Which endpoint was called.
+        endpoint: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
     /// The service answered, and refused.
     #[error("AWS credentials from {provider}: {code}: {message}{}", .advice.as_deref().map(|advice| format!("; {advice}")).unwrap_or_default())]
     Refused {

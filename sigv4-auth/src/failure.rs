@@ -59,7 +59,7 @@ pub enum FailureKind {
     Keys,
     /// This machine's clock and AWS' are too far apart.
     ClockSkew,
-    /// Any other refusal of STS.
+    /// Any other refusal of STS, or an answer that is none of STS.
     Sts,
     /// No policy of the identity lets it write.
     IdentityPolicy,

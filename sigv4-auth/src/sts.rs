@@ -139,15 +139,15 @@ impl Sts<'_> {
                 request_id: answer.err().meta().request_id().map(shown),
             };
         }
+        let (endpoint, detail) = (self.endpoint(), without(secrets, &error_text(error)));
         let what = match error {
             SdkError::TimeoutError(_) => "it did not answer in time",
             SdkError::DispatchFailure(_) => "no connection",
-            _ => "its answer is not one of STS",
+            _ => return CredentialError::NotSts { provider, endpoint, reason: detail },
         };
-        let detail = without(secrets, &error_text(error));
         CredentialError::Unreachable {
             provider,
-            endpoint: self.endpoint(),
+            endpoint,
             reason: format!("{what} ({detail}){}", self.of_another_region().unwrap_or_default()),
         }
     }

@@ -187,6 +187,7 @@ impl CredentialChain {
             CredentialError::Unreachable { endpoint, reason, .. } => Failure::of_route(endpoint, reason)
                 .await
                 .unwrap_or_else(|| Failure::new(FailureKind::Provider, error.to_string())),
+            CredentialError::NotSts { .. } => Failure::new(FailureKind::Sts, error.to_string()),
             CredentialError::Refused { code, message, advice, request_id, .. } => {
                 let (kind, needed) = match (&walk.failed_at, walk.passed.last(), &walk.web_identity) {
                     (Some(role), Some(passed), _) => {
@@ -199,9 +200,10 @@ impl CredentialChain {
                     (_, _, Some((file, role_arn))) => {
                         let known = token.cloned().unwrap_or_default();
                         let (kind, _) = sts_refusal::of_web_identity(code, message, role_arn, &known, file);
-                        let needed = token.map_or_else(Vec::new, |token| {
-                            needed_by_web_identity(&kind, message, role_arn, token)
-                        });
+                        // Without an identity provider for the token's issuer and audience no policy helps.
+                        let needed = token.filter(|_| kind == FailureKind::RoleTrust);
+                        let needed = needed.map(|token| web_identity_trust_of(role_arn, token));
+                        let needed = needed.into_iter().collect();
                         (kind, needed)
                     }
                     _ => (FailureKind::Sts, Vec::new()),
@@ -349,22 +351,6 @@ impl WhoAmI {
             }
             _ => Vec::new(),
         }
-    }
-}
-
-fn needed_by_web_identity(
-    kind: &FailureKind,
-    message: &str,
-    role_arn: &str,
-    token: &TokenFacts,
-) -> Vec<NeededPolicy> {
-    match kind {
-        // The token is to be another one; what the trust policy has to say then is not known.
-        FailureKind::IdentityProvider if message.to_ascii_lowercase().contains("audience") => Vec::new(),
-        FailureKind::RoleTrust | FailureKind::IdentityProvider => {
-            vec![web_identity_trust_of(role_arn, token)]
-        }
-        _ => Vec::new(),
     }
 }
 
