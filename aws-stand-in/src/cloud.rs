@@ -159,6 +159,12 @@ impl Cloud {
         }
     }
 
+    /// The trust policy and the permissions of a role, where there is one.
+    pub async fn policies_of(&self, role_arn: &str) -> Option<(Policy, Option<Policy>)> {
+        let role = self.role(role_arn).await?;
+        Some((role.trust, role.permissions))
+    }
+
     /// Makes an IAM OIDC provider: an account takes this issuer's tokens for these audiences. The issuer's time is this
     /// cloud's from now on.
     pub async fn add_provider(&self, account: &str, issuer: &Issuer, client_ids: &[&str]) {

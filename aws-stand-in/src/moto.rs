@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,14 @@ struct Refused {
 }
 
 impl Moto {
+    /// The Python to start it with: `PROMFERRY_PYTHON`, else the one that scripts/python makes, whether it is there or not.
+    pub fn python() -> PathBuf {
+        std::env::var_os("PROMFERRY_PYTHON").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/python/bin/python"),
+            PathBuf::from,
+        )
+    }
+
     /// Starts `python -m moto.server` on a free port of loopback. `None` where there is no such Python, or it has no moto.
     ///
     /// # Panics

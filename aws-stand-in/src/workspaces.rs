@@ -140,6 +140,14 @@ impl Workspaces {
         workspace.resource_policy = resource_policy;
     }
 
+    /// A workspace's resource policy.
+    ///
+    /// # Panics
+    /// Where there is no such workspace.
+    pub fn resource_policy(&self, id: &str) -> Option<Policy> {
+        self.shared.workspace(id).unwrap_or_else(|| panic!("there is no workspace {id}")).resource_policy
+    }
+
     /// The URL of remote write: `http://127.0.0.1:PORT/workspaces/ID/api/v1/remote_write`, of workspaces that are not there
     /// too.
     pub fn url(&self, id: &str) -> String {
@@ -208,6 +216,11 @@ impl Workspaces {
     /// Lets a policy of the organisation or the network be in force for every request, or none.
     pub fn set_guardrail(&self, guardrail: Option<Guardrail>) {
         self.shared.state().guardrail = guardrail;
+    }
+
+    /// What was set so.
+    pub fn guardrail(&self) -> Option<Guardrail> {
+        self.shared.state().guardrail
     }
 
     /// Whether refusals say which policy did not allow it (`… because no identity-based policy allows …`). It is on at

@@ -216,12 +216,9 @@ pub(crate) async fn moto_or_skip(test: &str) -> Option<Moto> {
     Some(Moto::start(&python).await.expect("a Python with moto"))
 }
 
-/// A Python that has this package: `PROMFERRY_PYTHON`, else that of scripts/python.
+/// The Python of the judges, where it has this package.
 pub(crate) fn python_or_skip(test: &str, package: &str) -> Option<PathBuf> {
-    let python = std::env::var_os("PROMFERRY_PYTHON").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/python/bin/python"),
-        PathBuf::from,
-    );
+    let python = Moto::python();
     let find = format!("import importlib.util as u, sys; sys.exit(u.find_spec('{package}') is None)");
     let has_it = Command::new(&python).args(["-c", &find]).status().is_ok_and(|status| status.success());
     if !has_it {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use promferry_aws_stand_in::Outcome;
+use promferry_aws_stand_in::{Outcome, Policy};
 
 use crate::collector::until;
-use crate::iam::{HUB, ROLE, may_assume, may_write, policy, role_trust, workspace_arn};
+use crate::iam::{HUB, ROLE, may_assume, may_write, policy, workspace_arn};
 use crate::pinned::assert_pinned;
 use crate::scene::{APS, Scene, scenes};
 
@@ -18,7 +18,10 @@ const WRITER: &str = "arn:aws:iam::444455556666:role/writer";
 async fn right_wrong_and_missing_external_id() {
     let mut scene = Scene::new().await;
     let write = [APS, "wrong", "missing"].map(|name| may_write(&workspace_arn(HUB, &format!("ws-{name}"))));
-    scene.cloud.add_role(WRITER, role_trust(ROLE, Some("cluster-7")), Some(policy(&write)), HOUR).await;
+    scene
+        .cloud
+        .add_role(WRITER, Policy::role_trust(ROLE, Some("cluster-7")), Some(policy(&write)), HOUR)
+        .await;
     scene.cloud.set_permissions(ROLE, Some(policy(&[may_assume(WRITER)]))).await;
     let role = format!(", role_arn: '{WRITER}'");
     scene.add_endpoint(APS, HUB, "ws-aps", &format!("{role}, external_id: cluster-7")).await;
@@ -33,7 +36,7 @@ async fn right_wrong_and_missing_external_id() {
     }
     // As somebody sets it right: each id is one that the role takes.
     for (name, id) in [("wrong", Some("cluster-8")), ("missing", None)] {
-        scene.cloud.set_trust(WRITER, role_trust(ROLE, id)).await;
+        scene.cloud.set_trust(WRITER, Policy::role_trust(ROLE, id)).await;
         scene.until_drained(name).await;
     }
     scene.assert_never_refused();
@@ -46,8 +49,11 @@ async fn three_roles() {
     let mut scene = Scene::new().await;
     let write = policy(&[may_write(&workspace_arn(HUB, "ws-hub"))]);
     scene.cloud.set_permissions(ROLE, Some(policy(&[may_assume(SECOND)]))).await;
-    scene.cloud.add_role(SECOND, role_trust(ROLE, None), Some(policy(&[may_assume(WRITER)])), HOUR).await;
-    scene.cloud.add_role(WRITER, role_trust(SECOND, Some("cluster-7")), Some(write), HOUR).await;
+    scene
+        .cloud
+        .add_role(SECOND, Policy::role_trust(ROLE, None), Some(policy(&[may_assume(WRITER)])), HOUR)
+        .await;
+    scene.cloud.add_role(WRITER, Policy::role_trust(SECOND, Some("cluster-7")), Some(write), HOUR).await;
     let roles =
         format!(", roles: [{{role_arn: '{SECOND}'}}, {{role_arn: '{WRITER}', external_id: cluster-7}}]");
     scene.add_endpoint(APS, HUB, "ws-hub", &roles).await;

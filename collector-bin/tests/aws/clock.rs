@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use promferry_aws_stand_in::Policy;
+
 use crate::collector::until;
-use crate::iam::{HUB, ROLE, may_assume, may_write, policy, role_trust, workspace_arn};
+use crate::iam::{HUB, ROLE, may_assume, may_write, policy, workspace_arn};
 use crate::scene::{APS, Scene, scenes};
 
 scenes![two_hours_behind, two_hours_ahead, moves_and_comes_back, ahead_with_a_chain];
@@ -69,7 +71,7 @@ async fn ahead_with_a_chain() {
     const WRITER: &str = "arn:aws:iam::444455556666:role/writer";
     let mut scene = Scene::new().await;
     let write = policy(&[may_write(&workspace_arn(HUB, "ws-hub"))]);
-    scene.cloud.add_role(WRITER, role_trust(ROLE, None), Some(write), HOUR).await;
+    scene.cloud.add_role(WRITER, Policy::role_trust(ROLE, None), Some(write), HOUR).await;
     scene.cloud.set_permissions(ROLE, Some(policy(&[may_assume(WRITER)]))).await;
     scene.add_endpoint(APS, HUB, "ws-hub", &format!(", role_arn: '{WRITER}'")).await;
     scene.cloud.set_clock(-2 * HOURS);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use promferry_aws_stand_in::{Fault, Guardrail};
+use promferry_aws_stand_in::{Fault, Guardrail, Policy};
 
 use crate::iam::{
     ACCOUNT, AUDIENCE, HUB, ROLE, SERVICE_ACCOUNT, may_assume, may_never_write, may_write,
-    never_from_anybody, policy, role_trust, shared_with, web_identity_trust, workspace_arn,
+    never_from_anybody, policy, shared_with, workspace_arn,
 };
 use crate::pinned::assert_pinned;
 use crate::scene::{APS, Scene, WORKSPACE, scenes};
@@ -32,7 +32,9 @@ impl Scene {
     async fn add_writer(&mut self, name: &str, account: &str) {
         let arn = workspace_arn(account, &format!("ws-{name}"));
         let role = role(name);
-        self.cloud.add_role(&role, role_trust(ROLE, None), Some(policy(&[may_write(&arn)])), HOUR).await;
+        self.cloud
+            .add_role(&role, Policy::role_trust(ROLE, None), Some(policy(&[may_write(&arn)])), HOUR)
+            .await;
         self.add_endpoint(name, account, &format!("ws-{name}"), &format!(", role_arn: '{role}'")).await;
     }
 
@@ -173,13 +175,13 @@ async fn roles_that_refuse(kind: &str) {
     scene.sts.set_reasons(!kind.is_empty());
     scene.let_assume(&role("no-*")).await;
     scene.add_writer("no-trust", ACCOUNT).await;
-    scene.cloud.set_trust(&role("no-trust"), role_trust(&role("somebody-else"), None)).await;
+    scene.cloud.set_trust(&role("no-trust"), Policy::role_trust(&role("somebody-else"), None)).await;
     let nobody = format!(", role_arn: '{}'", role("no-role"));
     scene.add_endpoint("no-role", ACCOUNT, "ws-no-role", &nobody).await;
     scene.add_writer("may-not-assume", HUB).await;
     let hub_role = "arn:aws:iam::444455556666:role/may-not-assume";
     let write = policy(&[may_write(&workspace_arn(HUB, "ws-may-not-assume"))]);
-    scene.cloud.add_role(hub_role, role_trust(ROLE, None), Some(write), HOUR).await;
+    scene.cloud.add_role(hub_role, Policy::role_trust(ROLE, None), Some(write), HOUR).await;
     scene.write_to("may-not-assume", "ws-may-not-assume", &format!(", role_arn: '{hub_role}'"));
     scene.start().await;
     let names = ["no-trust", "no-role", "may-not-assume"];
@@ -188,9 +190,9 @@ async fn roles_that_refuse(kind: &str) {
         assert_eq!(scene.answers(name), [0; 0], "{name}: nothing is sent without credentials");
     }
 
-    scene.cloud.set_trust(&role("no-trust"), role_trust(ROLE, None)).await;
+    scene.cloud.set_trust(&role("no-trust"), Policy::role_trust(ROLE, None)).await;
     let write = policy(&[may_write(&workspace_arn(ACCOUNT, "ws-no-role"))]);
-    scene.cloud.add_role(&role("no-role"), role_trust(ROLE, None), Some(write), HOUR).await;
+    scene.cloud.add_role(&role("no-role"), Policy::role_trust(ROLE, None), Some(write), HOUR).await;
     scene.let_assume("*").await;
     scene.ends_whole().await;
 }
@@ -256,7 +258,9 @@ async fn by_the_service_account() {
     let mut scene = Scene::new().await;
     let elsewhere = format!("arn:aws:iam::{HUB}:role/collector");
     let issuer = scene.issuer.clone();
-    let trust = |subject: &str, audience: &str| web_identity_trust(HUB, &issuer, subject, audience);
+    let trust = |subject: &str, audience: &str| {
+        Policy::web_identity_trust(&issuer.provider_arn(HUB), subject, audience)
+    };
     let write = policy(&[may_write(&workspace_arn(ACCOUNT, WORKSPACE))]);
     scene
         .cloud

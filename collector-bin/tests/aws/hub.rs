@@ -348,6 +348,8 @@ async fn three_accounts_of_which_one_is_shut_out_for_a_while(way: Way) {
     // Every target counts its scrapes, whoever scrapes: each has arrived.
     let account = assert_nothing_lost(&hub.farm, &sink, &[], &ended[1]);
     assert!(account.answered as f64 > 3.0 * TARGETS as f64 * phase.as_secs_f64(), "{account:?}");
+    // The workspace tells one cluster's failed scrape from another's lost one by its time alone: none may have failed.
+    assert_eq!((account.failed, sink.stats().duplicates), (0, 0), "{account:?}");
 
     let refused: BTreeSet<_> = hub.writes_since(0).into_keys().filter(|(_, is_taken)| !is_taken).collect();
     let b = (hub.cluster("b").account.to_owned(), false);
@@ -509,6 +511,7 @@ async fn one_collector_writes_to_three_workspaces_by_three_roles_of_which_one_fa
     let collector = cluster.end(&cloud).await;
     for ((name, account), sink) in THREE.iter().zip(&sinks) {
         assert_nothing_lost(&farm, sink, &[], &collector);
+        assert_eq!(sink.stats().duplicates, 0, "{name}");
         let arn = format!("signs as arn:aws:sts::{account}:assumed-role/writer-{name}/");
         assert!(collector.log().contains(&format!("remote_write {name}: {arn}")), "{}", collector.log());
     }

@@ -1,6 +1,6 @@
 //! The policies of a scene's roles and workspaces.
 
-use promferry_aws_stand_in::{Issuer, Policy};
+use promferry_aws_stand_in::Policy;
 
 pub(crate) const REGION: &str = "eu-west-1";
 /// The account of the cluster.
@@ -17,25 +17,6 @@ pub(crate) fn policy(statements: &[String]) -> Policy {
     let statements: Vec<_> = statements.iter().map(|statement| format!("{{{statement}}}")).collect();
     let json = format!(r#"{{"Version":"2012-10-17","Statement":[{}]}}"#, statements.join(","));
     Policy::parse(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
-}
-
-/// Lets a cluster's service account have the role, by the tokens of this issuer.
-pub(crate) fn web_identity_trust(account: &str, issuer: &Issuer, subject: &str, audience: &str) -> Policy {
-    let (provider, issuer) = (issuer.provider_arn(account), issuer.name());
-    policy(&[format!(
-        r#""Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity","Principal":{{"Federated":"{provider}"}},
-        "Condition":{{"StringEquals":{{"{issuer}:sub":"{subject}","{issuer}:aud":"{audience}"}}}}"#
-    )])
-}
-
-/// Lets another role have the role, if it brings the external id.
-pub(crate) fn role_trust(principal: &str, external_id: Option<&str>) -> Policy {
-    let condition =
-        external_id.map(|id| format!(r#","Condition":{{"StringEquals":{{"sts:ExternalId":"{id}"}}}}"#));
-    policy(&[format!(
-        r#""Effect":"Allow","Action":"sts:AssumeRole","Principal":{{"AWS":"{principal}"}}{}"#,
-        condition.unwrap_or_default()
-    )])
 }
 
 /// A statement that lets an identity write to a workspace.

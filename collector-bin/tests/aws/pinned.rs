@@ -1,4 +1,4 @@
-//! What is said of a wrong configuration, held against files.
+//! What the program says, held against files.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -6,11 +6,14 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Panics unless `tests/data/denials/NAME.txt` says the same as this line of a log, but for the time and what differs
-/// from run to run. With `PROMFERRY_PIN=1` the file is written instead.
+/// from run to run.
 pub(crate) fn assert_pinned(name: &str, line: &str) {
-    let said = steady(line) + "\n";
-    let file =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/denials").join(name).with_extension("txt");
+    assert_is_in_file(&format!("denials/{name}"), &(steady(line) + "\n"));
+}
+
+/// Panics unless `tests/data/FILE.txt` says the same. With `PROMFERRY_PIN=1` the file is written instead.
+pub(crate) fn assert_is_in_file(file: &str, said: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file).with_extension("txt");
     if std::env::var_os("PROMFERRY_PIN").is_some() {
         return std::fs::write(&file, said).unwrap();
     }

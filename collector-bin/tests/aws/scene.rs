@@ -1,10 +1,9 @@
 //! A pod in a cloud: targets, the program beside them, STS on the way to its workspaces, and what all of it left behind.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use promferry_aws_stand_in::{Call, Cloud, Issuer, Moto, ProjectedToken, Sts, Workspaces};
+use promferry_aws_stand_in::{Call, Cloud, Issuer, Moto, Policy, ProjectedToken, Sts, Workspaces};
 use promferry_bench::account::{Account, Interruption};
 use promferry_bench::farm::Farm;
 use promferry_bench::proxy::Proxy;
@@ -14,9 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::collector::{Collector, program, until};
-use crate::iam::{
-    ACCOUNT, AUDIENCE, REGION, ROLE, SERVICE_ACCOUNT, may_write, policy, web_identity_trust, workspace_arn,
-};
+use crate::iam::{ACCOUNT, AUDIENCE, REGION, ROLE, SERVICE_ACCOUNT, may_write, policy, workspace_arn};
 use crate::outcome::assert_nothing_lost;
 use crate::secrets::{Emitted, PAGES};
 
@@ -63,10 +60,7 @@ struct Endpoint {
 /// A cloud in memory, or in moto's server where that is asked for.
 pub(crate) async fn cloud() -> Cloud {
     if std::env::var("PROMFERRY_STAND_IN").is_ok_and(|name| name == "moto") {
-        let python = std::env::var_os("PROMFERRY_PYTHON").map(PathBuf::from);
-        let python = python
-            .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache/python/bin/python").into());
-        return Cloud::moto(Moto::start(&python).await.unwrap());
+        return Cloud::moto(Moto::start(&Moto::python()).await.unwrap());
     }
     Cloud::memory()
 }
@@ -77,7 +71,7 @@ impl Scene {
         let cloud = cloud().await;
         let issuer = Issuer::start().await;
         cloud.add_provider(ACCOUNT, &issuer, &[AUDIENCE]).await;
-        let trust = web_identity_trust(ACCOUNT, &issuer, SERVICE_ACCOUNT, AUDIENCE);
+        let trust = Policy::web_identity_trust(&issuer.provider_arn(ACCOUNT), SERVICE_ACCOUNT, AUDIENCE);
         let permissions = policy(&[may_write(&workspace_arn(ACCOUNT, WORKSPACE))]);
         cloud.add_role(ROLE, trust, Some(permissions), Duration::from_secs(3600)).await;
         // Not in the folder of what the program writes, which is searched for it.

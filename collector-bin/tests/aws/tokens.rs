@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use promferry_aws_stand_in::{Call, KubernetesApi, Outcome};
+use promferry_aws_stand_in::{Call, KubernetesApi, Outcome, Policy};
 
 use crate::collector::{is_full_tier, until};
-use crate::iam::{ACCOUNT, AUDIENCE, ROLE, SERVICE_ACCOUNT, web_identity_trust};
+use crate::iam::{ACCOUNT, AUDIENCE, ROLE, SERVICE_ACCOUNT};
 use crate::scene::{Scene, scenes};
 
 scenes![rotate_under_the_process, sessions_of_a_minute, from_a_kubernetes_api_server];
@@ -86,7 +86,10 @@ async fn from_a_kubernetes_api_server() {
     let mut scene = Scene::new().await;
     let issuer = api.issuer().await;
     scene.cloud.add_provider(ACCOUNT, &issuer, &[AUDIENCE]).await;
-    scene.cloud.set_trust(ROLE, web_identity_trust(ACCOUNT, &issuer, SERVICE_ACCOUNT, AUDIENCE)).await;
+    scene
+        .cloud
+        .set_trust(ROLE, Policy::web_identity_trust(&issuer.provider_arn(ACCOUNT), SERVICE_ACCOUNT, AUDIENCE))
+        .await;
     scene.sts.set_lifetime(Some(Duration::from_secs(15)));
     scene.token.write(&api.token("monitoring", "other", AUDIENCE, LIFETIME).await);
     scene.start().await;
