@@ -411,7 +411,9 @@ mod tests {
     impl Network for Played {
         async fn look_up(&self, _host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
             let address = |ip: &&str| SocketAddr::new(ip.parse().expect(ip), port);
-            self.addresses.map(|ips| ips.iter().map(address).collect()).ok_or(io::ErrorKind::NotFound.into())
+            self.addresses
+                .map(|ips| ips.iter().map(address).collect())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
         }
 
         async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {

@@ -306,5 +306,7 @@ async fn by_who_shows_what_was_sent() {
     assert_eq!(scene.ask_who().await, 1);
     scene.look().await;
     scene.workspaces.set_fault(Fault::None);
+    // So little waits that it may look drained before it is tried again.
+    scene.until_more(1).await;
     scene.ends_whole().await;
 }
