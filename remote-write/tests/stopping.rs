@@ -177,3 +177,37 @@ async fn where_nothing_is_sent_any_more_a_flush_waits_for_nothing() {
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!((ledger.delivered.samples, ledger.pending), (0, ledger.accepted));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_denied_is_sent_once_more_at_the_end() {
+    for right_in_the_end in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start().await;
+        let is_right = Arc::new(AtomicBool::new(false));
+        let right = Arc::clone(&is_right);
+        receiver.state.lock().unwrap().judge = Some(Box::new(move |_| {
+            let status = if right.load(Ordering::Relaxed) { 200 } else { 403 };
+            (status, String::new()).into()
+        }));
+        let address = receiver.address;
+        let remote = sender::start(
+            dir.path(),
+            Arc::new(SystemClock::new()),
+            Labels::default(),
+            vec![routed(|_| {}, move |_| address)],
+        )
+        .await;
+        scrape(&remote, "a:1", 10).await;
+        let requests = || receiver.state.lock().unwrap().requests.len();
+        while requests() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // In the pause that follows a denial.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        is_right.store(right_in_the_end, Ordering::Relaxed);
+        let ledger = remote.shutdown(Duration::from_secs(8)).await.remove(0).ledger;
+        assert_eq!(requests(), 2, "{ledger:?}");
+        assert_eq!(ledger.delivered.samples, if right_in_the_end { 10 } else { 0 });
+        assert_eq!(ledger.pending.samples, if right_in_the_end { 0 } else { 10 });
+    }
+}

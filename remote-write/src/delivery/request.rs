@@ -391,7 +391,10 @@ impl Sender {
                             self.endpoint
                         ),
                     );
-                    if !self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await {
+                    // The end cuts the pause short for one last attempt: it may have been put right meanwhile.
+                    let was_the_last = *self.phase.borrow() >= Phase::Flushing;
+                    let waited = self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await;
+                    if was_the_last || (!waited && *self.phase.borrow() >= Phase::Stopped) {
                         return Decision::Undecided;
                     }
                     if self.any_too_old(group) {
