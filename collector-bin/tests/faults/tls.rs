@@ -13,7 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::collector::{Collector, config_to, until};
+use crate::collector::{Collector, LIMIT, config_to, until, until_within};
 use crate::outcome::{assert_nothing_lost, until_counts_agree};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -128,7 +128,8 @@ async fn a_wrong_certificate_or_no_tls_keeps_everything_until_it_is_right_again(
     ] {
         let said_before = collector.log().len();
         front.wear(&face);
-        until(what, async || collector.log()[said_before..].contains(said)).await;
+        // Trouble is said once a minute.
+        until_within(2 * LIMIT, what, async || collector.log()[said_before..].contains(said)).await;
         let before = sink.stats().accepted_requests;
         tokio::time::sleep(Duration::from_secs(2)).await;
         collector.assert_balanced().await;
