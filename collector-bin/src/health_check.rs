@@ -16,7 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use promferry_config::HealthCheck;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+
+use crate::listener;
 
 /// The listening socket of `health_check`.
 #[derive(Debug)]
@@ -45,11 +46,7 @@ impl HealthCheckServer {
     /// # Errors
     /// What the system answered, with the address.
     pub async fn bind(config: &HealthCheck, ready: Arc<AtomicBool>) -> io::Result<Self> {
-        let address = &config.endpoint;
-        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
-        let listener = TcpListener::bind(&full)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+        let listener = listener::bind(&config.endpoint).await?;
         let health =
             Health { path: config.path.clone(), ready, up_since: SystemTime::now(), started: Instant::now() };
         Ok(Self { listener, health: Arc::new(health) })
@@ -64,22 +61,11 @@ impl HealthCheckServer {
     }
 
     /// Answers requests until `stop` says true.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
-                Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Out of file descriptors, say: trying again at once would only spin.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let health = Arc::clone(&self.health);
-            connections.spawn(async move {
+    pub async fn serve(self, stop: watch::Receiver<bool>) {
+        let health = self.health;
+        let serve = move |stream| {
+            let health = Arc::clone(&health);
+            async move {
                 let service = service_fn(move |request| {
                     let answer = health.answer(&request);
                     async move { Ok::<_, Infallible>(answer) }
@@ -88,8 +74,9 @@ impl HealthCheckServer {
                 // A probe asks once; connections that are kept would take the others' places.
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false);
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
+            }
+        };
+        listener::accept(self.listener, MAX_CONNECTIONS, stop, serve).await;
     }
 }
 

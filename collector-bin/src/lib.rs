@@ -19,6 +19,7 @@ pub mod health_check;
 pub mod heartbeat;
 pub mod kept_pages;
 pub mod limits;
+mod listener;
 pub mod logging;
 pub mod pages;
 pub mod pipeline;

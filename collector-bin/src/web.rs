@@ -15,7 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+
+use crate::listener;
 
 /// What the pages show; asked anew for each request.
 pub trait Pages: Send + Sync + 'static {
@@ -50,10 +51,7 @@ impl Web {
     /// # Errors
     /// What the system answered, with the address.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        let full = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
-        let listener = TcpListener::bind(&full)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+        let listener = listener::bind(address).await?;
         Ok(Self { listener, ready: Arc::default() })
     }
 
@@ -72,30 +70,20 @@ impl Web {
 
     /// Answers requests until `stop` says true. Until there are pages, since what earlier runs left is still being
     /// read, only `/-/healthy` is answered with 200, and everything else with 503.
-    pub async fn serve<P: Pages>(self, pages: Arc<OnceLock<P>>, mut stop: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
-                Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
-                _ = stop.wait_for(|stop| *stop) => break,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Out of file descriptors, say: trying again at once would only spin.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let (pages, ready) = (Arc::clone(&pages), Arc::clone(&self.ready));
-            connections.spawn(async move {
+    pub async fn serve<P: Pages>(self, pages: Arc<OnceLock<P>>, stop: watch::Receiver<bool>) {
+        let ready = self.ready;
+        let serve = move |stream| {
+            let (pages, ready) = (Arc::clone(&pages), Arc::clone(&ready));
+            async move {
                 let service =
                     service_fn(move |request| answer(request, Arc::clone(&pages), Arc::clone(&ready)));
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 * 1024);
                 // A client that goes away in the middle is no concern of ours.
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
+            }
+        };
+        listener::accept(self.listener, MAX_CONNECTIONS, stop, serve).await;
     }
 }
 
