@@ -6,9 +6,9 @@ use aws_smithy_types::date_time::{DateTime, Format};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 
-use crate::authorization::{NotAuthorized, PolicyKind};
+use crate::authorization::NotAuthorized;
 use crate::clock::server_time;
-use crate::failure::{FailureKind, refused_elsewhere};
+use crate::failure::write_refused;
 use crate::policy;
 use crate::sdk::shown;
 
@@ -202,71 +202,6 @@ fn not_authorized_message(refused: &NotAuthorized, endpoint: &Uri) -> String {
     let resource = resource.as_deref().unwrap_or("the workspace");
     let (_, why) = write_refused(refused);
     format!("{} is not allowed {} on {}: {why}", shown(principal), shown(action), shown(resource))
-}
-
-/// Which policy is missing for a write, or refuses it, and what to do.
-pub(crate) fn write_refused(refused: &NotAuthorized) -> (FailureKind, String) {
-    if let Some(found) = refused_elsewhere(refused, "the resource policy of the workspace") {
-        return found;
-    }
-    let accounts = match (refused.principal_account(), refused.resource_account()) {
-        (Some(principal), Some(resource)) if principal != resource => Some((principal, resource)),
-        _ => None,
-    };
-    match (refused.policy, accounts) {
-        (Some(PolicyKind::Resource | PolicyKind::RoleTrust), Some((principal, resource))) => (
-            FailureKind::ResourcePolicy,
-            format!(
-                "the workspace is of account {resource}, and its resource policy does not let this identity of \
-                 account {principal} write: add it there, or write through a role of account {resource} (role_arn)"
-            ),
-        ),
-        (Some(PolicyKind::Resource | PolicyKind::RoleTrust), None) => (
-            FailureKind::ResourcePolicy,
-            String::from(
-                "the resource policy of the workspace does not let this identity write: add it there, or write \
-                 through a role of the workspace's account (role_arn)",
-            ),
-        ),
-        (Some(_), Some((principal, resource))) => (
-            FailureKind::IdentityPolicy,
-            format!(
-                "no policy of this identity of account {principal} allows it: add it \
-                 (AmazonPrometheusRemoteWriteAccess holds it). The workspace is of account {resource}: its resource \
-                 policy has to let this identity write too, or write through a role of account {resource} (role_arn)"
-            ),
-        ),
-        (None, Some((principal, resource))) => (
-            FailureKind::IdentityOrResourcePolicy,
-            format!(
-                "AWS does not say which policy is missing. The identity is of account {principal} and the workspace \
-                 of account {resource}, so two have to agree: a policy of this identity and the resource policy of \
-                 the workspace; or write through a role of account {resource} (role_arn)"
-            ),
-        ),
-        (None, None) if refused.principal_account().is_none() || refused.resource_account().is_none() => (
-            FailureKind::IdentityOrResourcePolicy,
-            String::from(
-                "AWS does not say which policy is missing: a policy of this identity has to allow it \
-                 (AmazonPrometheusRemoteWriteAccess holds it), and where the workspace is another account's, its \
-                 resource policy too; or write through a role of the workspace's account (role_arn)",
-            ),
-        ),
-        (None, None) => (
-            FailureKind::IdentityPolicy,
-            String::from(
-                "AWS does not say which policy is missing; mostly none of this identity allows it: add it to one \
-                 (AmazonPrometheusRemoteWriteAccess holds it); after a change it takes IAM up to some minutes",
-            ),
-        ),
-        (Some(_), None) => (
-            FailureKind::IdentityPolicy,
-            String::from(
-                "no policy of this identity allows it: add it to one (AmazonPrometheusRemoteWriteAccess holds it); \
-                 after a change it takes IAM up to some minutes",
-            ),
-        ),
-    }
 }
 
 // Seen for an identity of another account, and at another region's endpoint: aws-otel-collector#2155,

@@ -6,8 +6,8 @@ use http::{HeaderMap, StatusCode, Uri};
 
 use crate::authorization::{account_of, role_of_session};
 use crate::chain::Walk;
-use crate::denial::{message_of, workspace_id, write_refused};
-use crate::failure::{Failure, FailureKind, NeededPolicy};
+use crate::denial::{message_of, workspace_id};
+use crate::failure::{Failure, FailureKind, NeededPolicy, write_refused};
 use crate::policy::{provider_arn, workspace_arn};
 use crate::sdk::shown;
 use crate::{
