@@ -12,7 +12,8 @@ use smol_str::SmolStr;
 
 use crate::histogram::HistogramLimits;
 use crate::{
-    ConfigError, LabelLimits, ScrapeConfig, Target, TargetError, TargetLabels, ValidNames, discovered_labels,
+    ConfigError, DroppedBy, LabelLimits, ScrapeConfig, Target, TargetError, TargetLabels, ValidNames,
+    discovered_labels,
 };
 
 /// A [`ScrapeConfig`] made ready to scrape.
@@ -115,20 +116,40 @@ impl Job {
     pub fn targets(&self, groups: &[TargetGroup]) -> DiscoveredTargets {
         let mut found = DiscoveredTargets::default();
         let mut identities = hashbrown::HashSet::new();
+        let rules = self.relabel.rules();
+        let mut dropped_by = vec![0; rules.len()];
         for group in groups {
+            found.discovered += group.targets.len() as u64;
             for own in &group.targets {
                 let discovered = discovered_labels(&self.config, own, &group.labels);
-                match Target::populate(&self.config, &discovered, |labels| self.relabel.apply(labels)) {
+                let mut dropping = None;
+                let target = Target::populate(&self.config, &discovered, |labels| {
+                    dropping = rules.iter().position(|rule| !rule.apply(labels));
+                    dropping.is_none()
+                });
+                match target {
                     Ok(Some(target)) => {
                         if identities.insert(target.identity()) {
                             found.active.push(target);
+                        } else {
+                            found.duplicates += 1;
                         }
                     }
-                    Ok(None) => found.drop_target(&discovered, self.config.keep_dropped_targets),
+                    Ok(None) => {
+                        found.drop_target(&discovered, self.config.keep_dropped_targets);
+                        if let Some(rule) = dropping {
+                            dropped_by[rule] += 1;
+                        }
+                    }
                     Err(error) => found.errors.push((group.source.clone(), discovered.to_labels(), error)),
                 }
             }
         }
+        let dropping = dropped_by.into_iter().zip(&self.config.relabel_configs).enumerate();
+        found.dropped_by = dropping
+            .filter(|(_, (targets, _))| *targets > 0)
+            .map(|(rule, (targets, config))| DroppedBy::new(rule, config, targets))
+            .collect();
         found
     }
 
@@ -177,12 +198,18 @@ impl fmt::Debug for Job {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DiscoveredTargets {
+    /// How many discovery describes: those below, `dropped_count` and `duplicates` in all.
+    pub discovered: u64,
     /// Targets to scrape.
     pub active: Vec<Target>,
     /// The discovered labels of targets dropped by relabelling, as many as `keep_dropped_targets` says.
     pub dropped: Vec<Labels>,
     /// How many were dropped in all.
     pub dropped_count: u64,
+    /// How many of those each rule dropped, in the order of the rules; rules that dropped none are left out.
+    pub dropped_by: Vec<DroppedBy>,
+    /// How many have the labels and the URL of another after relabelling, and are scraped once with it.
+    pub duplicates: u64,
     /// Targets that cannot be scraped: the group's source, the discovered labels, the reason.
     pub errors: Vec<(SmolStr, Labels, TargetError)>,
 }

@@ -64,6 +64,7 @@
 mod bits;
 mod cache;
 mod cpu;
+mod dropped;
 mod error;
 mod exemplars;
 mod family;
@@ -86,6 +87,7 @@ mod target;
 mod target_loop;
 
 pub use cpu::CpuSections;
+pub use dropped::{DroppedBy, InvalidTargets};
 pub use error::ScrapeError;
 pub use job::{DiscoveredTargets, Job, JobError};
 pub use options::{

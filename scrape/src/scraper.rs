@@ -9,11 +9,14 @@ use promferry_model::{Clock, Labels, MemoryBudget, Rng, SeededRng, Sink, SystemC
 use smol_str::SmolStr;
 use tokio::task::JoinHandle;
 
+use crate::dropped::by_kind;
 use crate::section::PageKeeper;
 use crate::stats::SharedStats;
 use crate::status::global_url;
 use crate::target_loop::{self, Assignment, Context, LoopShared, Order};
-use crate::{CpuSections, Job, JobStats, PoolStatus, Schedule, Target, TargetStatus};
+use crate::{
+    CpuSections, DroppedBy, InvalidTargets, Job, JobStats, PoolStatus, Schedule, Target, TargetStatus,
+};
 
 /// What a [`Scraper`] is given besides its sink and its jobs. Time, chance and memory are arguments, so that
 /// a test can decide them.
@@ -88,7 +91,17 @@ struct Pool {
     /// Targets that are gone but whose series have not ended yet.
     retiring: Vec<TargetTask>,
     dropped: Vec<Labels>,
-    dropped_count: u64,
+    counts: TargetCounts,
+}
+
+/// What became of a job's discovered targets that are not scraped; see [`PoolStatus`].
+#[derive(Clone, Default)]
+struct TargetCounts {
+    discovered: u64,
+    dropped: u64,
+    dropped_by: Vec<DroppedBy>,
+    invalid: Vec<InvalidTargets>,
+    duplicates: u64,
 }
 
 struct TargetTask {
@@ -216,7 +229,13 @@ impl<S: Sink> Scraper<S> {
         }
         pool.stats.lock().target_errors += found.errors.len() as u64;
         pool.dropped = found.dropped;
-        pool.dropped_count = found.dropped_count;
+        pool.counts = TargetCounts {
+            discovered: found.discovered,
+            dropped: found.dropped_count,
+            dropped_by: found.dropped_by,
+            invalid: by_kind(&found.errors),
+            duplicates: found.duplicates,
+        };
 
         let mut gone = std::mem::take(&mut pool.active);
         let mut new = Vec::new();
@@ -287,14 +306,19 @@ impl Pool {
             active: HashMap::new(),
             retiring: Vec::new(),
             dropped: Vec::new(),
-            dropped_count: 0,
+            counts: TargetCounts::default(),
         }
+    }
+
+    /// How many targets there are where that is more than the limit.
+    fn over_target_limit(&self) -> Option<u64> {
+        let (targets, limit) = (self.active.len() as u64, self.job.config.target_limit);
+        (limit > 0 && targets > limit).then_some(targets)
     }
 
     /// Over the limit no target is scraped: each fails with the reason until there are fewer.
     fn enforce_target_limit(&self) {
-        let (targets, limit) = (self.active.len() as u64, self.job.config.target_limit);
-        let over = (limit > 0 && targets > limit).then_some(targets);
+        let over = self.over_target_limit();
         if over.is_some() {
             self.stats.lock().exceeded_target_limit += 1;
         }
@@ -308,12 +332,18 @@ impl Pool {
     fn status(&self, external_host: Option<&str>) -> PoolStatus {
         let mut active: Vec<TargetStatus> =
             self.active.values().map(|task| task.status(external_host)).collect();
+        let counts = self.counts.clone();
         active.sort_by(|a, b| a.scrape_url.cmp(&b.scrape_url).then_with(|| a.labels.cmp(&b.labels)));
         PoolStatus {
             scrape_pool: self.job.name.clone(),
             active,
             dropped: self.dropped.clone(),
-            dropped_count: self.dropped_count,
+            dropped_count: counts.dropped,
+            discovered: counts.discovered,
+            dropped_by: counts.dropped_by,
+            invalid: counts.invalid,
+            duplicates: counts.duplicates,
+            exceeded_target_limit: self.over_target_limit().map(|_| self.job.config.target_limit),
         }
     }
 
@@ -370,6 +400,7 @@ impl TargetTask {
             scrape_url: target.url().to_owned(),
             global_url: global_url(target.url(), external_host),
             last_error: last.error.unwrap_or_default(),
+            refused_series: last.refused.map(String::from).unwrap_or_default(),
             last_scrape: last.at,
             last_scrape_duration: last.duration,
             health: last.health,

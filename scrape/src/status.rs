@@ -5,6 +5,8 @@ use std::time::Duration;
 use promferry_model::{Labels, Timestamp};
 use smol_str::SmolStr;
 
+use crate::{DroppedBy, InvalidTargets};
+
 /// How a target's last scrape went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TargetHealth {
@@ -45,6 +47,8 @@ pub struct TargetStatus {
     pub global_url: String,
     /// Why the last scrape failed; empty if it did not.
     pub last_error: String,
+    /// The first series of the last page that was not taken, and why; empty if all were.
+    pub refused_series: String,
     /// When the last scrape started.
     pub last_scrape: Option<Timestamp>,
     /// How long it took.
@@ -69,6 +73,17 @@ pub struct PoolStatus {
     pub dropped: Vec<Labels>,
     /// How many it drops in all.
     pub dropped_count: u64,
+    /// How many targets discovery describes: `active`, `dropped_count`, `invalid` and `duplicates` in all.
+    pub discovered: u64,
+    /// How many of those that relabelling drops each rule does, in the order of the rules; rules that drop none are
+    /// left out. `keep_dropped_targets` does not matter here.
+    pub dropped_by: Vec<DroppedBy>,
+    /// Targets that cannot be scraped, such as those without an address, by kind of reason.
+    pub invalid: Vec<InvalidTargets>,
+    /// How many have the labels and the URL of another after relabelling, and are scraped once with it.
+    pub duplicates: u64,
+    /// `target_limit` where there are more targets than that: each fails until there are fewer.
+    pub exceeded_target_limit: Option<u64>,
 }
 
 /// The outcome of a target's last scrape.
@@ -78,8 +93,8 @@ pub(crate) struct LastScrape {
     pub(crate) at: Option<Timestamp>,
     pub(crate) duration: Duration,
     pub(crate) health: TargetHealth,
-    /// Some series were refused.
-    pub(crate) refused: bool,
+    /// The first series that was refused, and why.
+    pub(crate) refused: Option<Box<str>>,
 }
 
 /// `url` as it is reached from elsewhere.

@@ -433,12 +433,12 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             }
         }
         if let Some(refused) = &output.refused
-            && !last.refused
+            && last.refused.is_none()
         {
             tracing::warn!(job = %assignment.job.name, target = url, series = refused, "new series are refused");
         }
         *last = LastScrape {
-            refused: output.refused.is_some(),
+            refused: output.refused.map(String::into_boxed_str),
             error: error.map(ToString::to_string),
             at: Some(at),
             duration: output.duration,

@@ -175,7 +175,9 @@ async fn the_status_is_that_of_the_targets_api() {
     options.external_host = Some("pod-1".to_owned());
     let scene = Scene::with_options(keys, Answer::text("a 1\n"), options).await;
     let dropped = group("10.0.0.1:80", &[("drop", "yes")]);
-    scene.scraper.update("test", vec![scene.exporter.group(&[("__meta_x", "y")]), dropped]).unwrap();
+    let invalid = group("10.0.0.2/path", &[]);
+    let groups = vec![scene.exporter.group(&[("__meta_x", "y")]), dropped, invalid];
+    scene.scraper.update("test", groups).unwrap();
     scene.next_scrape().await;
     let status = scene.scraper.status();
     let [pool] = status.as_slice() else { panic!("one pool") };
@@ -193,6 +195,11 @@ async fn the_status_is_that_of_the_targets_api() {
     assert!(active.last_scrape.is_some() && active.last_error.is_empty());
     assert_eq!((pool.dropped.len(), pool.dropped_count), (1, 1));
     assert_eq!(pool.dropped[0].get("__address__"), "10.0.0.1:80");
+    assert_eq!((pool.discovered, pool.duplicates, pool.exceeded_target_limit), (3, 0, None));
+    let [by] = pool.dropped_by.as_slice() else { panic!("one rule drops") };
+    assert_eq!(by.to_string(), "relabel_configs[0] (drop drop =~ \"yes\")");
+    let [invalid] = pool.invalid.as_slice() else { panic!("one cannot be scraped") };
+    assert_eq!((invalid.targets, invalid.labels.get("__address__")), (1, "10.0.0.2/path"));
 }
 
 #[tokio::test]
@@ -209,6 +216,7 @@ async fn too_many_targets_fail_all_without_being_asked() {
         .await;
     let asked = scene.exporter.requests().len();
     assert_eq!(scene.last_error(), "target_limit exceeded (number of targets: 2, limit: 1)");
+    assert_eq!(scene.scraper.status()[0].exceeded_target_limit, Some(1));
     assert!(lines(&scene.sink.take()).contains(&"a stale".to_owned()));
     scene.next_scrape().await;
     assert_eq!(scene.exporter.requests().len(), asked);

@@ -169,6 +169,8 @@ fn a_job_tells_active_dropped_and_wrong_targets_apart() {
         "relabel_configs": [
             {"source_labels": ["__address__"], "regex": "drop.*", "action": "drop"},
             {"regex": "same", "action": "labeldrop"},
+            {"source_labels": ["__address__", "env"], "regex": "away.*", "action": "drop"},
+            {"source_labels": ["env"], "target_label": "environment", "action": "dropequal"},
         ],
     }));
     let labels = |address: &str, same: &str| Labels::from_pairs([("__address__", address), ("same", same)]);
@@ -181,12 +183,24 @@ fn a_job_tells_active_dropped_and_wrong_targets_apart() {
             labels("b:1", ""),
             labels("drop-1", ""),
             labels("drop-2", ""),
+            labels("away", ""),
             labels("", ""),
         ],
     }]);
     let active: Vec<&str> = found.active.iter().map(Target::url).collect();
     assert_eq!(active, ["http://a:1/metrics", "http://b:1/metrics"], "one identity is scraped once");
-    assert_eq!((found.dropped.len(), found.dropped_count), (1, 2));
+    assert_eq!((found.dropped.len(), found.dropped_count), (1, 3));
+    // Counted whatever keep_dropped_targets says, and nobody is forgotten.
+    let by: Vec<_> = found.dropped_by.iter().map(|by| (by.to_string(), by.targets)).collect();
+    let expected = [
+        ("relabel_configs[0] (drop __address__ =~ \"drop.*\")".to_owned(), 2),
+        ("relabel_configs[2] (drop __address__;env =~ \"away.*\")".to_owned(), 1),
+    ];
+    assert_eq!(by, expected);
+    assert_eq!((found.discovered, found.duplicates), (7, 1));
+    let accounted =
+        found.active.len() as u64 + found.dropped_count + found.duplicates + found.errors.len() as u64;
+    assert_eq!(found.discovered, accounted);
     assert_eq!((found.dropped[0].get("__address__"), found.dropped[0].get("env")), ("drop-1", "test"));
     assert_eq!((found.errors.len(), found.errors[0].0.as_str()), (1, "file:0"));
     assert_eq!(found.errors[0].2, TargetError::NoAddress);
