@@ -13,6 +13,8 @@ pub struct Limits {
     pub memory_is_limited: bool,
     /// Cores' worth of CPU time, a fraction under a quota.
     pub cpus: f64,
+    /// The share of the memory that may be reserved for data, above 0 and at most 1, where the user says it.
+    pub budget_share: Option<f64>,
 }
 
 /// The share of the memory limit that is budgeted for data; the rest is for code, stacks and the allocator.
@@ -52,13 +54,14 @@ impl Limits {
             memory_bytes: memory.or(machine).unwrap_or(1 << 30),
             memory_is_limited: memory.is_some(),
             cpus: quota.map_or(cores as f64, |quota| quota.min(cores as f64)),
+            budget_share: None,
         }
     }
 
     /// Bytes that may be reserved for data. Without a limit it is a quarter of the machine: the collector is
     /// a guest there.
     pub fn budget_bytes(&self) -> usize {
-        let share = if self.memory_is_limited { BUDGET_SHARE } else { 0.25 };
+        let share = self.budget_share.unwrap_or(if self.memory_is_limited { BUDGET_SHARE } else { 0.25 });
         let budget = (self.memory_bytes as f64 * share) as u64;
         usize::try_from(budget.saturating_sub(BASE_BYTES).max(BASE_BYTES / 2)).unwrap_or(usize::MAX)
     }
@@ -178,7 +181,10 @@ mod tests {
             ("cgroup/kubepods/pod1/memory.max", "268435456\n"),
             ("cgroup/kubepods/cpu.max", "max 100000\n"),
         ]);
-        assert_eq!(limits, Limits { memory_bytes: 268_435_456, memory_is_limited: true, cpus: 0.25 });
+        assert_eq!(
+            limits,
+            Limits { memory_bytes: 268_435_456, memory_is_limited: true, cpus: 0.25, budget_share: None }
+        );
         assert_eq!(limits.workers(), 1);
         assert_eq!(limits.budget_bytes(), 214_748_364 - BASE_BYTES as usize);
     }
@@ -191,7 +197,10 @@ mod tests {
             ("cgroup/memory.max", "536870912\n"),
             ("cgroup/cpu.max", "150000 100000\n"),
         ]);
-        assert_eq!(limits, Limits { memory_bytes: 536_870_912, memory_is_limited: true, cpus: 1.5 });
+        assert_eq!(
+            limits,
+            Limits { memory_bytes: 536_870_912, memory_is_limited: true, cpus: 1.5, budget_share: None }
+        );
         assert_eq!(limits.workers(), 2);
     }
 
@@ -205,13 +214,27 @@ mod tests {
             ("cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "50000\n"),
             ("cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n"),
         ]);
-        assert_eq!(limits, Limits { memory_bytes: 104_857_600, memory_is_limited: true, cpus: 0.5 });
+        assert_eq!(
+            limits,
+            Limits { memory_bytes: 104_857_600, memory_is_limited: true, cpus: 0.5, budget_share: None }
+        );
     }
 
     #[test]
     fn without_limits_the_machine_counts() {
         let limits = limits(&[MEMINFO, ("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")]);
-        assert_eq!(limits, Limits { memory_bytes: 8_192_000_000, memory_is_limited: false, cpus: 4.0 });
+        assert_eq!(
+            limits,
+            Limits { memory_bytes: 8_192_000_000, memory_is_limited: false, cpus: 4.0, budget_share: None }
+        );
+    }
+
+    #[test]
+    fn a_share_may_be_said() {
+        let limits = limits(&[MEMINFO, ("cgroup/memory.max", "1000000000\n")]);
+        let said = Limits { budget_share: Some(0.5), ..limits };
+        assert_eq!(said.budget_bytes(), 500_000_000 - BASE_BYTES as usize);
+        assert!(limits.budget_bytes() > said.budget_bytes());
     }
 
     #[test]

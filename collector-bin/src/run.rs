@@ -21,7 +21,7 @@ use crate::storage_location::StorageLocation;
 use crate::web::Web;
 use crate::{check, logging, promise};
 
-/// How long a stop may take: Kubernetes kills after 30 s.
+/// How long a stop may take unless told: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Prometheus' name for reading and sending start timestamps.
@@ -54,7 +54,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             "--enable-feature={feature} changes nothing here; what can be enabled is {START_TIMESTAMPS}"
         );
     }
-    let limits = Limits::of_process();
+    let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
     match raise_open_files() {
         Ok(open_files) => tracing::info!(
             open_files,
@@ -108,7 +108,7 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::listen()?;
-    let web = Web::bind(&args.listen_address).await?;
+    let web = Web::bind(&args.web.listen_addresses[0]).await?;
     tracing::info!("listening on {}", web.local_addr()?);
     let ready = web.readiness();
     let (stop, stopped) = watch::channel(false);
@@ -130,12 +130,12 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     let serving = tokio::spawn(web.serve(Arc::clone(&pages), stopped));
     log_promise(args);
     let options = PipelineOptions {
-        storage_path: args.storage_path.clone(),
+        storage_path: args.storage_path().to_owned(),
         spool: SpoolOptions { fsync: args.fsync, max_bytes: args.max_bytes, ..SpoolOptions::default() },
         limits,
         user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
         environment: Environment::process(),
-        discovery_debounce: Duration::from_secs(5),
+        discovery_debounce: args.discovery_debounce(),
         start_timestamps: args.features.iter().any(|feature| feature == START_TIMESTAMPS),
     };
     // What earlier runs left is read first, which may take as long as it is large.
@@ -156,9 +156,9 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     ready.store(true, Ordering::Release);
 
     let signal = signals.next().await;
-    tracing::info!("{signal}: scraping stops, what waits is sent for up to {} s", SHUTDOWN_LIMIT.as_secs());
+    tracing::info!("{signal}: scraping stops, what waits is sent for up to {}", args.flush_deadline);
     ready.store(false, Ordering::Release);
-    for endpoint in pipeline.shutdown(SHUTDOWN_LIMIT).await {
+    for endpoint in pipeline.shutdown(args.flush_deadline.as_std()).await {
         let ledger = endpoint.ledger;
         tracing::info!(
             "{}: stopped; {} samples accepted, {} delivered, {} dropped, {} stay in the spool",
@@ -200,7 +200,7 @@ impl Signals {
 
 /// Says what becomes of waiting data where the spool actually lies.
 fn log_promise(args: &RunArgs) {
-    let location = StorageLocation::of(&args.storage_path.join(SPOOL_DIRECTORY));
+    let location = StorageLocation::of(&args.storage_path().join(SPOOL_DIRECTORY));
     tracing::info!("{}", promise::sentence(&location, args.fsync));
     if let Some(advice) = promise::advice(&location) {
         tracing::warn!("{advice}");

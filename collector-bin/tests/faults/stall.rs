@@ -46,7 +46,12 @@ impl OnSimulatedDisk {
         let options = PipelineOptions {
             storage_path: folder.path().to_owned(),
             spool: SpoolOptions { max_bytes: Some(64 << 20), ..SpoolOptions::default() },
-            limits: Limits { memory_bytes: 512 << 20, memory_is_limited: true, cpus: 2.0 },
+            limits: Limits {
+                memory_bytes: 512 << 20,
+                memory_is_limited: true,
+                cpus: 2.0,
+                budget_share: None,
+            },
             user_agent: "promferry-test".to_owned(),
             environment: Environment::from_pairs([] as [(&str, &str); 0]),
             discovery_debounce: Duration::from_millis(100),

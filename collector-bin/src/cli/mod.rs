@@ -1,0 +1,87 @@
+//! The command line: Prometheus' flags where Prometheus has one.
+
+mod aws;
+mod check;
+mod demo;
+mod log;
+mod opentelemetry;
+mod run;
+mod spool;
+mod web;
+
+use clap::{Parser, Subcommand};
+
+pub use aws::{Aws, WhoamiArgs};
+pub use check::{Check, CheckArgs};
+pub use demo::DemoArgs;
+pub use log::{LogFormat, LogLevel};
+pub use opentelemetry::OpenTelemetryArgs;
+pub use run::{AOT_CONFIG_CONTENT, RunArgs};
+pub use spool::{DrainArgs, Spool, SpoolDirectory};
+pub use web::WebArgs;
+
+/// Scrapes Prometheus targets and remote-writes what they expose, losing nothing on the way.
+#[derive(Debug, Parser)]
+#[command(name = "promferry", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do; without a command the demo runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scrape and deliver as a configuration says.
+    Run(RunArgs),
+    /// Judge files without running anything.
+    Check(CheckArgs),
+    /// Look at the AWS side from where this runs.
+    Aws {
+        /// What to look at.
+        #[command(subcommand)]
+        what: Aws,
+    },
+    /// Look at what waits to be delivered, check it, deliver it or give it up.
+    Spool {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Spool,
+    },
+    /// Show the whole pipeline at work against exporters and a receiver inside this process.
+    Demo(DemoArgs),
+    /// Print the version.
+    Version,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoami_takes_a_configuration_or_an_endpoint() {
+        let whoami = |flags: &[&str]| {
+            Cli::try_parse_from(["promferry", "aws", "whoami"].into_iter().chain(flags.iter().copied()))
+                .is_ok()
+        };
+        assert!(whoami(&[]));
+        assert!(whoami(&["--config.file=prometheus.yml", "--endpoint=amp", "--no-write", "--json"]));
+        assert!(whoami(&[
+            "--url=https://aps-workspaces.eu-west-1.amazonaws.com/",
+            "--role-arn=arn",
+            "--external-id=x"
+        ]));
+        assert!(!whoami(&["--endpoint=amp"]));
+        assert!(!whoami(&["--config.file=prometheus.yml", "--role-arn=arn"]));
+    }
+
+    #[test]
+    fn a_drain_needs_to_know_where_to() {
+        let drain = |flags: &[&str]| {
+            Cli::try_parse_from(["promferry", "spool", "drain"].into_iter().chain(flags.iter().copied()))
+        };
+        assert!(drain(&[]).is_err());
+        assert!(drain(&["--to=http://127.0.0.1:9/"]).is_ok());
+        assert!(drain(&["--config.file=prometheus.yml", "--endpoint=amp"]).is_ok());
+    }
+}
