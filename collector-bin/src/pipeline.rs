@@ -1,6 +1,7 @@
 //! From a configuration to everything running.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +73,26 @@ pub struct PipelineOptions {
     pub discovery_debounce: Duration,
     /// Start timestamps are read, and OpenMetrics' `_created` series are no series of their own.
     pub start_timestamps: bool,
+    /// What carries the requests instead of HTTP and signing, if anything does.
+    pub transports: Option<Transports>,
+}
+
+/// What carries an endpoint's requests instead of HTTP and signing, by the endpoint's name or URL: for a run from
+/// which nothing is sent. Credentials are fetched all the same, when [`Pipeline::signing`] is asked for them.
+#[derive(Clone)]
+pub struct Transports(Arc<dyn Fn(&str) -> Transport + Send + Sync>);
+
+impl Transports {
+    /// Asks `of` for the transport of each endpoint.
+    pub fn new(of: impl Fn(&str) -> Transport + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+}
+
+impl fmt::Debug for Transports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transports")
+    }
 }
 
 /// Why a [`Pipeline`] could not be started.
@@ -152,6 +173,7 @@ impl Pipeline {
             environment,
             discovery_debounce,
             start_timestamps,
+            transports,
         } = options;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let budget = MemoryBudget::new(limits.budget_bytes());
@@ -164,7 +186,11 @@ impl Pipeline {
         let mut endpoints = Vec::new();
         let mut signing = Vec::new();
         for endpoint in &config.remote_write {
-            let (endpoint, signs) = self::endpoint(endpoint, &http_options, &environment)?;
+            let (mut endpoint, signs) = self::endpoint(endpoint, &http_options, &environment)?;
+            if let Some(Transports(of)) = &transports {
+                let transport = of(&endpoint.config.key());
+                endpoint = Endpoint { transport, explain_denial: None, describe_body: None, ..endpoint };
+            }
             signing.extend(signs);
             endpoints.push(endpoint);
         }

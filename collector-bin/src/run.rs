@@ -137,6 +137,7 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
         environment: Environment::process(),
         discovery_debounce: args.discovery_debounce(),
         start_timestamps: args.features.iter().any(|feature| feature == START_TIMESTAMPS),
+        transports: None,
     };
     // What earlier runs left is read first, which may take as long as it is large.
     let pipeline = tokio::select! {

@@ -75,6 +75,7 @@ async fn play(args: &DemoArgs, limits: Limits) -> Result<bool, Box<dyn std::erro
         environment: Environment::from_pairs([] as [(&str, &str); 0]),
         discovery_debounce: Duration::from_secs(1),
         start_timestamps: false,
+        transports: None,
     };
     let pipeline = std::sync::Arc::new(Pipeline::start(&config, options).await?);
     let web = Web::bind("127.0.0.1:0").await?;

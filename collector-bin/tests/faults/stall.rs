@@ -56,6 +56,7 @@ impl OnSimulatedDisk {
             environment: Environment::from_pairs([] as [(&str, &str); 0]),
             discovery_debounce: Duration::from_millis(100),
             start_timestamps: false,
+            transports: None,
         };
         let disk = SimDisk::new();
         let storage = disk.storage();
