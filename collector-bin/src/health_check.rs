@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use promferry_config::HealthCheck;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::listener;
 
@@ -37,7 +37,7 @@ struct Health {
 
 /// A client gets this long to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections beyond this wait to be accepted.
+/// Connections beyond this wait.
 const MAX_CONNECTIONS: usize = 16;
 
 impl HealthCheckServer {
@@ -76,7 +76,8 @@ impl HealthCheckServer {
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
             }
         };
-        listener::accept(self.listener, MAX_CONNECTIONS, stop, serve).await;
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        listener::accept(self.listener, places, stop, serve).await;
     }
 }
 

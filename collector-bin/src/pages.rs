@@ -33,7 +33,7 @@ impl Pages for CollectorPages {
         targets::targets_json(&self.pipeline.scraper().status(), query)
     }
 
-    async fn status(&self) -> String {
-        status_page::page(&self.pipeline).await
+    async fn status(&self, title: &str, query: &str) -> String {
+        status_page::page(&self.pipeline, title, query).await
     }
 }

@@ -108,8 +108,10 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::listen()?;
-    let web = Web::bind(&args.web.listen_addresses[0]).await?;
-    tracing::info!("listening on {}", web.local_addr()?);
+    let web = Web::bind(&args.web).await?;
+    for url in web.urls()? {
+        tracing::info!("listening on {url}");
+    }
     let ready = web.readiness();
     let (stop, stopped) = watch::channel(false);
     let pages = Arc::new(OnceLock::new());
@@ -127,7 +129,7 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
             }
         },
     };
-    let serving = tokio::spawn(web.serve(Arc::clone(&pages), stopped));
+    let serving = tokio::spawn(web.serve(Arc::clone(&pages), None, stopped));
     log_promise(args);
     let options = PipelineOptions {
         storage_path: args.storage_path().to_owned(),

@@ -15,8 +15,8 @@ use crate::signing::{Signing, Until};
 
 /// The page as HTML. Everything on it is escaped, and no secret is on it: URLs are without users, passwords and
 /// the values of queries, and texts of endpoints are redacted where they are kept.
-pub(crate) async fn page(pipeline: &Pipeline) -> String {
-    let mut page = Html::new();
+pub(crate) async fn page(pipeline: &Pipeline, title: &str, _query: &str) -> String {
+    let mut page = Html::new(title);
     let now = SystemClock::new().now();
     let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
     page.held_up(spool.age);
@@ -41,16 +41,17 @@ const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 
 struct Html(String);
 
+const HEAD: &str = "<link rel=\"icon\" href=\"data:,\"><style>body{font:14px sans-serif;margin:1.5em}\
+     table{border-collapse:collapse;margin-bottom:1em}td,th{border:1px solid #ccc;padding:2px 8px;text-align:left;\
+     vertical-align:top}th{background:#eee}</style>";
+
 impl Html {
-    fn new() -> Self {
-        Self(
-            "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Promferry</title><style>\
-             body{font:14px sans-serif;margin:1.5em}table{border-collapse:collapse;margin-bottom:1em}\
-             td,th{border:1px solid #ccc;padding:2px 8px;text-align:left;vertical-align:top}\
-             th{background:#eee}</style></head><body><h1>Promferry</h1>\
-             <p><a href=\"/metrics\">metrics</a> <a href=\"/api/v1/targets\">targets</a></p>"
-                .to_owned(),
-        )
+    fn new(title: &str) -> Self {
+        let title = escape(title);
+        Self(format!(
+            "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>{HEAD}</head><body>\
+             <h1>{title}</h1><p><a href=\"metrics\">metrics</a> <a href=\"api/v1/targets\">targets</a></p>"
+        ))
     }
 
     fn end(mut self) -> String {

@@ -1,21 +1,29 @@
 //! The HTTP server of the pages.
 
+mod route;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
+use self::route::{Route, RoutePrefix};
+use crate::cli::WebArgs;
 use crate::listener;
 
 /// What the pages show; asked anew for each request.
@@ -29,38 +37,94 @@ pub trait Pages: Send + Sync + 'static {
     /// `/api/v1/targets` as Prometheus answers it; `query` is the URL's query string.
     fn targets(&self, query: &str) -> impl Future<Output = Vec<u8>> + Send;
 
-    /// A page for people.
-    fn status(&self) -> impl Future<Output = String> + Send;
+    /// A page for people under this title, in HTML; `query` is the URL's query string. Its links are relative, so that
+    /// they hold below every prefix, also one that a gateway takes away.
+    fn status(&self, title: &str, query: &str) -> impl Future<Output = String> + Send;
 }
 
-/// The listening socket of the pages.
+/// What can be asked of the process from outside, where `--web.enable-lifecycle` allows it.
+pub trait Lifecycle: Send + Sync {
+    /// Takes up the configuration as it is now. Resolves when it is in force, or with the reason for which the one
+    /// before stays.
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Lets the process end as on SIGTERM, without waiting for it.
+    fn quit(&self);
+}
+
+/// A future that a trait object can give.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The listening sockets of the pages.
 #[derive(Debug)]
 pub struct Web {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    prefix: RoutePrefix,
+    title: String,
+    read_timeout: Duration,
+    max_connections: usize,
+    has_lifecycle: bool,
     ready: Arc<AtomicBool>,
 }
 
-/// A client gets this long to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections beyond this wait to be accepted.
-const MAX_CONNECTIONS: usize = 256;
+/// Why the pages can't be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Listen(io::Error),
+    /// A flag's value can't be used.
+    #[error("--{flag}: {reason}")]
+    Flag {
+        /// The flag's name.
+        flag: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
 
 impl Web {
-    /// Listens on `address` (`host:port`, an empty host meaning all addresses).
+    /// Listens on each address that the flags name.
     ///
     /// # Errors
-    /// What the system answered, with the address.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        let listener = listener::bind(address).await?;
-        Ok(Self { listener, ready: Arc::default() })
+    /// An address that can't be listened on, a flag that can't be used.
+    pub async fn bind(args: &WebArgs) -> Result<Self, WebError> {
+        if args.max_connections == 0 {
+            let reason = "with 0 nobody would be answered; at least 1 is needed".to_owned();
+            return Err(WebError::Flag { flag: "web.max-connections", reason });
+        }
+        let prefix = RoutePrefix::of(args)?;
+        let mut listeners = Vec::new();
+        for address in &args.listen_addresses {
+            listeners.push(listener::bind(address).await.map_err(WebError::Listen)?);
+        }
+        Ok(Self {
+            listeners,
+            prefix,
+            title: args.page_title.clone(),
+            read_timeout: args.read_timeout.as_std(),
+            max_connections: args.max_connections,
+            has_lifecycle: args.lifecycle,
+            ready: Arc::default(),
+        })
     }
 
-    /// The address that is listened on.
+    /// The addresses that are listened on, in the order of the flags.
     ///
     /// # Errors
     /// What the system answered.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// The URL of the status page, at each address.
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub fn urls(&self) -> io::Result<Vec<String>> {
+        let addresses = self.local_addresses()?;
+        Ok(addresses.iter().map(|address| format!("http://{address}{}/", self.prefix)).collect())
     }
 
     /// What `/-/ready` answers from now on.
@@ -69,70 +133,164 @@ impl Web {
     }
 
     /// Answers requests until `stop` says true. Until there are pages, since what earlier runs left is still being
-    /// read, only `/-/healthy` is answered with 200, and everything else with 503.
-    pub async fn serve<P: Pages>(self, pages: Arc<OnceLock<P>>, stop: watch::Receiver<bool>) {
-        let ready = self.ready;
-        let serve = move |stream| {
-            let (pages, ready) = (Arc::clone(&pages), Arc::clone(&ready));
-            async move {
-                let service =
-                    service_fn(move |request| answer(request, Arc::clone(&pages), Arc::clone(&ready)));
-                let mut http = hyper::server::conn::http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 * 1024);
-                // A client that goes away in the middle is no concern of ours.
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
-            }
-        };
-        listener::accept(self.listener, MAX_CONNECTIONS, stop, serve).await;
+    /// read, only `/-/healthy` is answered with 200, and everything else with 503, but for `lifecycle`. That is asked
+    /// only where the flag allows it.
+    pub async fn serve<P: Pages>(
+        self,
+        pages: Arc<OnceLock<P>>,
+        lifecycle: Option<Arc<dyn Lifecycle>>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let site = Arc::new(Site {
+            pages,
+            lifecycle: lifecycle.filter(|_| self.has_lifecycle),
+            is_quitting: AtomicBool::new(false),
+            ready: self.ready,
+            prefix: self.prefix,
+            title: self.title,
+            read_timeout: self.read_timeout,
+        });
+        let places = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
+        let mut listening = JoinSet::new();
+        for listener in self.listeners {
+            let site = Arc::clone(&site);
+            let serve = move |stream| Arc::clone(&site).connection(stream);
+            listening.spawn(listener::accept(listener, Arc::clone(&places), stop.clone(), serve));
+        }
+        listening.join_all().await;
     }
 }
 
+/// What all connections share.
+struct Site<P> {
+    pages: Arc<OnceLock<P>>,
+    lifecycle: Option<Arc<dyn Lifecycle>>,
+    is_quitting: AtomicBool,
+    ready: Arc<AtomicBool>,
+    prefix: RoutePrefix,
+    title: String,
+    read_timeout: Duration,
+}
+
+type Page = Response<Full<Bytes>>;
+
+const TEXT: &str = "text/plain; charset=utf-8";
 /// The path of a liveness probe.
 const HEALTHY: &str = "/-/healthy";
+const RELOAD: &str = "/-/reload";
+const QUIT: &str = "/-/quit";
 
-async fn answer<P: Pages>(
-    request: Request<Incoming>,
-    pages: Arc<OnceLock<P>>,
-    ready: Arc<AtomicBool>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n"));
+impl<P: Pages> Site<P> {
+    async fn connection(self: Arc<Self>, stream: TcpStream) {
+        self.serve(stream).await;
     }
-    let Some(pages) = pages.get() else {
-        return Ok(match request.uri().path() {
-            HEALTHY => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
-            _ => {
-                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable: the spool is being read\n")
-            }
+
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let read_timeout = Some(self.read_timeout).filter(|timeout| !timeout.is_zero());
+        let service = service_fn(move |request| {
+            let site = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(site.answer(request).await) }
         });
-    };
-    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    Ok(match request.uri().path() {
-        "/" | "/status" => page(StatusCode::OK, "text/html; charset=utf-8", pages.status().await),
-        "/metrics" => {
-            let (content_type, metrics) = pages.metrics(accept).await;
-            page(StatusCode::OK, &content_type, metrics)
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // It counts from the end of the answer before, too: idle connections end with it, as in Prometheus.
+        http.timer(TokioTimer::new()).header_read_timeout(read_timeout).max_buf_size(16 * 1024);
+        // A client that goes away in the middle is no concern of ours.
+        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Page {
+        let path = match self.prefix.route(request.uri().path()) {
+            Route::Page(path) => path,
+            Route::Home => return self.to_home(),
+            Route::Elsewhere => return not_found(),
+        };
+        if matches!(path, RELOAD | QUIT) {
+            return self.act(request.method(), path).await;
         }
-        HEALTHY if pages.is_healthy() => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
-        HEALTHY => {
-            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable: nothing is stored any more\n")
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let page = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n");
+            return with(page, header::ALLOW, "GET, HEAD");
         }
-        "/-/ready" if ready.load(Ordering::Acquire) => page(StatusCode::OK, TEXT, "Promferry is Ready.\n"),
-        "/-/ready" => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "Service Unavailable"),
-        "/api/v1/targets" => {
-            let targets = pages.targets(request.uri().query().unwrap_or_default()).await;
-            page(StatusCode::OK, "application/json", targets)
+        let Some(pages) = self.pages.get() else {
+            return match path {
+                HEALTHY => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+                _ => unavailable("Service Unavailable: the spool is being read\n"),
+            };
+        };
+        let query = request.uri().query().unwrap_or_default();
+        match path {
+            "/" | "/status" => {
+                page(StatusCode::OK, "text/html; charset=utf-8", pages.status(&self.title, query).await)
+            }
+            "/metrics" => {
+                let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+                let (content_type, metrics) = pages.metrics(accept).await;
+                page(StatusCode::OK, &content_type, metrics)
+            }
+            HEALTHY if pages.is_healthy() => page(StatusCode::OK, TEXT, "Promferry is Healthy.\n"),
+            HEALTHY => unavailable("Service Unavailable: nothing is stored any more\n"),
+            "/-/ready" if self.ready.load(Ordering::Acquire) => {
+                page(StatusCode::OK, TEXT, "Promferry is Ready.\n")
+            }
+            "/-/ready" => unavailable("Service Unavailable"),
+            "/api/v1/targets" => page(StatusCode::OK, "application/json", pages.targets(query).await),
+            _ => not_found(),
         }
-        _ => page(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
-    })
+    }
+
+    /// Reloads or ends the process, in the words of Prometheus 3.16 (web/web.go).
+    async fn act(&self, method: &Method, path: &str) -> Page {
+        if !matches!(*method, Method::POST | Method::PUT) {
+            let page = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Only POST or PUT requests allowed");
+            return with(page, header::ALLOW, "POST, PUT");
+        }
+        let Some(lifecycle) = &self.lifecycle else {
+            return page(StatusCode::FORBIDDEN, TEXT, "Lifecycle API is not enabled.");
+        };
+        if path == QUIT {
+            if self.is_quitting.swap(true, Ordering::Relaxed) {
+                return page(StatusCode::OK, TEXT, "Termination already in progress.");
+            }
+            lifecycle.quit();
+            return page(StatusCode::OK, TEXT, "Requesting termination... Goodbye!");
+        }
+        match lifecycle.reload().await {
+            Ok(()) => Response::default(),
+            Err(error) => {
+                let text = format!("failed to reload config: {error}\n");
+                page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+            }
+        }
+    }
+
+    fn to_home(&self) -> Page {
+        let mut found = Response::default();
+        *found.status_mut() = StatusCode::FOUND;
+        if let Ok(home) = HeaderValue::try_from(format!("{}/", self.prefix)) {
+            found.headers_mut().insert(header::LOCATION, home);
+        }
+        found
+    }
 }
 
-fn page(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn page(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Page {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     if let Ok(content_type) = content_type.parse() {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     }
     response
+}
+
+fn with(mut page: Page, name: HeaderName, value: &'static str) -> Page {
+    page.headers_mut().insert(name, HeaderValue::from_static(value));
+    page
+}
+
+fn not_found() -> Page {
+    page(StatusCode::NOT_FOUND, TEXT, "404 page not found\n")
+}
+
+fn unavailable(text: &'static str) -> Page {
+    page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
 }

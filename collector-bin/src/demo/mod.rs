@@ -13,7 +13,7 @@ use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::{Environment, Scope};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{DemoArgs, LogFormat, LogLevel};
+use crate::cli::{DemoArgs, LogFormat, LogLevel, WebArgs};
 use crate::limits::{Limits, raise_open_files};
 use crate::logging;
 use crate::pages::CollectorPages;
@@ -78,16 +78,21 @@ async fn play(args: &DemoArgs, limits: Limits) -> Result<bool, Box<dyn std::erro
         transports: None,
     };
     let pipeline = std::sync::Arc::new(Pipeline::start(&config, options).await?);
-    let web = Web::bind("127.0.0.1:0").await?;
+    let web = Web::bind(&WebArgs {
+        listen_addresses: vec!["127.0.0.1:0".to_owned()],
+        page_title: "Promferry DEMO".to_owned(),
+        ..WebArgs::default()
+    })
+    .await?;
     println!(
         "DEMO  3 exporters (one behind a gateway) → scrape → relabel → spool → SigV4 → remote write → a receiver that \
          verifies"
     );
-    println!("DEMO  status page: http://{}/   Ctrl-C ends it with a balance", web.local_addr()?);
+    println!("DEMO  status page: {}   Ctrl-C ends it with a balance", web.urls()?.join(" "));
     web.readiness().store(true, Ordering::Release);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let pages = std::sync::OnceLock::from(CollectorPages::new(std::sync::Arc::clone(&pipeline)));
-    let serving = tokio::spawn(web.serve(std::sync::Arc::new(pages), stopped));
+    let serving = tokio::spawn(web.serve(std::sync::Arc::new(pages), None, stopped));
 
     let ends = async {
         if args.seconds == 0 {

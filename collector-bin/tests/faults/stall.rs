@@ -9,6 +9,7 @@ use promferry_bench::clock::now_ms;
 use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::{Fault, Sink};
+use promferry_collector::cli::WebArgs;
 use promferry_collector::limits::Limits;
 use promferry_collector::pages::CollectorPages;
 use promferry_collector::pipeline::{Pipeline, PipelineOptions};
@@ -32,11 +33,12 @@ struct OnSimulatedDisk {
 
 impl OnSimulatedDisk {
     async fn start(farm: &Farm, sink: &Sink) -> Self {
-        let web = Web::bind("127.0.0.1:0").await.unwrap();
-        let address = web.local_addr().unwrap();
+        let flags = WebArgs { listen_addresses: vec!["127.0.0.1:0".to_owned()], ..WebArgs::default() };
+        let web = Web::bind(&flags).await.unwrap();
+        let address = web.local_addresses().unwrap()[0];
         let pages = Arc::new(OnceLock::new());
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(web.serve(Arc::clone(&pages), stopped));
+        tokio::spawn(web.serve(Arc::clone(&pages), None, stopped));
         let own = format!(
             "scrape_configs:\n- job_name: own\n  static_configs: [{{targets: ['{address}']}}]\n- job_name: farm\n"
         );
