@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use promferry_collector::cli::{Aws, Cli, Command, DemoArgs};
+use promferry_collector::cli::{self, Aws, Command, DemoArgs, documents};
 use promferry_collector::{aws, check, demo, run, spool};
 
 // Many threads allocate and free pages and buffers of all sizes: glibc's allocator keeps what jemalloc gives
@@ -25,12 +24,22 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 static MALLOC_CONF: &[u8; 10] = b"narenas:1\0";
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where even that can't be written, the exit status says it.
+            let _ = error.print();
+            return ExitCode::from(cli::exit_status(&error));
+        }
+    };
+    match cli.command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Aws { what: Aws::Whoami(args) }) => aws::whoami(&args),
         Some(Command::Spool { what }) => spool::run(&what),
         Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Completions { shell }) => documents::completions(shell),
+        Some(Command::Man) => documents::manual(),
         Some(Command::Version) => run::version(),
         None => demo::run(&DemoArgs::default()),
     }

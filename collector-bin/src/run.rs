@@ -24,9 +24,6 @@ use crate::{check, logging, promise};
 /// How long a stop may take unless told: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Prometheus' name for reading and sending start timestamps.
-const START_TIMESTAMPS: &str = "st-storage";
-
 /// Exit status for a configuration or a machine that the collector can't run with; 1 is left to panics.
 const CANNOT_START: u8 = 2;
 
@@ -36,6 +33,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let loaded = check::load(&args.sources(is_set));
     let of_file = loaded.as_ref().ok().and_then(|config| config.log_level).map(LogLevel::from);
     logging::start(args.log_level.or(of_file).unwrap_or(LogLevel::Info), args.log_format);
+    for warning in args.warnings() {
+        tracing::warn!("{warning}");
+    }
     let config = match loaded {
         Ok(config) => config,
         Err(error) => {
@@ -48,11 +48,6 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
     for difference in &config.differences {
         tracing::info!("other than from the OpenTelemetry Collector: {difference}");
-    }
-    for feature in args.features.iter().filter(|feature| *feature != START_TIMESTAMPS) {
-        tracing::warn!(
-            "--enable-feature={feature} changes nothing here; what can be enabled is {START_TIMESTAMPS}"
-        );
     }
     let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
     match raise_open_files() {
@@ -138,7 +133,7 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
         user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
         environment: Environment::process(),
         discovery_debounce: args.discovery_debounce(),
-        start_timestamps: args.features.iter().any(|feature| feature == START_TIMESTAMPS),
+        start_timestamps: args.features().start_timestamps,
         transports: None,
     };
     // What earlier runs left is read first, which may take as long as it is large.

@@ -1,19 +1,25 @@
 //! The command line: Prometheus' flags where Prometheus has one.
 
+mod arguments;
 mod aws;
 mod check;
 mod demo;
+pub mod documents;
+pub mod features;
 mod log;
 mod opentelemetry;
+pub mod prometheus;
 mod run;
 mod spool;
 mod web;
 
 use clap::{Parser, Subcommand};
 
+pub use arguments::{exit_status, parse};
 pub use aws::{Aws, WhoamiArgs};
 pub use check::{Check, CheckArgs};
 pub use demo::DemoArgs;
+pub use features::Features;
 pub use log::{LogFormat, LogLevel};
 pub use opentelemetry::OpenTelemetryArgs;
 pub use run::{AOT_CONFIG_CONTENT, RunArgs};
@@ -32,7 +38,8 @@ pub struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Scrape and deliver as a configuration says.
+    /// Scrape and deliver as a configuration says. Flags without a command mean this one.
+    #[command(version, display_name = "promferry")]
     Run(RunArgs),
     /// Judge files without running anything.
     Check(CheckArgs),
@@ -50,6 +57,13 @@ pub enum Command {
     },
     /// Show the whole pipeline at work against exporters and a receiver inside this process.
     Demo(DemoArgs),
+    /// Print the script with which a shell completes commands and flags.
+    Completions {
+        /// The shell.
+        shell: documents::Shell,
+    },
+    /// Print the manual page, in the format of man.
+    Man,
     /// Print the version.
     Version,
 }

@@ -13,6 +13,9 @@ pub struct OpenTelemetryArgs {
     /// A value of that configuration, as service.telemetry.logs.level=debug. May be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "configs")]
     pub sets: Vec<String>,
+    /// Names of what the collector can switch on and off; nothing of it is here.
+    #[arg(long = "feature-gates", value_name = "NAMES", hide = true, allow_hyphen_values = true)]
+    pub feature_gates: Vec<String>,
 }
 
 impl OpenTelemetryArgs {

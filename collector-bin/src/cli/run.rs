@@ -9,7 +9,8 @@ use promferry_model::PromDuration;
 use promferry_remote_write::spool::FsyncPolicy;
 
 use super::log::{LogFormat, LogLevel};
-use super::{OpenTelemetryArgs, WebArgs};
+use super::prometheus::OtherFlags;
+use super::{Features, OpenTelemetryArgs, WebArgs};
 
 /// The flags of `run`: Prometheus' names.
 #[derive(Clone, Debug, Args)]
@@ -70,7 +71,8 @@ pub struct RunArgs {
     )]
     pub discovery_reload_interval: PromDuration,
     /// What is off by default, separated by commas: st-storage reads start timestamps (OpenMetrics' `_created`
-    /// series then are no series of their own) and sends them in Remote-Write 2.0.
+    /// series then are no series of their own) and sends them in Remote-Write 2.0; extra-scrape-metrics writes
+    /// `extra_scrape_metrics` where the configuration does not say it.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
     /// The least important messages that are logged [default: info, or what the OpenTelemetry Collector's
@@ -80,6 +82,9 @@ pub struct RunArgs {
     /// How messages are written.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
     pub log_format: LogFormat,
+    /// What Prometheus takes and this does not.
+    #[command(flatten)]
+    pub other: OtherFlags,
 }
 
 /// ADOT's variable that holds a whole configuration; it wins over `--config`.
@@ -97,6 +102,24 @@ impl RunArgs {
             return Sources::OpenTelemetry { uris, sets: self.opentelemetry.sets.clone() };
         }
         self.opentelemetry.sources().unwrap_or_else(|| Sources::Prometheus(PathBuf::from("prometheus.yml")))
+    }
+
+    /// What `--enable-feature` enables.
+    pub fn features(&self) -> Features {
+        Features::named(self.features.iter().map(String::as_str))
+    }
+
+    /// What there is to say of flags that change nothing, a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::from_iter(self.other.warning());
+        warnings.extend(self.features().warnings);
+        if !self.opentelemetry.feature_gates.is_empty() {
+            let gates = self.opentelemetry.feature_gates.join(",");
+            warnings.push(format!(
+                "--feature-gates={gates} has no effect: the collector that they are about is not here"
+            ));
+        }
+        warnings
     }
 
     /// How long changes of the discovered targets are gathered; as with Prometheus, zero means the default.
