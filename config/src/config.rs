@@ -8,7 +8,7 @@ use promferry_remote_write::RemoteWriteConfig;
 use promferry_scrape::{GlobalConfig, ScrapeConfig};
 use promferry_sigv4_auth::SigV4Config;
 
-use crate::ConfigWarning;
+use crate::{ConfigWarning, Places};
 
 /// A configuration, whichever dialect it was written in: made of the options of the parts it configures,
 /// checked, with defaults applied and relative paths resolved.
@@ -29,6 +29,8 @@ pub struct Config {
     pub included_files: Vec<PathBuf>,
     /// What was accepted without effect, or is likely to go wrong.
     pub warnings: Vec<ConfigWarning>,
+    /// Where jobs, their rules and endpoints stand in the files.
+    pub places: Places,
     /// Where and how health is to be told besides the usual pages: the collector's `health_check`.
     pub health_check: Option<HealthCheck>,
     /// The least important messages that are to be logged, where the configuration says it.

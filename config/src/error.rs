@@ -110,6 +110,12 @@ impl ConfigWarning {
         Self(Box::new(Finding::new(error, source)))
     }
 
+    /// Whether what stands there will not work as it is: a URL under which nothing is taken, a file that cannot be
+    /// read. What has no effect, or only may go wrong, is no fault.
+    pub fn is_fault(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Value | ErrorKind::File)
+    }
+
     /// The file, as it was named.
     pub fn file(&self) -> &str {
         &self.0.file

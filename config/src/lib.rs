@@ -8,7 +8,8 @@
 //! OpenTelemetry Collector's dialect, as ADOT's users write it, into the same types.
 //!
 //! What it is not: it starts nothing, and does no I/O of its own: included files come through [`Files`],
-//! environment variables through [`Env`]. Files that hold secrets, certificates or targets are not opened.
+//! environment variables through [`Env`]. Of files that hold secrets or certificates it only asks whether they can be
+//! read; those that hold targets are not opened.
 //!
 //! ```
 //! use promferry_config::{Config, NoFiles};
@@ -34,7 +35,9 @@
 
 mod config;
 mod error;
+mod lints;
 mod otel;
+mod places;
 mod prometheus;
 mod source;
 mod surroundings;
@@ -44,6 +47,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Config, Dialect, Endpoint, Global, HealthCheck, Job, LogLevel};
 pub use error::{ConfigError, ConfigWarning, ErrorKind, Position};
+pub use places::{Place, Places};
 pub use surroundings::{DiskFiles, Env, Files, NoFiles};
 
 /// Where a configuration comes from.

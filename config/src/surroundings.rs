@@ -14,6 +14,16 @@ pub trait Files {
     /// # Errors
     /// The file cannot be read or is no UTF-8.
     fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// Whether a file with a credential or a certificate can be read now; nothing of it is kept. Unless it is
+    /// implemented, every file is taken for readable.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn check_readable(&self, path: &Path) -> io::Result<()> {
+        let _ = path;
+        Ok(())
+    }
 }
 
 /// The files of this machine.
@@ -32,6 +42,11 @@ impl Files for DiskFiles {
 
     fn read(&self, path: &Path) -> io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn check_readable(&self, path: &Path) -> io::Result<()> {
+        // A folder can be opened too.
+        io::Read::read(&mut std::fs::File::open(path)?, &mut [0]).map(drop)
     }
 }
 

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::component::{take, take_bool, take_without_effect};
 use super::go_duration;
-use crate::prometheus::remote_write::wrong_amp_path;
+use crate::ErrorKind;
+use crate::lints::url_faults;
 use crate::yaml::{Entry, Mapping, Node, NodeError, Value};
 
 /// What an exporter says.
@@ -194,8 +195,9 @@ pub(super) fn read<'a>(id: &'a Entry, warn: &mut dyn FnMut(NodeError)) -> Result
         let message = error.message.replace("max_shards", "max_batch_request_parallelism");
         located(id, nested.filter(|_| in_client), &path, message)
     })?;
-    if let Some(message) = wrong_amp_path(&write) {
-        warn(within(NodeError::unsupported(message).at(endpoint.value.at).in_key("endpoint")));
+    for message in url_faults(&write) {
+        let fault = NodeError::new(ErrorKind::Value, message).at(endpoint.value.at);
+        warn(within(fault.in_key("endpoint")));
     }
     http.validate().map_err(|error| located(id, nested, &error.path, error.message))?;
     // What distinguishes two exporters in metrics, logs and the spool.

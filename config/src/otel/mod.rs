@@ -19,6 +19,7 @@ use self::expand::Expansion;
 use self::exporter::{Exporter, Names};
 use self::merge::Merged;
 use self::service::{Graph, Service};
+use crate::lints::{signing_fault, unreadable_files};
 use crate::prometheus::Reader;
 use crate::prometheus::sigv4::no_distinguishing_label;
 use crate::source::Source;
@@ -129,6 +130,7 @@ fn read_graph(
             warnings.push(ConfigWarning::new(error.in_key(&id.key).in_key("exporters"), source));
         };
         let exporter = exporter::read(id, &mut warn);
+        unreadable_files(&id.value, Path::new(""), files, &mut warn);
         let exporter =
             exporter.map_err(|error| ConfigError::new(error.in_key(&id.key).in_key("exporters"), source))?;
         exporters.push((id, exporter));
@@ -171,6 +173,10 @@ fn read_graph(
                 .map_err(|error| ConfigError::new(within(error), source))?;
             added.sigv4 = Some(sigv4);
             let block = extension.value.mapping().map_err(|error| ConfigError::new(within(error), source))?;
+            if let Some(message) = signing_fault(&added) {
+                let fault = NodeError::at_path(&block, &["region".to_owned()], message);
+                warnings.push(ConfigWarning::new(within(fault), source));
+            }
             let role = ["assume_role".to_owned(), "arn".to_owned()];
             if let Some(warning) = no_distinguishing_label(&added, &block, &role, &config.global, env) {
                 warnings.push(ConfigWarning::new(within(warning), source));
@@ -185,6 +191,7 @@ fn read_graph(
             let error = error.in_key("endpoint").in_key(&id.key).in_key("exporters");
             return Err(ConfigError::new(error, source));
         }
+        config.places.add_endpoint(&endpoint.value, source);
         config.remote_write.push(added);
     }
     Ok(config)

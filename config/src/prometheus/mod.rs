@@ -2,7 +2,7 @@
 
 mod global;
 mod job;
-pub(crate) mod remote_write;
+mod remote_write;
 pub(crate) mod sigv4;
 mod targets;
 mod variables;
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use promferry_scrape::{GlobalConfig, LeFormat, ScrapeProtocol};
 
+use crate::lints::unreadable_files;
 use crate::source::Source;
 use crate::yaml::{Document, Mapping, Node, NodeError, parse};
 use crate::{Config, ConfigError, ConfigWarning, Dialect, Env, ErrorKind, Files, Job};
@@ -135,12 +136,17 @@ impl Reader<'_> {
             self.jobs(&entry.value, base, source).map_err(|error| error.in_key(&entry.key))?;
         }
         if let Some(entry) = endpoints {
-            let Self { config: Config { global, warnings, .. }, within, .. } = self;
+            let Self { config: Config { global, warnings, places, .. }, within, files, .. } = self;
             let mut warn = |error: NodeError| {
                 warnings.push(ConfigWarning::new(below(within, error.in_key(&entry.key)), source));
             };
-            self.config.remote_write = remote_write::read(&entry.value, base, global, self.env, &mut warn)
+            let endpoints = remote_write::read(&entry.value, base, global, self.env, &mut warn)
                 .map_err(|error| error.in_key(&entry.key))?;
+            unreadable_files(&entry.value, base, *files, &mut warn);
+            for node in entry.value.list().unwrap_or_default() {
+                places.add_endpoint(node, source);
+            }
+            self.config.remote_write = endpoints;
         }
         let Some(includes) = includes else { return Ok(Vec::new()) };
         let mut patterns = Vec::new();
@@ -164,12 +170,13 @@ impl Reader<'_> {
     fn jobs(&mut self, list: &Node, base: &Path, source: &Source) -> Result<(), NodeError> {
         let global: GlobalConfig = self.config.global.scrape.clone();
         for (index, node) in list.list()?.iter().enumerate() {
-            let Self { config: Config { warnings, .. }, within, .. } = self;
+            let Self { config: Config { warnings, .. }, within, files, .. } = self;
             let mut warn = |error: NodeError| {
                 let error = error.in_item(index).in_key("scrape_configs");
                 warnings.push(ConfigWarning::new(below(within, error), source));
             };
             let job = job::read(node, &global, base, &mut warn).map_err(|error| error.in_item(index))?;
+            unreadable_files(node, base, *files, &mut warn);
             self.add(job, node, source).map_err(|error| error.in_item(index))?;
         }
         Ok(())
@@ -191,6 +198,7 @@ impl Reader<'_> {
             return Err(NodeError::invalid(message).at(here).in_key("job_name"));
         }
         self.job_names.insert(name.clone(), format!("{}:{}", source.name(Some(here)), here.line));
+        self.config.places.add_job(name, node, source);
         self.config.jobs.push(job);
         Ok(())
     }

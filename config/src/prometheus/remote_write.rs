@@ -8,8 +8,9 @@ use promferry_sigv4_auth::SigV4Config;
 
 use super::job::refuse_empty_items;
 use super::sigv4;
+use crate::lints::{signing_fault, url_faults};
 use crate::yaml::{Mapping, Node, NodeError};
-use crate::{Endpoint, Env, ErrorKind, Global};
+use crate::{Endpoint, Env, Global};
 
 /// Ways to sign in that would have to be there for anything to be accepted.
 const UNSUPPORTED: [(&str, &str); 2] = [
@@ -87,9 +88,8 @@ fn read_one(
 
     let write: RemoteWriteConfig = own.read()?;
     write.validate().map_err(|error| located(&error.path, error.message))?;
-    if let Some(message) = wrong_amp_path(&write) {
-        let error = located(&["url".to_owned()], message.to_owned());
-        warn(NodeError { kind: ErrorKind::Unsupported, ..error });
+    for message in url_faults(&write) {
+        warn(located(&["url".to_owned()], message));
     }
     refuse_empty_items(&own, &["write_relabel_configs"])?;
     let validation = global.scrape.metric_name_validation_scheme.unwrap_or_default();
@@ -132,29 +132,14 @@ fn read_one(
             Some(last) => vec!["roles".to_owned(), last.to_string(), "role_arn".to_owned()],
         };
         endpoint.sigv4 = Some(config);
+        if let Some(message) = signing_fault(&endpoint) {
+            warn(in_block(NodeError::at_path(&block, &["region".to_owned()], message)));
+        }
         if let Some(warning) = sigv4::no_distinguishing_label(&endpoint, &block, &role, global, env) {
             warn(in_block(warning));
         }
     }
     Ok(endpoint)
-}
-
-/// What Amazon Managed Service for Prometheus would answer 403 to, with a text that says nothing of the path.
-pub(crate) fn wrong_amp_path(write: &RemoteWriteConfig) -> Option<&'static str> {
-    const PATH: &str = "/api/v1/remote_write";
-    if !write.is_amp() {
-        return None;
-    }
-    let url = write.url.parse::<http::Uri>().ok()?;
-    if url.path().ends_with(PATH) {
-        None
-    } else if url.path().trim_end_matches('/').ends_with(PATH) {
-        Some("AMP answers 403 (Missing Authentication Token) to a path that ends with a slash: take it away")
-    } else {
-        Some(
-            "AMP answers 403 (Missing Authentication Token) to another path than /workspaces/ID/api/v1/remote_write",
-        )
-    }
 }
 
 fn refuse_if_on(mapping: &mut Mapping<'_>, key: &str, message: &str) -> Result<(), NodeError> {

@@ -58,5 +58,6 @@ pub(crate) fn no_distinguishing_label(
         "{none} this cluster from others ({advice}): two clusters with the same pod addresses would write the same \
          series through a role of account {account}"
     );
-    Some(NodeError::at_path(block, role, message))
+    // It is for the operator to say whether there are others.
+    Some(NodeError { kind: ErrorKind::Unsupported, ..NodeError::at_path(block, role, message) })
 }
