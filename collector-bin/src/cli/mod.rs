@@ -40,7 +40,7 @@ pub struct Cli {
 pub enum Command {
     /// Scrape and deliver as a configuration says. Flags without a command mean this one.
     #[command(version, display_name = "promferry")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Judge files without running anything.
     Check(CheckArgs),
     /// Look at the AWS side from where this runs.

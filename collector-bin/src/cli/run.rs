@@ -132,7 +132,7 @@ impl RunArgs {
 
     /// Where the spool and what goes with it is kept: where the agent's flag says, else the server's.
     pub fn storage_path(&self) -> &Path {
-        self.agent_path.as_deref().or(self.tsdb_path.as_deref()).unwrap_or(Path::new(STORAGE_PATH))
+        self.agent_path.as_deref().or(self.tsdb_path.as_deref()).unwrap_or_else(|| Path::new(STORAGE_PATH))
     }
 }
 
