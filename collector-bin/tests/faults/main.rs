@@ -17,3 +17,6 @@ mod outcome;
 mod pace;
 mod stall;
 mod tls;
+#[path = "../fixture/tls_front.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod tls_front;
