@@ -14,7 +14,7 @@ use promferry_bench::http_call;
 use promferry_bench::process::Process;
 use tempfile::TempDir;
 
-use crate::collector::{LIMIT, until};
+use crate::collector::LIMIT;
 use crate::layout::Layout;
 use crate::network::{as_nobody, is_real_root};
 
@@ -175,7 +175,11 @@ impl Running {
     }
 
     pub(crate) async fn until_said(&self, said: &str) {
-        until(said, async || self.log().contains(said)).await;
+        let start = Instant::now();
+        while !self.log().contains(said) {
+            assert!(start.elapsed() < LIMIT, "it never says {said:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The process inside, as it is called outside.

@@ -1,6 +1,7 @@
 //! An image as `scripts/image` leaves it: OCI's layout, read by OCI's specification and unpacked by umoci.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,6 +70,8 @@ impl Layout {
             Command::new("umoci").args(["unpack", "--rootless", "--image", &image]).arg(bundle).output();
         let unpacked = unpacked.unwrap();
         assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+        // umoci lets nobody else in, and it is nobody who runs it.
+        fs::set_permissions(bundle, fs::Permissions::from_mode(0o755)).unwrap();
         bundle.join("rootfs")
     }
 }

@@ -16,8 +16,7 @@ const PROMETHEUS: &str = "scrape_configs: [{job_name: a, static_configs: [{targe
                           remote_write: [{url: 'http://127.0.0.1:9/api/v1/write'}]\n";
 const OTELCOL: &str = "receivers: {prometheus: {config: {scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:9']}]}]}}}\n\
                        exporters: {prometheusremotewrite: {endpoint: 'http://127.0.0.1:9/api/v1/write'}}\n\
-                       extensions: {health_check: {endpoint: '127.0.0.1:9090', path: /ready}}\n\
-                       service: {extensions: [health_check], pipelines: {metrics: {receivers: [prometheus], exporters: [prometheusremotewrite]}}}\n";
+                       service: {pipelines: {metrics: {receivers: [prometheus], exporters: [prometheusremotewrite]}}}\n";
 const VMAGENT: &str = "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:9']}]}]\n";
 
 struct Program {
@@ -26,7 +25,15 @@ struct Program {
     config: &'static str,
     /// `CONFIG` and `DATA` stand for the paths.
     arguments: &'static [&'static str],
-    ready: &'static str,
+    ready: Ready,
+}
+
+/// How a program tells that it is ready.
+enum Ready {
+    /// A page of port 9090 is answered with 200.
+    Page(&'static str),
+    /// The log says this.
+    Said(&'static str),
 }
 
 #[test]
@@ -38,7 +45,7 @@ fn start_up_time() {
             path: image.unpack(&folder.path().join("bundle")).join("promferry"),
             config: PROMETHEUS,
             arguments: &["run", "--config.file=CONFIG", "--storage.agent.path=DATA"],
-            ready: "/-/ready",
+            ready: Ready::Page("/-/ready"),
         };
         let test = "start_up_time";
         let rivals = [
@@ -47,14 +54,15 @@ fn start_up_time() {
                 path,
                 config: OTELCOL,
                 arguments: &["--config=CONFIG"],
-                ready: "/ready",
+                // Its health check is no part of the collector that scripts/peers builds.
+                ready: Ready::Said("Everything is ready"),
             }),
             Peer::Prometheus.or_skip(test).map(|path| Program {
                 name: "prometheus --agent",
                 path,
                 config: PROMETHEUS,
                 arguments: &["--agent", "--config.file=CONFIG", "--storage.agent.path=DATA"],
-                ready: "/-/ready",
+                ready: Ready::Page("/-/ready"),
             }),
             Peer::Vmagent.or_skip(test).map(|path| Program {
                 name: "vmagent",
@@ -66,7 +74,7 @@ fn start_up_time() {
                     "-remoteWrite.tmpDataPath=DATA",
                     "-httpListenAddr=127.0.0.1:9090",
                 ],
-                ready: "/ready",
+                ready: Ready::Page("/ready"),
             }),
         ];
         let programs: Vec<_> = [Some(ours)].into_iter().chain(rivals).flatten().collect();
@@ -103,9 +111,14 @@ impl Program {
         let log = folder.join("log");
         let begin = Instant::now();
         let mut process = Process::start(&self.path, self.arguments.iter().map(replace), &log).unwrap();
-        while http_call::get(address, self.ready).await.is_err() {
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        let is_ready = async || match self.ready {
+            Ready::Page(path) => http_call::get(address, path).await.is_ok(),
+            Ready::Said(text) => said().contains(text),
+        };
+        while !is_ready().await {
             let is_waiting = process.is_running() && begin.elapsed() < LIMIT;
-            assert!(is_waiting, "{}: {}", self.name, fs::read_to_string(&log).unwrap_or_default());
+            assert!(is_waiting, "{}: {}", self.name, said());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let took = begin.elapsed();
