@@ -23,7 +23,7 @@ fn tls_by_system_roots_by_bundle_and_by_ssl_cert_file() {
         let (built_in, unknown) = ("built-in Mozilla roots", "an authority that is not trusted");
 
         // Where there are no roots, those that are built in are trusted, and nobody else.
-        let mut bundled = container().start();
+        let bundled = container().start();
         bundled.until_said(built_in).await;
         bundled.until_said(unknown).await;
         assert_eq!(sink.stats().samples, 0, "an unknown authority was trusted");
