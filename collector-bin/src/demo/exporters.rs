@@ -1,137 +1,129 @@
-use std::convert::Infallible;
-use std::fmt::Write as _;
+//! The applications of a shop, each with a page of metrics in a format of its own.
+
+pub(super) mod pages;
+
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use http::{HeaderValue, Response, StatusCode, header};
+use promferry_exposition::Encoder;
 
-/// Exporters inside this process: a shop's frontend in the text format, its checkout in OpenMetrics with
-/// exemplars, and a worker that only a gateway reaches, by path.
+use super::server::{self, Server};
+
+/// Four exporters: a frontend in the text format, a checkout in OpenMetrics with exemplars, payments in protobuf with
+/// native histograms, and a worker that only a gateway reaches, by path. A registry lists the first three for
+/// `http_sd_configs`.
 #[derive(Debug)]
-pub struct Exporters {
-    /// Where the frontend and the checkout answer.
-    pub direct: Vec<SocketAddr>,
-    /// The gateway's address; it forwards `/node/worker-1/metrics`.
-    pub gateway: SocketAddr,
-    tasks: Vec<AbortHandle>,
+pub(super) struct Exporters {
+    registry: Server,
+    gateway: Server,
+    notes: Arc<Notes>,
+    _direct: Vec<Server>,
 }
 
-/// What an exporter counts: one more at each scrape.
+/// How many exporters there are.
+pub(super) const EXPORTERS: usize = 4;
+/// The worker's path at the gateway; the name of the target stands for the `{}`.
+pub(super) const GATEWAY_PATH: &str = "/node/{}/metrics";
+/// The target that only the gateway reaches.
+pub(super) const WORKER: &str = "worker-1";
+
+/// The checkout's label of no sensible length.
 #[derive(Debug, Default)]
-struct Traffic {
-    scrapes: AtomicU64,
+struct Notes {
+    /// Scrapes that still show it.
+    left: AtomicU64,
+    /// The checkout's scrapes since it was last shown.
+    since: AtomicU64,
 }
 
-type Page = fn(u64) -> (&'static str, String);
-
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What makes a page of a scrape's number.
+type Page = Arc<dyn Fn(u64) -> Encoder + Send + Sync>;
 
 impl Exporters {
-    /// Starts them on free ports of the loopback interface.
+    /// Starts them on free ports.
     ///
     /// # Errors
     /// What the system answered.
-    pub async fn start() -> io::Result<Self> {
-        let mut tasks = Vec::new();
-        let mut direct = Vec::new();
-        for (path, page) in [("/metrics", frontend as Page), ("/metrics", checkout)] {
-            direct.push(serve(path, page, &mut tasks).await?);
+    pub(super) async fn start() -> io::Result<Self> {
+        let notes = Arc::new(Notes::default());
+        let for_checkout = Arc::clone(&notes);
+        let applications: [(&str, Page); 3] = [
+            ("frontend", Arc::new(pages::frontend)),
+            ("checkout", Arc::new(move |scrape| pages::checkout(scrape, for_checkout.take()))),
+            ("payments", Arc::new(pages::payments)),
+        ];
+        let (mut direct, mut groups) = (Vec::new(), Vec::new());
+        for (name, page) in applications {
+            let server = exporter("/metrics".to_owned(), page).await?;
+            groups.push(serde_json::json!({
+                "targets": [server.address.to_string()],
+                "labels": {"app": name},
+            }));
+            direct.push(server);
         }
-        let gateway = serve("/node/worker-1/metrics", worker, &mut tasks).await?;
-        Ok(Self { direct, gateway, tasks })
+        let gateway = exporter(GATEWAY_PATH.replace("{}", WORKER), Arc::new(pages::worker)).await?;
+        let list = Bytes::from(serde_json::Value::from(groups).to_string());
+        let registry = Server::start(move |_, _| {
+            let list = list.clone();
+            async move { page("application/json", list) }
+        })
+        .await?;
+        Ok(Self { registry, gateway, notes, _direct: direct })
+    }
+
+    /// Where the frontend, the checkout and payments are listed.
+    pub(super) fn registry(&self) -> SocketAddr {
+        self.registry.address
+    }
+
+    /// What reaches the worker.
+    pub(super) fn gateway(&self) -> SocketAddr {
+        self.gateway.address
+    }
+
+    /// Has the checkout show a label value of [`pages::NOTE_BYTES`] bytes in its next `scrapes` pages.
+    pub(super) fn show_long_note(&self, scrapes: u64) {
+        self.notes.since.store(0, Ordering::Relaxed);
+        self.notes.left.store(scrapes, Ordering::Relaxed);
+    }
+
+    /// Whether the long value was shown as often as it was to be, and was gone on a later page.
+    pub(super) fn long_note_is_over(&self) -> bool {
+        self.notes.since.load(Ordering::Relaxed) > 0
     }
 }
 
-impl Drop for Exporters {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-    }
-}
-
-async fn serve(path: &'static str, page: Page, tasks: &mut Vec<AbortHandle>) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    let traffic = Arc::new(Traffic::default());
-    let accepting = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let traffic = Arc::clone(&traffic);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let traffic = Arc::clone(&traffic);
-                async move { Ok::<_, Infallible>(answer(&request, path, page, &traffic)) }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
+impl Notes {
+    /// Whether this page shows it.
+    fn take(&self) -> bool {
+        let shown = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if shown.is_err() {
+            self.since.fetch_add(1, Ordering::Relaxed);
         }
-    });
-    tasks.push(accepting.abort_handle());
-    Ok(address)
+        shown.is_ok()
+    }
 }
 
-fn answer(request: &Request<Incoming>, path: &str, page: Page, traffic: &Traffic) -> Response<Full<Bytes>> {
-    if request.uri().path() != path {
-        let mut response = Response::new(Full::new(Bytes::from_static(b"no such page\n")));
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        return response;
-    }
-    let (content_type, text) = page(traffic.scrapes.fetch_add(1, Ordering::Relaxed) + 1);
-    let mut response = Response::new(Full::new(text.into()));
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+async fn exporter(path: String, make: Page) -> io::Result<Server> {
+    let scrapes = Arc::new(AtomicU64::new(0));
+    Server::start(move |head, _| {
+        let answer = if head.uri.path() == path {
+            let encoder = make(scrapes.fetch_add(1, Ordering::Relaxed) + 1);
+            page(encoder.content_type(), encoder.finish().into())
+        } else {
+            server::text(StatusCode::NOT_FOUND, "no such page\n")
+        };
+        async move { answer }
+    })
+    .await
+}
+
+fn page(content_type: &'static str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-fn frontend(scrape: u64) -> (&'static str, String) {
-    let mut page =
-        String::from("# HELP http_requests_total Requests answered.\n# TYPE http_requests_total counter\n");
-    for (at, (method, code)) in
-        [("get", 200), ("get", 404), ("post", 200), ("post", 500)].into_iter().enumerate()
-    {
-        let value = scrape * (40 - 9 * at as u64);
-        let _ = writeln!(page, "http_requests_total{{method=\"{method}\",code=\"{code}\"}} {value}");
-    }
-    page.push_str("# HELP http_request_duration_seconds How long requests took.\n");
-    page.push_str("# TYPE http_request_duration_seconds histogram\n");
-    for (bound, share) in [("0.05", 60), ("0.1", 85), ("0.5", 97), ("1", 99), ("+Inf", 100)] {
-        let _ = writeln!(page, "http_request_duration_seconds_bucket{{le=\"{bound}\"}} {}", scrape * share);
-    }
-    let _ = writeln!(page, "http_request_duration_seconds_sum {}", scrape as f64 * 7.25);
-    let _ = writeln!(page, "http_request_duration_seconds_count {}", scrape * 100);
-    page.push_str("# TYPE build_info gauge\nbuild_info{version=\"1.4.2\"} 1\n");
-    (TEXT, page)
-}
-
-fn checkout(scrape: u64) -> (&'static str, String) {
-    let mut page = String::from("# TYPE orders counter\n# HELP orders Orders placed.\n");
-    let _ = writeln!(
-        page,
-        "orders_total{{currency=\"eur\"}} {} # {{trace_id=\"{:032x}\"}} 1.0",
-        scrape * 3,
-        0x5eed_u128 + u128::from(scrape)
-    );
-    page.push_str("# TYPE basket_bytes gauge\n# UNIT basket_bytes bytes\n");
-    let _ = writeln!(page, "basket_bytes {}", 2048 + 512 * (scrape % 7));
-    page.push_str("# EOF\n");
-    (OPENMETRICS, page)
-}
-
-fn worker(scrape: u64) -> (&'static str, String) {
-    let mut page = String::from("# TYPE ray_serve_deployment_processing_latency_ms summary\n");
-    for (quantile, factor) in [("0.5", 12), ("0.9", 31), ("0.99", 78)] {
-        let value = factor + scrape % 5;
-        let _ =
-            writeln!(page, "ray_serve_deployment_processing_latency_ms{{quantile=\"{quantile}\"}} {value}");
-    }
-    let _ = writeln!(page, "ray_serve_deployment_processing_latency_ms_sum {}", scrape * 1300);
-    let _ = writeln!(page, "ray_serve_deployment_processing_latency_ms_count {}", scrape * 50);
-    (TEXT, page)
 }

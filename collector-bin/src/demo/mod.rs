@@ -1,49 +1,68 @@
-//! The whole pipeline at work inside one process: exporters, collector, and a receiver that verifies what it
-//! is sent.
+//! The whole pipeline at work inside one process: exporters, collector, an STS that gives session keys, and a receiver
+//! that verifies what it is sent. Three scenes show what becomes of the data when something goes wrong.
 
+mod account;
+mod count;
 mod exporters;
 mod receiver;
+mod scenes;
+mod screen;
+mod server;
+mod sessions;
+mod stage;
+mod sts;
 
-use std::process::ExitCode;
+use std::collections::VecDeque;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use promferry_config::{Config, NoFiles};
-use promferry_remote_write::spool::SpoolOptions;
-use promferry_sigv4_auth::{Environment, Scope};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
 
-use crate::cli::{DemoArgs, LogFormat, LogLevel, WebArgs};
+use crate::cli::{DemoArgs, WebArgs};
 use crate::limits::{Limits, raise_open_files};
-use crate::logging;
 use crate::pages::CollectorPages;
-use crate::pipeline::{DeliveryStatus, Pipeline, PipelineOptions};
 use crate::run::{SHUTDOWN_LIMIT, runtime};
-use crate::web::Web;
+use crate::web::{Web, WebError};
+use account::Account;
+use count::Grouped;
+use exporters::EXPORTERS;
+use screen::{Screen, Tone};
+use stage::Stage;
 
-pub use exporters::Exporters;
-pub use receiver::{Counts, Receiver};
+/// How long it runs without scenes.
+const FAST: Duration = Duration::from_secs(6);
+/// What waits at the end has left by then.
+const WIND_DOWN: Duration = Duration::from_secs(30);
+/// Where the status page is, unless that is taken.
+const PORT: u16 = 9090;
+/// So many ports are tried, one after the other.
+const PORTS: u16 = 20;
 
-/// Keys that open nothing: AWS' own documentation uses them as examples.
-const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-
-/// `promferry demo`: runs until Ctrl-C or for as long as the arguments say; exit status 0 when the account
-/// balances.
+/// `promferry demo`: runs until its scenes are told, until Ctrl-C, or for as long as the arguments say. Exit status 0
+/// when the account at the end balances, 1 when it does not, 64 inside Kubernetes, where it refuses to run.
 #[expect(clippy::print_stderr, reason = "the command's answer")]
 pub fn run(args: &DemoArgs) -> ExitCode {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         eprintln!(
-            "DEMO: this is a demonstration and refuses to run in Kubernetes; use `promferry run --config.file=…`"
+            "DEMO  this is a demonstration and refuses to run in Kubernetes; use `promferry run --config.file=…`"
         );
         return ExitCode::from(64);
     }
-    logging::start(LogLevel::Warn, LogFormat::Logfmt);
+    if let Some(error) = without_proxies() {
+        eprintln!("DEMO  it can't be run without the proxies of the environment: {error}");
+        return ExitCode::FAILURE;
+    }
+    let screen = Screen::stdout();
+    show_log(&screen);
     let limits = Limits::of_process();
     // The demo has few connections: the limit it started with does.
     let _ = raise_open_files();
     let played = runtime(&limits).map_err(Into::into).and_then(|runtime| {
-        let played = runtime.block_on(play(args, limits));
+        let played = runtime.block_on(play(args, limits, &screen));
         runtime.shutdown_timeout(Duration::from_secs(1));
         played
     });
@@ -51,166 +70,209 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("DEMO: {error}");
+            eprintln!("DEMO  {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-async fn play(args: &DemoArgs, limits: Limits) -> Result<bool, Box<dyn std::error::Error>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let scope = Scope { region: "eu-west-1".to_owned(), service: "aps".to_owned() };
-    let receiver = Receiver::start(scope, ACCESS_KEY, SECRET_KEY).await?;
-    let exporters = Exporters::start().await?;
-    let storage = tempfile::Builder::new().prefix("promferry-demo-").tempdir()?;
-    let text = configuration(&exporters, &receiver);
-    let config = Config::from_prometheus("demo.yml".as_ref(), &text, &NoFiles, &|_: &str| None)?;
-    let options = PipelineOptions {
-        storage_path: storage.path().to_owned(),
-        spool: SpoolOptions::default(),
-        limits,
-        user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION"), " (demo)").to_owned(),
-        environment: Environment::from_pairs([] as [(&str, &str); 0]),
-        discovery_debounce: Duration::from_secs(1),
-        start_timestamps: false,
-        transports: None,
+/// AWS' SDK, which asks STS, takes proxies from the process's environment alone, and none of them knows of what is
+/// inside this process: starts the program anew without them, where there are any. Returns only if that fails.
+fn without_proxies() -> Option<std::io::Error> {
+    const PROXIES: [&str; 6] =
+        ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    if PROXIES.iter().all(|name| std::env::var_os(name).is_none()) {
+        return None;
+    }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let mut again = match std::env::current_exe() {
+        Ok(program) => Command::new(program),
+        Err(error) => return Some(error),
     };
-    let pipeline = std::sync::Arc::new(Pipeline::start(&config, options).await?);
-    let web = Web::bind(&WebArgs {
-        listen_addresses: vec!["127.0.0.1:0".to_owned()],
-        page_title: "Promferry DEMO".to_owned(),
-        ..WebArgs::default()
-    })
-    .await?;
-    println!(
-        "DEMO  3 exporters (one behind a gateway) → scrape → relabel → spool → SigV4 → remote write → a receiver that \
-         verifies"
+    for proxy in PROXIES {
+        again.env_remove(proxy);
+    }
+    Some(again.arg0(name).args(arguments).exec())
+}
+
+/// What the pipeline's log says of what needs attention, among the demo's own lines.
+fn show_log(screen: &Screen) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(screen.clone())
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .compact();
+    // Only a second call fails.
+    let _ = log.try_init();
+}
+
+async fn play(args: &DemoArgs, limits: Limits, screen: &Screen) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut signals = Signals::listen()?;
+    let (web, taken) = bind().await?;
+    let stage = Stage::start(limits).await?;
+    screen.say(
+        Tone::Plain,
+        &format!(
+            "{EXPORTERS} exporters (text, OpenMetrics, protobuf, one behind a gateway) → discover → scrape → relabel → \
+             spool → SigV4 → remote write → a receiver that verifies"
+        ),
     );
-    println!("DEMO  status page: {}   Ctrl-C ends it with a balance", web.urls()?.join(" "));
+    screen.say(
+        Tone::Plain,
+        "all of it inside this process: nothing leaves this machine, nothing stays on its disk",
+    );
+    let taken = taken.map(|taken| format!(" (port {taken} is taken)")).unwrap_or_default();
+    screen.say(Tone::Plain, &format!("status page: {}{taken}   Ctrl-C ends it early", web.urls()?.join(" ")));
     web.readiness().store(true, Ordering::Release);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let pages = std::sync::OnceLock::from(CollectorPages::new(std::sync::Arc::clone(&pipeline)));
-    let serving = tokio::spawn(web.serve(std::sync::Arc::new(pages), None, stopped));
+    let pages = OnceLock::from(CollectorPages::new(Arc::clone(&stage.pipeline)));
+    let serving = tokio::spawn(web.serve(Arc::new(pages), None, stopped));
 
-    let ends = async {
-        if args.seconds == 0 {
-            std::future::pending().await
-        } else {
-            tokio::time::sleep(Duration::from_secs(args.seconds)).await
-        }
+    let interrupted = tokio::select! {
+        () = story(args, &stage, screen) => false,
+        () = report(&stage, screen) => false,
+        () = signals.next() => true,
     };
-    tokio::pin!(ends);
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
-    tick.tick().await;
-    let mut before = 0;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => before = line(&pipeline, &receiver, before).await,
-            () = &mut ends => break,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        }
+    screen.keep_status();
+    stage.calm();
+    let how = if interrupted { "ended early" } else { "the end" };
+    screen.say(Tone::Plain, &format!("{how}: scraping stops, what waits is sent"));
+    tokio::select! {
+        () = wind_down(&stage) => {}
+        () = signals.next() => {}
     }
-    println!("DEMO  stopping: scraping ends, what waits is sent");
-    // The ledger is read once nothing is added any more, and before the spool is closed.
-    pipeline.scraper().shutdown().await;
-    for _ in 0..200 {
-        if pipeline.endpoints().await?.iter().all(|endpoint| endpoint.ledger.pending.is_zero()) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let seen_to = stage.pipeline.shutdown(SHUTDOWN_LIMIT).await;
+    let endpoint = seen_to.first().ok_or("the demo has an endpoint")?;
+    let account = Account::new(endpoint, stage.receiver.seen());
+    account.tell(screen);
+    let program = program();
+    screen.say(
+        Tone::Title,
+        &format!(
+            "next: {program} run --dry-run --config.file=prometheus.yml     (or --config=collector.yaml)"
+        ),
+    );
+    if !interrupted && args.seconds == 0 {
+        screen.say(
+            Tone::Plain,
+            &format!("      {program} demo --seconds=600     (the status page stays for ten minutes)"),
+        );
     }
-    let balanced = balance(&pipeline, &receiver).await?;
-    pipeline.shutdown(SHUTDOWN_LIMIT).await;
     stop.send_replace(true);
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
-    Ok(balanced)
+    Ok(account.balances())
 }
 
-/// One line on how things stand; returns what was delivered so far.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-async fn line(pipeline: &Pipeline, receiver: &Receiver, before: u64) -> u64 {
-    let pools = pipeline.scraper().status();
-    let targets = pools.iter().flat_map(|pool| &pool.active);
-    let up = targets.clone().filter(|target| target.health == promferry_scrape::TargetHealth::Up).count();
-    let all = targets.count();
-    let DeliveryStatus { endpoints, spool, .. } = pipeline.delivery().await;
-    let spool_bytes: u64 = spool.stats.logs.iter().map(|log| log.bytes).sum();
-    let Some(endpoint) = endpoints.first() else { return before };
-    let ledger = &endpoint.ledger;
-    let delivered = ledger.delivered.samples;
-    println!(
-        "DEMO  targets {up}/{all} up   {:>4} samples/s   delivered {delivered:>6}   waiting {:>4}   refused {}   spool {:>4} KiB   \
-         signatures {}/{}",
-        delivered - before,
-        ledger.pending.samples,
-        ledger.dropped_total().samples,
-        spool_bytes / 1024,
-        receiver.counts().verified.load(Ordering::Relaxed),
-        receiver.counts().requests.load(Ordering::Relaxed),
-    );
-    delivered
+/// The scenes, and what the arguments say of the time that they take.
+async fn story(args: &DemoArgs, stage: &Stage, screen: &Screen) {
+    let seconds = Duration::from_secs(args.seconds);
+    let told = async {
+        match args.fast {
+            true => sleep(FAST).await,
+            false => scenes::play(stage, screen).await,
+        }
+        if !seconds.is_zero() {
+            std::future::pending().await
+        }
+    };
+    if seconds.is_zero() {
+        return told.await;
+    }
+    // What did not end by then is given up.
+    let _ = tokio::time::timeout(seconds, told).await;
 }
 
-/// The account at the end: what was scraped is delivered or refused, and the receiver counted the same.
-#[expect(clippy::print_stdout, reason = "the command's answer")]
-async fn balance(pipeline: &Pipeline, receiver: &Receiver) -> Result<bool, Box<dyn std::error::Error>> {
-    let endpoints = pipeline.endpoints().await?;
-    let endpoint = endpoints.first().ok_or("the demo has an endpoint")?;
-    let ledger = &endpoint.ledger;
-    let counts = receiver.counts();
-    let received = counts.samples.load(Ordering::Relaxed);
-    let (requests, verified) =
-        (counts.requests.load(Ordering::Relaxed), counts.verified.load(Ordering::Relaxed));
-    let scrapes: u64 = pipeline.scraper().stats().values().map(|stats| stats.ledger.scraped).sum();
-    let balanced = ledger.balances()
-        && ledger.accepted.samples == received + ledger.dropped_total().samples + ledger.pending.samples
-        && requests == verified;
-    println!(
-        "DEMO  {scrapes} scrapes gave {} samples = {} delivered + {} refused + {} waiting; the receiver counted {received}; \
-         signatures checked: {verified} of {requests}. {}",
-        ledger.accepted.samples,
-        ledger.delivered.samples,
-        ledger.dropped_total().samples,
-        ledger.pending.samples,
-        if balanced { "It balances." } else { "It does NOT balance." }
-    );
-    println!(
-        "DEMO  next: promferry check config prometheus.yml && promferry run --config.file=prometheus.yml"
-    );
-    Ok(balanced)
+/// What is scraped in a second is a mean over so many of them.
+const RATE_SECONDS: usize = 5;
+
+/// One line a second on how things stand, for as long as somebody reads it.
+async fn report(stage: &Stage, screen: &Screen) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    // A target is scraped at once and then in its phase: what the first second brings is no rate.
+    tick.tick().await;
+    let start = tick.tick().await;
+    let mut scraped = VecDeque::from([(start, stage.standing().await.scraped.values())]);
+    while !screen.is_closed() {
+        let now = tick.tick().await;
+        let standing = stage.standing().await;
+        scraped.push_back((now, standing.scraped.values()));
+        if scraped.len() > RATE_SECONDS + 1 {
+            scraped.pop_front();
+        }
+        let (since, before) = scraped[0];
+        let seconds = now.duration_since(since).as_secs_f64();
+        let rate = (standing.scraped.values() - before) as f64 / seconds.max(f64::MIN_POSITIVE);
+        let seen = stage.receiver.seen();
+        screen.status(format!(
+            "{}/{} up   {rate:>4.0} samples/s   delivered {:>6}   waiting {:>5}   refused {}   spool {:>3} KiB   \
+             oldest {:>4.1} s   signatures {}/{}",
+            standing.up,
+            standing.targets,
+            Grouped(standing.delivered.values()),
+            Grouped(standing.waiting.values()),
+            Grouped(standing.refused.values()),
+            standing.waiting_bytes.div_ceil(1024),
+            standing.oldest.unwrap_or_default().as_secs_f64(),
+            seen.verified,
+            seen.requests,
+        ));
+    }
 }
 
-fn configuration(exporters: &Exporters, receiver: &Receiver) -> String {
-    let direct: Vec<_> = exporters.direct.iter().map(|address| format!("'{address}'")).collect();
-    format!(
-        r#"
-global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
-  external_labels: {{cluster: demo}}
-scrape_configs:
-  - job_name: shop
-    static_configs: [{{targets: [{direct}], labels: {{team: shop}}}}]
-    metric_relabel_configs:
-      - {{source_labels: [__name__], regex: build_info, action: drop}}
-  - job_name: ray-via-gateway
-    static_configs: [{{targets: [worker-1]}}]
-    relabel_configs:
-      - {{source_labels: [__address__], target_label: instance}}
-      - {{source_labels: [__address__], regex: '(.+)', replacement: '/node/$1/metrics', target_label: __metrics_path__}}
-      - {{target_label: __address__, replacement: '{gateway}'}}
-remote_write:
-  - name: demo
-    url: http://{receiver}/workspaces/ws-demo/api/v1/remote_write
-    send_exemplars: true
-    sigv4: {{region: eu-west-1, access_key: {ACCESS_KEY}, secret_key: {SECRET_KEY}}}
-    queue_config: {{batch_send_deadline: 500ms}}
-"#,
-        direct = direct.join(", "),
-        gateway = exporters.gateway,
-        receiver = receiver.address,
-    )
+/// Ends scraping and waits until nothing waits any more.
+async fn wind_down(stage: &Stage) {
+    let end = Instant::now() + WIND_DOWN;
+    stage.pipeline.scraper().shutdown().await;
+    while !stage.standing().await.waiting.is_zero() && Instant::now() < end {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The pages' socket on the first port that is free, and the port that is not, if that is another.
+async fn bind() -> Result<(Web, Option<u16>), WebError> {
+    for port in PORT..PORT + PORTS {
+        if let Ok(web) = Web::bind(&on_port(port)).await {
+            return Ok((web, (port != PORT).then_some(PORT)));
+        }
+    }
+    Ok((Web::bind(&on_port(0)).await?, Some(PORT)))
+}
+
+fn on_port(port: u16) -> WebArgs {
+    WebArgs {
+        listen_addresses: vec![format!("127.0.0.1:{port}")],
+        page_title: "Promferry DEMO".to_owned(),
+        ..WebArgs::default()
+    }
+}
+
+/// The program as it was called, fit to be typed again from here.
+fn program() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    let here = std::env::current_dir().unwrap_or_default();
+    let shown = std::path::Path::new(&name);
+    let shown = shown.strip_prefix(here).unwrap_or(shown).display().to_string();
+    if shown.is_empty() { "promferry".to_owned() } else { shown }
+}
+
+/// What ends the demo early.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

@@ -1,32 +1,34 @@
 //! What it says: to an operator, to Kubernetes, to Prometheus' tools.
 
+use promferry_aws_stand_in::{Cloud, Keys, Policy, Workspaces};
 use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::scripted_target::{Page, ScriptedTarget};
 use promferry_bench::sink::Sink;
-use promferry_collector::demo::Receiver;
-use promferry_sigv4_auth::Scope;
 
 use crate::collector::{Collector, config, output, until};
 
-const ACCESS_KEY: &str = "AKIDEXAMPLE";
-const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+const ACCOUNT: &str = "111122223333";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_explained_and_keeps_the_data() {
     let folder = tempfile::tempdir().unwrap();
-    let scope = Scope { region: "eu-west-1".to_owned(), service: "aps".to_owned() };
-    let receiver = Receiver::start(scope, ACCESS_KEY, SECRET_KEY).await.unwrap();
+    let cloud = Cloud::memory();
+    let workspaces = Workspaces::start(&cloud, "eu-west-1").await;
+    workspaces.add(ACCOUNT, "ws-1", None).await;
+    let user = format!("arn:aws:iam::{ACCOUNT}:user/writer");
+    let may_write = Policy::allowing("aps:RemoteWrite", "*");
+    let Keys { access_key_id, secret_access_key } = cloud.add_user(&user, may_write).await;
     let farm = Farm::start(1, 20).await.unwrap();
     let config = |secret: &str| {
         format!(
             "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\n\
              scrape_configs: [{{job_name: farm, static_configs: [{{targets: ['{}']}}]}}]\n\
-             remote_write:\n- url: http://{}/workspaces/ws-1/api/v1/remote_write\n  \
-             sigv4: {{region: eu-west-1, access_key: {ACCESS_KEY}, secret_key: {secret}}}\n  \
+             remote_write:\n- url: {}\n  \
+             sigv4: {{region: eu-west-1, access_key: {access_key_id}, secret_key: '{secret}'}}\n  \
              queue_config: {{batch_send_deadline: 200ms}}\n",
             farm.addresses()[0],
-            receiver.address
+            workspaces.url("ws-1")
         )
     };
     let mut collector = Collector::start(folder.path(), &config("not-the-secret"));
@@ -40,14 +42,13 @@ async fn a_wrong_secret_is_explained_and_keeps_the_data() {
     collector.assert_balanced().await;
     collector.terminate().await;
     let answered: usize = farm.record().targets.iter().map(|target| target.answered.len()).sum();
-    let mut collector = Collector::start(folder.path(), &config(SECRET_KEY));
+    let mut collector = Collector::start(folder.path(), &config(&secret_access_key));
     collector.until_ready().await;
-    let samples = || receiver.counts().samples.load(std::sync::atomic::Ordering::Relaxed);
-    until("the kept data arrives", async || samples() >= 20 * answered as u64).await;
+    until("the kept data arrives", async || workspaces.stats("ws-1").samples >= 20 * answered as u64).await;
     collector.terminate().await;
     let log = collector.log();
     assert!(log.contains("signs with static keys, which do not expire"), "{log}");
-    assert!(!log.contains("not-the-secret") && !log.contains(SECRET_KEY));
+    assert!(!log.contains("not-the-secret") && !log.contains(&secret_access_key));
 }
 
 #[tokio::test(flavor = "multi_thread")]

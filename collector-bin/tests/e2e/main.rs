@@ -8,7 +8,6 @@ mod answers;
 mod collector;
 mod comparison;
 mod delivery;
-mod demo;
 mod duplicates;
 mod opentelemetry;
 mod visible;
