@@ -121,6 +121,9 @@ pub use limits::LimitsSnapshot;
 pub use options::{
     ConfigError, LastingLimitsConfig, MetadataConfig, ProtobufMessage, QueueConfig, RemoteWriteConfig,
 };
-pub use sink::{Commit, Endpoint, EndpointStatus, RemoteWrite, RemoteWriteTarget, Shared, StartError};
+pub use sink::{
+    Applied, Commit, Endpoint, EndpointChange, EndpointStatus, RemoteWrite, RemoteWriteTarget, Shared,
+    StartError,
+};
 pub use usage::{JobUsage, LimitUsage};
 pub use writer::{AppendError, Writer, WriterBuilder, WriterError};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::Protocol;
 
 pub use lasting_limits::LastingLimitsConfig;
-pub(crate) use redacted::{secrets as secrets_of_url, url as shown_url};
+pub(crate) use redacted::{host as shown_host, secrets as secrets_of_url, url as shown_url};
 
 /// One entry of Prometheus' `remote_write`, without the keys of `http_config` and of signing, which belong
 /// to other crates.

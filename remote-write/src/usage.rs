@@ -156,6 +156,12 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
+    /// Nothing yet, for a profile that endpoints have which had these until now.
+    pub(crate) fn after<'a>(before: impl IntoIterator<Item = &'a Self>) -> Self {
+        let highest = before.into_iter().map(|before| before.highest_ms.load(Ordering::Relaxed)).max();
+        Self { highest_ms: AtomicI64::new(highest.unwrap_or_default()), ..Self::default() }
+    }
+
     /// The meter of a job; all of its targets share it.
     pub(crate) fn meter(&self, job: &SmolStr) -> Arc<RateMeter> {
         Arc::clone(lock(&self.jobs).entry(job.clone()).or_default())

@@ -20,6 +20,8 @@ pub(super) struct Answer {
     pub(super) words: String,
     /// What a 2.0 endpoint says that it wrote.
     pub(super) written: Option<Counts>,
+    /// What the endpoint calls the request.
+    pub(super) request_id: Option<String>,
     /// Nobody takes connections there.
     pub(super) unreachable: bool,
 }
@@ -72,7 +74,7 @@ impl Sender {
                 }
             })
         });
-        let (mut confirmed, mut unreachable) = (None, false);
+        let (mut confirmed, mut request_id, mut unreachable) = (None, None, false);
         let (outcome, name, words) = match answer {
             Err(_) => (retry, "failed", format!("no answer within {:?}", self.attempt_timeout)),
             // It was answered, with redirects: it goes nowhere however often it is sent.
@@ -98,6 +100,7 @@ impl Sender {
                 {
                     text = format!("{text}: {explanation}");
                 }
+                request_id = self::request_id(&head.headers);
                 if protocol == Protocol::V2 {
                     confirmed = written(&head.headers);
                 }
@@ -109,7 +112,7 @@ impl Sender {
         if outcome != Outcome::Delivered {
             self.stats.fail(self.clock.now(), words.clone());
         }
-        Ok(Answer { outcome, words, written: confirmed, unreachable })
+        Ok(Answer { outcome, words, written: confirmed, request_id, unreachable })
     }
 
     fn explain(&self, headers: &HeaderMap, body: &[u8], status: StatusCode) -> Option<String> {
@@ -154,10 +157,10 @@ fn words(status: StatusCode, headers: &HeaderMap, body: &[u8], secrets: &Secrets
     const SHOWN: usize = 512;
     let text = redact(body, SHOWN, secrets);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let of_header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let id = of_header(HeaderName::from_static("x-amzn-requestid"));
+    let id = headers.get(AWS_REQUEST_ID).and_then(header_text);
     let mut words = format!("answered {status}");
-    if let Some(location) = of_header(header::LOCATION).filter(|_| status.is_redirection()) {
+    let location = headers.get(header::LOCATION).filter(|_| status.is_redirection());
+    if let Some(location) = location.and_then(|value| value.to_str().ok()) {
         let location: String = shown_url(location).chars().take(MAX_SHOWN_HEADER).collect();
         words = format!("{words} (to {location})");
     }
@@ -165,8 +168,22 @@ fn words(status: StatusCode, headers: &HeaderMap, body: &[u8], secrets: &Secrets
         words = format!("{words} {text:?}");
     }
     if let Some(id) = id {
-        let id: String = id.chars().take(MAX_SHOWN_HEADER).collect();
         words = format!("{words} (request id {id})");
     }
     words
+}
+
+/// AWS' name for the header.
+const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// What the endpoint, or a proxy before it, calls the request, if it says so.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let names = [AWS_REQUEST_ID, HeaderName::from_static("x-request-id")];
+    names.iter().find_map(|name| headers.get(name).and_then(header_text))
+}
+
+/// As much of a header's text as is shown; nothing where it is empty or no text.
+fn header_text(value: &HeaderValue) -> Option<String> {
+    let text: String = value.to_str().ok()?.trim().chars().take(MAX_SHOWN_HEADER).collect();
+    (!text.is_empty()).then_some(text)
 }

@@ -86,8 +86,16 @@ impl State {
     }
 }
 
+/// How an endpoint's delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Done,
+    /// Every request came to its end, and another delivery goes on.
+    HandedOver,
+}
+
 impl EndpointLoop {
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Ended {
         let mut state = State {
             queue: Queue::default(),
             held: None,
@@ -104,13 +112,18 @@ impl EndpointLoop {
         };
         let mut next_metadata = self.metadata.as_ref().map(|schedule| Instant::now() + schedule.interval);
         let mut next_resize = Instant::now() + Shards::PERIOD;
-        loop {
+        let ended = loop {
             if self.phase.has_changed().unwrap_or(false) {
                 state.hurry();
             }
             let phase = *self.phase.borrow_and_update();
             if phase == Phase::Stopped {
-                break;
+                break Ended::Done;
+            }
+            state.stopping |= phase == Phase::HandingOver;
+            // What is being read is waited for as well: it must not be handed out after the next delivery asked for it.
+            if phase == Phase::HandingOver && state.requests.is_empty() && state.reading.is_none() {
+                break Ended::HandedOver;
             }
             let flushing = phase == Phase::Flushing;
             let hurried = flushing || state.hurried;
@@ -127,7 +140,7 @@ impl EndpointLoop {
             let all_sent = state.queue.is_idle() && drained && state.reading.is_none();
             state.hurried &= !all_sent;
             if flushing && (all_sent || (state.stopping && state.requests.is_empty())) {
-                break;
+                break Ended::Done;
             }
             self.sender.stats.set_gauges(self.shards.current(), state.requests.len(), state.queue.bytes());
             let mut wake = next_resize;
@@ -170,13 +183,16 @@ impl EndpointLoop {
                 },
                 changed = self.phase.changed() => {
                     if changed.is_err() {
-                        break;
+                        break Ended::Done;
                     }
                     state.hurry();
                 }
             }
-        }
+        };
+        // None of them asks the spool for anything from here on.
+        state.tasks.shutdown().await;
         self.sender.stats.set_gauges(0, 0, 0);
+        ended
     }
 
     fn limits(&self) -> RequestLimits {

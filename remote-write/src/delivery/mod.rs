@@ -21,6 +21,7 @@ mod size;
 mod stats;
 mod transport;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use http::HeaderMap;
@@ -34,7 +35,7 @@ use crate::options::RemoteWriteConfig;
 use crate::refusal::Secrets;
 use crate::spool::{EndpointId, ProtocolChoice, Spool};
 use age::SampleAge;
-use endpoint::EndpointLoop;
+use endpoint::{Ended, EndpointLoop};
 use metadata::MetadataSchedule;
 use negotiation::Negotiation;
 use pace::Pace;
@@ -46,9 +47,10 @@ use size::SizeLimit;
 
 pub use latency::DurationHistogram;
 pub use outcome::{MAX_RETRY_AFTER, Outcome};
+pub(crate) use parked::SentAhead;
 pub(crate) use request::Phase;
 pub use request::{DescribeBody, ExplainDenial};
-pub use stats::{EndpointSnapshot, EndpointStats, LastError, RefusalCount};
+pub use stats::{EndpointSnapshot, EndpointStats, FirstSuccess, LastError, RefusalCount};
 pub(crate) use transport::describe;
 pub use transport::{BrokenAnswer, MAX_ANSWER_BYTES, ReadAnswer, ReadAnswerLayer, Transport, transport};
 
@@ -73,6 +75,10 @@ pub(crate) struct Delivery {
     pub(crate) rng: Box<dyn Rng>,
     pub(crate) context: Arc<EncodingContext>,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// What the delivery before this one delivered ahead of its place in the parked queue.
+    pub(crate) ahead: SentAhead,
+    /// Whether series may be active whose first samples were delivered before this one began.
+    pub(crate) is_late: bool,
 }
 
 /// Delivers until the phase says stop.
@@ -93,6 +99,9 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         delivery.budget.clone(),
         Arc::clone(&delivery.stats.limits),
     );
+    if delivery.is_late {
+        limits.learn_anew();
+    }
     let metadata = config.metadata_config.send.then(|| MetadataSchedule {
         context: delivery.context,
         interval: config.metadata_config.send_interval.as_std(),
@@ -145,7 +154,7 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         sender: Arc::clone(&sender),
         phase: phase.clone(),
         queue: None,
-        ahead: Arc::default(),
+        ahead: delivery.ahead,
     };
     if !parked.load().await {
         return;
@@ -163,9 +172,17 @@ pub(crate) async fn start_endpoint(delivery: Delivery) {
         phase,
         metadata,
     };
-    tokio::select! {
-        () = endpoint.run() => {}
-        // It may end before, and never keeps delivery from ending.
-        () = async { parked.run().await; std::future::pending().await } => {}
+    let mut parked = pin!(parked.run());
+    let mut endpoint = pin!(endpoint.run());
+    let mut is_parked_done = false;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut endpoint => break ended,
+            () = &mut parked, if !is_parked_done => is_parked_done = true,
+        }
+    };
+    // Its requests come to their end, too. Otherwise it never keeps delivery from ending.
+    if ended == Ended::HandedOver && !is_parked_done {
+        parked.await;
     }
 }

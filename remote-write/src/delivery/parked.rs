@@ -33,13 +33,15 @@ pub(super) struct ParkedLoop {
     pub(super) phase: watch::Receiver<Phase>,
     /// Its parked queue, once there is one.
     pub(super) queue: Option<EndpointId>,
-    /// What a probe delivered ahead of its place in the queue.
-    pub(super) ahead: Arc<Mutex<Option<Ahead>>>,
+    pub(super) ahead: SentAhead,
 }
+
+/// What a probe delivered ahead of its place in the queue. It outlives a delivery that is handed over.
+pub(crate) type SentAhead = Arc<Mutex<Option<Ahead>>>;
 
 /// A sample that was delivered ahead of its place: where it stands, and its series.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     position: Position,
     fingerprint: u64,
 }
@@ -106,7 +108,7 @@ impl ParkedLoop {
         let mut phase = self.phase.clone();
         tokio::select! {
             () = self.load_patiently() => true,
-            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => false,
+            _ = phase.wait_for(|phase| *phase >= Phase::HandingOver) => false,
         }
     }
 
@@ -250,6 +252,7 @@ impl ParkedLoop {
                 if window.is_empty() {
                     continue;
                 }
+                self.may_send()?;
                 // What can't be read is dropped by a pass.
                 let Some((ahead, sample)) = self.choose(&window) else { return Ok(Some(Probed::Refused)) };
                 let probed = self.sender.probe(sample).await.ok_or(Interrupted::Stopped)?;
@@ -389,6 +392,7 @@ impl ParkedLoop {
                 settlement
             }));
         } else if !request.is_empty() {
+            self.may_send()?;
             let decided = self.sender.deliver(Way::Parked, request).await;
             settlements.extend(decided.ok_or(Interrupted::Stopped)?);
         }
@@ -480,6 +484,11 @@ impl ParkedLoop {
             self.spool.rewind(queue, lane).await?;
         }
         Ok(())
+    }
+
+    /// Whether another request may begin.
+    fn may_send(&self) -> Result<(), Interrupted> {
+        if *self.phase.borrow() >= Phase::HandingOver { Err(Interrupted::Stopped) } else { Ok(()) }
     }
 
     fn interval(&self) -> Duration {

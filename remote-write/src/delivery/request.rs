@@ -19,10 +19,11 @@ use super::pace::Pace;
 use super::refused::{self, Judged};
 use super::search::{MAX_OF_ONE_REQUEST, SearchAllowance};
 use super::size::SizeLimit;
-use super::stats::EndpointStats;
+use super::stats::{EndpointStats, FirstSuccess};
 use super::transport::Transport;
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
 use crate::limits::{Limits, Way};
+use crate::options::shown_host;
 use crate::refusal::{self, Refusal, Rest, Secrets};
 use crate::spool::{Position, Reason, StoredFragment};
 use crate::{Counts, Fragment, Lane, Protocol};
@@ -33,6 +34,8 @@ pub(crate) enum Phase {
     Running,
     /// What waits goes out now, without waiting for more; a refusal ends it.
     Flushing,
+    /// Requests that were begun come to their end, and none is begun any more: another delivery goes on after this.
+    HandingOver,
     Stopped,
 }
 
@@ -306,7 +309,7 @@ impl Sender {
             let body_bytes = body.bytes.len();
             let started = Instant::now();
             let flushing = *self.phase.borrow() >= Phase::Flushing;
-            let Answer { outcome, words: answer, written, unreachable: nobody_there } =
+            let Answer { outcome, words: answer, written, request_id, unreachable: nobody_there } =
                 match self.attempt(body, protocol, attempt, &mut broken).await {
                     Ok(answered) => answered,
                     Err(Stopped) => {
@@ -347,6 +350,15 @@ impl Sender {
                 Outcome::TooLarge | Outcome::Refused { .. } if offer.probe => {}
                 Outcome::Delivered => {
                     self.stats.count_delivered(body_bytes, highest, self.clock.now());
+                    let accepted = written.unwrap_or_else(|| {
+                        left_out.iter().fold(counts, |sum, of_part| sum - of_part.total())
+                    });
+                    self.stats.accepted_first(|| FirstSuccess {
+                        at: self.clock.now(),
+                        host: shown_host(&self.url),
+                        request_id,
+                        accepted,
+                    });
                     self.pace.delivered(self.clock.monotonic());
                     self.notices.recovered(self.clock.monotonic(), &self.endpoint);
                     return Decision::Delivered { left_out, written };
@@ -374,7 +386,7 @@ impl Sender {
                     if gone {
                         return Decision::Undecided;
                     }
-                    if !self.pause(backoff, after, Phase::Stopped).await {
+                    if !self.pause(backoff, after, Phase::HandingOver).await {
                         return Decision::Undecided;
                     }
                     if self.any_too_old(group) {
@@ -394,7 +406,7 @@ impl Sender {
                     // The end cuts the pause short for one last attempt: it may have been put right meanwhile.
                     let was_the_last = *self.phase.borrow() >= Phase::Flushing;
                     let waited = self.pause(backoff, Some(DENIED_PAUSE), Phase::Flushing).await;
-                    if was_the_last || (!waited && *self.phase.borrow() >= Phase::Stopped) {
+                    if was_the_last || (!waited && *self.phase.borrow() >= Phase::HandingOver) {
                         return Decision::Undecided;
                     }
                     if self.any_too_old(group) {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -33,6 +33,7 @@ pub struct EndpointStats {
     abandoned_lanes: AtomicUsize,
     v1_by_fallback: AtomicBool,
     last_error: Mutex<Option<LastError>>,
+    first_success: OnceLock<FirstSuccess>,
     pub(super) limits: Arc<LimitsStats>,
     refusals: Mutex<BTreeMap<&'static str, RefusalCount>>,
     unknown_refusals: UnknownRefusals,
@@ -57,6 +58,22 @@ pub struct LastError {
     pub at: Timestamp,
     /// What it was, in words; never with a secret.
     pub text: String,
+}
+
+/// The first write that an endpoint accepted since its delivery began: the proof that URL, credentials and network
+/// are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FirstSuccess {
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Who accepted it: the URL's host, with its port where the URL has one, without user and password.
+    pub host: String,
+    /// What the endpoint called the request: its header `x-amzn-requestid`, else `x-request-id`, at most 256
+    /// characters.
+    pub request_id: Option<String>,
+    /// What was accepted: over 2.0 what the endpoint said that it wrote, else what was sent.
+    pub accepted: Counts,
 }
 
 /// [`EndpointStats`] at one moment.
@@ -96,6 +113,8 @@ pub struct EndpointSnapshot {
     pub highest_sent: Timestamp,
     /// When the endpoint last took something; zero before the first.
     pub last_success: Timestamp,
+    /// The first write that the endpoint took; nothing before that. Metadata requests don't count.
+    pub first_success: Option<FirstSuccess>,
     /// Whether 2.0 was configured, refused, and 1.0 is sent instead.
     pub v1_by_fallback: bool,
     /// The latest failure.
@@ -133,6 +152,7 @@ impl EndpointStats {
             abandoned_lanes: self.abandoned_lanes.load(Ordering::Relaxed),
             highest_sent: Timestamp::from_millis(self.highest_sent_ms.load(Ordering::Relaxed)),
             last_success: Timestamp::from_millis(self.last_success_ms.load(Ordering::Relaxed)),
+            first_success: self.first_success.get().cloned(),
             v1_by_fallback: self.v1_by_fallback.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
             limits: self.limits.snapshot(),
@@ -177,6 +197,11 @@ impl EndpointStats {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.highest_sent_ms.fetch_max(highest.as_millis(), Ordering::Relaxed);
         self.last_success_ms.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// A write was accepted: remembers the first.
+    pub(super) fn accepted_first(&self, first: impl FnOnce() -> FirstSuccess) {
+        self.first_success.get_or_init(first);
     }
 
     pub(super) fn count_metadata(&self, entries: usize, bytes: Option<usize>) {

@@ -453,6 +453,8 @@ impl TargetEncoder {
         if let Some(profiles) = self.next_profiles.take() {
             self.claims.set_profiles(&profiles, &mut self.arena, &self.context);
             self.profiles = profiles;
+            // Under other labels they are other series.
+            self.first_samples |= self.arena.len() > 0;
             let _ = self.reserve(self.memory_bytes());
         }
     }

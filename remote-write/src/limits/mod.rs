@@ -138,6 +138,14 @@ impl Limits {
         }
     }
 
+    /// Learns for a while which series the endpoint takes from all that is delivered: their first samples went before
+    /// this began.
+    pub(crate) fn learn_anew(&self) {
+        let until = self.clock.monotonic() + RELEARN;
+        self.lock().accepted_earlier = Some((SeriesSet::default(), until));
+        self.relearning.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) const fn options(&self) -> &LimitsOptions {
         &self.options
     }

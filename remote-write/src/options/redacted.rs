@@ -37,6 +37,12 @@ pub(super) fn key(url: &str) -> String {
     format!("{shown}#{hash:08x}")
 }
 
+/// The URL's host, with its port where it has one.
+pub(crate) fn host(url: &str) -> String {
+    let Parts { host_and_path, .. } = Parts::of(url);
+    host_and_path.split('/').next().unwrap_or_default().to_owned()
+}
+
 /// What [`url`] leaves out, but for the user's name.
 pub(crate) fn secrets(url: &str) -> impl Iterator<Item = &str> {
     let Parts { password, query, .. } = Parts::of(url);

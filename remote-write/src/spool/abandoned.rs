@@ -62,7 +62,7 @@ impl<S: Storage> SpoolCore<S> {
             || known.forgotten
             || waits
             || owned
-            || self.time.steady() < limit
+            || self.time.steady() - known.left_at < limit
             || !self.disk_is_due()
         {
             return;

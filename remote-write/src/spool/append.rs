@@ -34,6 +34,10 @@ impl<S: Storage> SpoolCore<S> {
         log: usize,
         groups: &[(usize, &[Fragment])],
     ) -> Vec<(usize, String)> {
+        if !self.logs[log].opened {
+            // Nobody gets what would be stored there.
+            return groups.iter().map(|(scrape, _)| (*scrape, "its log was closed".to_owned())).collect();
+        }
         self.end_idle_attachments(log);
         if self.logs[log].has_memory_tail() && self.disk_is_due() {
             self.drain_memory(log);

@@ -135,8 +135,8 @@ impl<S: Storage> SpoolCore<S> {
     /// lane by lane. One whose cursor was lost ([`RecoveryReport::lost_cursors`](super::RecoveryReport)) begins
     /// with the oldest that is stored.
     ///
-    /// All endpoints of a run are to attach before the first append: who has not attached by then counts as one
-    /// that left the configuration.
+    /// The endpoints that a run begins with are to attach before the first append: who has not attached by then
+    /// counts as one that left the configuration, until it attaches.
     ///
     /// # Errors
     /// When the log is unknown or another endpoint's key has the same file name. A cursor that can't be
@@ -200,17 +200,57 @@ impl<S: Storage> SpoolCore<S> {
         }
         self.lost_cursors.remove(&path);
         self.attach_parked(at);
-        self.release_claimed();
+        if self.appended {
+            // It came late: what it took up is nobody else's any more.
+            self.note_claims();
+        } else {
+            self.release_claimed();
+        }
         Ok(EndpointId(at))
     }
 
-    /// Ends what the endpoint gets. What it has not settled stays to be fetched, in this run or a later one.
-    pub fn detach(&mut self, endpoint: EndpointId) {
-        if self.endpoints.get(endpoint.0).is_some() {
-            self.endpoints[endpoint.0].attached = false;
-            self.end_attachment(endpoint.0);
-            self.retire(endpoint.0);
+    /// Whether an endpoint of this key could [`attach`](Self::attach).
+    ///
+    /// # Errors
+    /// [`SpoolError::KeyCollision`] when another endpoint's key has the same file name.
+    pub fn check_key(&self, key: &str) -> Result<(), SpoolError> {
+        let path = cursor_path(key);
+        match self.endpoints.iter().find(|known| known.path == path && !known.key.is_empty()) {
+            Some(known) if known.key != key => {
+                Err(SpoolError::KeyCollision { first: known.key.clone(), second: key.to_owned() })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Ends what the endpoint gets: it has left the configuration. What it has not settled, its parked queue
+    /// included, stays to be fetched, in this run or a later one, for
+    /// [`SpoolOptions::abandoned_after`](super::SpoolOptions::abandoned_after).
+    pub fn detach(&mut self, endpoint: EndpointId) {
+        let Some(known) = self.endpoints.get(endpoint.0) else { return };
+        let parked = known.parked;
+        for at in std::iter::once(endpoint.0).chain(parked) {
+            self.endpoints[at].attached = false;
+            self.endpoints[at].left_at = self.time.steady();
+            self.end_attachment(at);
+            self.retire(at);
+        }
+        let parked = parked.and_then(|parked| self.endpoints[parked].attachments.last()?.log);
+        if let Some(log) = parked {
+            self.close_log(LogId(log));
+        }
+    }
+
+    /// Says that nothing is appended to this log any more: it leaves nothing behind once everybody has what is in it.
+    /// [`open_log`](Self::open_log) opens it again.
+    pub fn close_log(&mut self, log: LogId) {
+        let steady = self.time.steady();
+        let Some(known) = self.logs.get_mut(log.0) else { return };
+        known.opened = false;
+        if let Err(error) = known.seal(&mut self.storage, self.options.fsync, steady) {
+            self.note_failure(&error);
+        }
+        self.drop_decided_segments(log.0);
     }
 
     /// Stores one scrape: the fragments for each log, which become visible together.

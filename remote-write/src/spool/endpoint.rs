@@ -14,6 +14,8 @@ pub(super) struct Endpoint<F> {
     pub(super) options: EndpointOptions,
     /// Whether it takes part in this run; the backlog of one that doesn't is kept and doesn't grow.
     pub(super) attached: bool,
+    /// When it left, by the steady clock; zero when it takes no part since the start.
+    pub(super) left_at: i64,
     /// Whether it was given up: nothing of it is left but its number.
     pub(super) forgotten: bool,
     /// Oldest first; all but the last have ended.
@@ -237,6 +239,7 @@ impl<F> Endpoint<F> {
             path,
             options: EndpointOptions::default(),
             attached: false,
+            left_at: 0,
             forgotten: false,
             attachments: Vec::new(),
             next_attachment: 1,

@@ -114,6 +114,23 @@ impl Spool {
         self.ask(|answer| Command::Attach { key, log, options, answer }).await?
     }
 
+    /// See [`SpoolCore::close_log`].
+    ///
+    /// # Errors
+    /// [`SpoolError::Closed`].
+    pub async fn close_log(&self, log: LogId) -> Result<(), SpoolError> {
+        self.ask(|answer| Command::CloseLog { log, answer }).await
+    }
+
+    /// See [`SpoolCore::check_key`].
+    ///
+    /// # Errors
+    /// The same, and [`SpoolError::Closed`].
+    pub async fn check_key(&self, key: &str) -> Result<(), SpoolError> {
+        let key = key.to_owned();
+        self.ask(|answer| Command::CheckKey { key, answer }).await?
+    }
+
     /// See [`SpoolCore::adopt`].
     ///
     /// # Errors
@@ -421,6 +438,8 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 pub(super) enum Command {
     OpenLog { key: String, answer: Answer<LogId> },
+    CloseLog { log: LogId, answer: oneshot::Sender<()> },
+    CheckKey { key: String, answer: Answer<()> },
     Attach { key: String, log: LogId, options: EndpointOptions, answer: Answer<EndpointId> },
     Adopt { key: String, options: EndpointOptions, answer: Answer<EndpointId> },
     Forget { key: String, answer: Answer<Counts> },

@@ -109,7 +109,9 @@ pub struct RecoveryReport {
 impl<S: Storage> SpoolCore<S> {
     /// What there is, for metrics and pages.
     pub fn stats(&self) -> SpoolStats {
-        let logs = self.logs.iter().enumerate().map(|(at, log)| LogStats {
+        // Of one that left nothing behind there is only its number.
+        let logs = self.logs.iter().enumerate().filter(|(_, log)| log.is_in_use() || !log.key.is_empty());
+        let logs = logs.map(|(at, log)| LogStats {
             key: readable_key(&log.key),
             segments: log.segments.len(),
             bytes: log.bytes(),

@@ -283,6 +283,11 @@ impl<S: Storage> Worker<S> {
     fn answer(&mut self, command: Command) {
         match command {
             Command::OpenLog { key, answer } => drop(answer.send(self.core.open_log(&key))),
+            Command::CloseLog { log, answer } => {
+                self.core.close_log(log);
+                let _ = answer.send(());
+            }
+            Command::CheckKey { key, answer } => drop(answer.send(self.core.check_key(&key))),
             Command::Attach { key, log, options, answer } => {
                 let attached = self.core.attach(&key, log, options);
                 if let Ok(endpoint) = attached {
@@ -301,6 +306,7 @@ impl<S: Storage> Worker<S> {
             Command::Detach { endpoint, answer } => {
                 self.desk.logs.retain(|(id, _)| *id != endpoint);
                 self.core.detach(endpoint);
+                self.publish();
                 let _ = answer.send(());
             }
             Command::Refuse { counts, reason } => {

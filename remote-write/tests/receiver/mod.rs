@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) judge: Option<Judge>,
     /// Bytes of the largest request: before compression, and compressed.
     pub(crate) largest: (usize, usize),
+    /// Connections that were ever taken.
+    pub(crate) connections: usize,
     /// Requests that are being answered, and the most that ever were.
     pub(crate) in_hand: (usize, usize),
 }
@@ -77,6 +79,7 @@ impl Receiver {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&state);
+                state.lock().unwrap().connections += 1;
                 let service = service_fn(move |request| answer(request, Arc::clone(&state)));
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new()
@@ -113,6 +116,10 @@ impl Receiver {
 
     pub(crate) fn count(&self) -> usize {
         self.state.lock().unwrap().samples.values().map(Vec::len).sum()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
     }
 
     pub(crate) fn requests(&self) -> Vec<(String, usize, u16)> {
