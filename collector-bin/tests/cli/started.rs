@@ -36,8 +36,10 @@ fn of_collector(farm: &Farm, sink: &Sink) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_command_lines_start() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/command_lines");
-    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/manifests");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let files: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|end| end == "args")).collect();
     assert!(files.len() >= 10, "{files:?}");
     let mut starts = JoinSet::new();
     let all = LocalSet::new();
@@ -70,15 +72,6 @@ async fn delivers(file: &Path) -> String {
     let text = std::fs::read_to_string(file).unwrap();
     let words: Vec<String> = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
     let (path, configuration) = configuration(&words, &farm, &sink);
-    // A path that is a word of its own is put below the folder as one of `--flag=/path` is.
-    let words: Vec<String> = words[..1]
-        .iter()
-        .cloned()
-        .chain(words[1..].iter().map(|word| match word.strip_prefix('/') {
-            Some(path) => folder.path().join(path).display().to_string(),
-            None => word.clone(),
-        }))
-        .collect();
     write_below(folder.path(), &path, &configuration);
     // The operator mounts an empty one where nothing was asked for.
     write_below(folder.path(), "/etc/prometheus/web_config/web-config.yaml", "");
@@ -89,8 +82,7 @@ async fn delivers(file: &Path) -> String {
 }
 
 fn write_below(folder: &Path, path: &str, text: &str) {
-    let path = below(folder, &format!("x={path}"));
-    let path = Path::new(path.trim_start_matches("x="));
+    let path = below(folder, path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
 }
