@@ -1,7 +1,8 @@
 //! A real Kubernetes API server as the maker of identity tokens.
 
 use std::fmt;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -28,12 +29,13 @@ const ANSWER_MAX: usize = 1 << 20;
 /// kubelet and no controller: it makes service accounts and answers TokenRequest, as for EKS' projected tokens.
 pub struct KubernetesApi {
     issuer_url: String,
+    address: SocketAddr,
     url: String,
     token: String,
     http: Http,
     _apiserver: Process,
     _etcd: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl KubernetesApi {
@@ -91,7 +93,7 @@ impl KubernetesApi {
         ];
         let log = path("apiserver.log");
         let mut apiserver = Process::start(&apiserver, arguments, &log).expect("kube-apiserver starts");
-        let certificate = path("certificates").join("apiserver.crt");
+        let certificate = certificate(&folder);
         until("kube-apiserver", &mut apiserver, &log, async || certificate.is_file()).await;
         let mut config = HttpClientConfig::default();
         config.tls_config.ca_file = certificate;
@@ -104,12 +106,13 @@ impl KubernetesApi {
         .await;
         Some(Self {
             issuer_url: issuer_url.to_owned(),
+            address: api,
             url,
             token,
             http,
             _apiserver: apiserver,
             _etcd: etcd,
-            _folder: folder,
+            folder,
         })
     }
 
@@ -147,11 +150,45 @@ impl KubernetesApi {
         Issuer::of_keys(&self.issuer_url, keys).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate that it shows, in PEM: the kubelet would mount it as `ca.crt`.
+    ///
+    /// # Panics
+    /// When its file is gone.
+    pub fn certificate(&self) -> String {
+        std::fs::read_to_string(certificate(&self.folder)).expect("the API server's certificate")
+    }
+
+    /// Creates an object in a collection, such as `/api/v1/namespaces/shop/pods`; its status is written too, where it has
+    /// one.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub async fn create(&self, collection: &str, object: &Value) {
+        let (status, answer) = self.post(collection, object).await;
+        assert_eq!(status, StatusCode::CREATED, "{collection}: {answer}");
+        let (Some(of_object), Some(name)) = (object.get("status"), object["metadata"]["name"].as_str())
+        else {
+            return;
+        };
+        let path = format!("{collection}/{name}/status");
+        let (status, answer) = self.send(Method::PATCH, &path, &json!({ "status": of_object })).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let url = format!("{}{path}", self.url);
-        call(&self.http, &self.token, Method::POST, &url, Some(body))
+        call(&self.http, &self.token, method, &url, Some(body))
             .await
             .unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.send(Method::POST, path, body).await
     }
 }
 
@@ -171,11 +208,15 @@ async fn call(
     url: &str,
     body: Option<&Value>,
 ) -> Result<(StatusCode, Value), promferry_http_client::Error> {
+    let content_type = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
     let request = Request::builder()
         .method(method)
         .uri(url)
         .header("authorization", format!("Bearer {token}"))
-        .header("content-type", "application/json")
+        .header("content-type", content_type)
         .body(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())))
         .expect("a request of plain parts");
     let response = Connection::new(http.clone()).send(request).await?;
@@ -196,7 +237,12 @@ async fn until(name: &str, process: &mut Process, log: &Path, met: impl AsyncFn(
     }
 }
 
-fn free() -> std::net::SocketAddr {
+/// Where the server keeps the certificate that it makes itself.
+fn certificate(folder: &TempDir) -> PathBuf {
+    folder.path().join("certificates/apiserver.crt")
+}
+
+fn free() -> SocketAddr {
     free_address().expect("loopback has a free port")
 }
 

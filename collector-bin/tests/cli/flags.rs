@@ -79,7 +79,8 @@ fn the_list_is_that_of_the_program() {
     };
     let source = std::fs::read_to_string(&main).unwrap();
     let features = source.lines().filter_map(|line| line.trim().strip_prefix("case \"")?.strip_suffix("\":"));
-    let features: Vec<_> = features.collect();
+    // Other switches are over constants of Linux.
+    let features: Vec<_> = features.filter(|name| name.chars().all(|c| !c.is_ascii_uppercase())).collect();
     assert!(features.len() > 30 && features.contains(&"st-storage"), "{features:?}");
     let warnings = Features::named(features).warnings;
     assert!(warnings.iter().all(|warning| warning.contains("has no effect: ")), "{warnings:?}");

@@ -139,7 +139,7 @@ impl Cluster {
 pub(crate) fn pod(name: &str, app: &str, annotations: &Value, target: SocketAddr) -> Value {
     json!({
         "metadata": {
-            "name": name, "namespace": "shop", "uid": format!("uid-of-{name}"),
+            "name": name, "namespace": "shop",
             "labels": { "app": app }, "annotations": annotations,
         },
         "spec": {

@@ -18,3 +18,4 @@ mod operator;
 #[path = "../fixture/published.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod published;
+mod real_cluster;
