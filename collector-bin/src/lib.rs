@@ -15,6 +15,7 @@ pub mod aws;
 pub mod check;
 pub mod cli;
 pub mod demo;
+mod dry_run;
 pub mod health_check;
 pub mod heartbeat;
 pub mod kept_pages;

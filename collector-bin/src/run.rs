@@ -19,20 +19,25 @@ use crate::pages::CollectorPages;
 use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY};
 use crate::storage_location::StorageLocation;
 use crate::web::Web;
-use crate::{check, logging, promise};
+use crate::{check, dry_run, logging, promise};
 
 /// How long a stop may take unless told: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Exit status for a configuration or a machine that the collector can't run with; 1 is left to panics.
-const CANNOT_START: u8 = 2;
+pub(crate) const CANNOT_START: u8 = 2;
+
+/// How requests introduce themselves.
+pub(crate) const USER_AGENT: &str = concat!("Promferry/", env!("CARGO_PKG_VERSION"));
 
 /// `promferry run`: scrapes and delivers until SIGTERM or SIGINT, then exits with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let loaded = check::load(&args.sources(is_set));
     let of_file = loaded.as_ref().ok().and_then(|config| config.log_level).map(LogLevel::from);
-    logging::start(args.log_level.or(of_file).unwrap_or(LogLevel::Info), args.log_format);
+    // Of a dry run the report is what is to be read.
+    let least = if args.dry_run.is_some() { Some(LogLevel::Warn) } else { of_file };
+    logging::start(args.log_level.or(least).unwrap_or(LogLevel::Info), args.log_format);
     for warning in args.warnings() {
         tracing::warn!("{warning}");
     }
@@ -43,6 +48,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(CANNOT_START);
         }
     };
+    if let Some(limit) = args.dry_run {
+        let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
+        return dry_run::run(args, &config, limits, limit.as_std());
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -130,7 +139,7 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
         storage_path: args.storage_path().to_owned(),
         spool: SpoolOptions { fsync: args.fsync, max_bytes: args.max_bytes, ..SpoolOptions::default() },
         limits,
-        user_agent: concat!("Promferry/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: USER_AGENT.to_owned(),
         environment: Environment::process(),
         discovery_debounce: args.discovery_debounce(),
         start_timestamps: args.features().start_timestamps,
@@ -177,18 +186,18 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
 }
 
 /// What ends the process.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

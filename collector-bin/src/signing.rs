@@ -57,14 +57,26 @@ impl Signing {
             }
             tokio::time::sleep(PAUSE).await;
         };
+        tracing::info!("remote_write {endpoint}: {}", self.told(&credentials).await);
+    }
+
+    /// As whom requests would be signed now, as one would say it: `signs as ARN (PROVIDER), until WHEN`.
+    ///
+    /// # Errors
+    /// Why there are no credentials.
+    pub(crate) async fn as_whom(&self) -> Result<String, CredentialError> {
+        let credentials = self.credentials.get().await?;
+        Ok(self.told(&credentials).await)
+    }
+
+    async fn told(&self, credentials: &Credentials) -> String {
         let (provider, until) = (credentials.provider(), Until(credentials.expires_at()));
-        match self.identity(&credentials).await {
-            None => tracing::info!("remote_write {endpoint}: signs with {provider}, {until}"),
-            Some(Ok(arn)) => tracing::info!("remote_write {endpoint}: signs as {arn} ({provider}), {until}"),
-            Some(Err(error)) => tracing::info!(
-                "remote_write {endpoint}: signs with what {provider} gave, {until}; whose that is could not be \
-                 asked: {error}"
-            ),
+        match self.identity(credentials).await {
+            None => format!("signs with {provider}, {until}"),
+            Some(Ok(arn)) => format!("signs as {arn} ({provider}), {until}"),
+            Some(Err(error)) => {
+                format!("signs with what {provider} gave, {until}; whose that is could not be asked: {error}")
+            }
         }
     }
 

@@ -1,0 +1,227 @@
+//! What a dry run finds out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use promferry_config::Config;
+use promferry_discovery::MechanismStatus;
+use promferry_http_client::HttpOptions;
+use promferry_remote_write::EndpointStatus;
+use promferry_remote_write::encode::DuplicateSeries;
+use promferry_remote_write::spool::{MemoryStorage, SpoolOptions};
+use promferry_scrape::{Job, PoolStatus, TargetHealth};
+use promferry_sigv4_auth::Environment;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::findings::Finding;
+use super::recorder::{Recorded, Recorder};
+use super::storage::StorageSight;
+use crate::cli::RunArgs;
+use crate::limits::Limits;
+use crate::listener;
+use crate::pipeline::{self, Pipeline, PipelineOptions, StartError};
+use crate::run::{Signals, USER_AGENT};
+
+/// What a dry run found out.
+pub(super) struct Survey<'a> {
+    pub(super) config: &'a Config,
+    /// How the configuration was named on the command line.
+    pub(super) source: String,
+    pub(super) ended: Ended,
+    /// Jobs and endpoints that can't be started, and so are in nothing below.
+    pub(super) left_out: Vec<Finding>,
+    pub(super) pools: BTreeMap<String, PoolStatus>,
+    pub(super) mechanisms: Vec<MechanismStatus>,
+    pub(super) endpoints: BTreeMap<String, EndpointStatus>,
+    pub(super) recorded: BTreeMap<String, Recorded>,
+    /// As whom each endpoint's requests would be signed, or why nothing is there to sign with; endpoints that are not
+    /// signed for are left out.
+    pub(super) signing: BTreeMap<String, Result<String, String>>,
+    /// Series that some endpoint would not get, because others leave under their labels.
+    pub(super) duplicates: Vec<DuplicateSeries>,
+    pub(super) storage: StorageSight,
+    /// The addresses of the pages, and why one can't be listened on now.
+    pub(super) addresses: Vec<(String, Result<(), String>)>,
+}
+
+/// What ended a dry run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// All that was to be found out was.
+    Complete,
+    /// The time was up.
+    AtLimit(Duration),
+    /// A signal.
+    BySignal,
+}
+
+/// How often it is looked whether everything is known.
+const LOOK: Duration = Duration::from_millis(50);
+/// A mechanism that fails is waited for as long as its first attempts take.
+const SECOND_ATTEMPT: Duration = Duration::from_secs(2);
+/// How long it may take to make requests of what waits.
+const FLUSH: Duration = Duration::from_secs(5);
+/// What may wait in memory: requests are taken at once.
+const SPOOL_BYTES: u64 = 256 << 20;
+
+impl<'a> Survey<'a> {
+    /// Runs the pipeline and looks.
+    ///
+    /// # Errors
+    /// What of the configuration can't be used that is no single job's or endpoint's.
+    pub(super) async fn make(
+        args: &RunArgs,
+        config: &'a Config,
+        limits: Limits,
+        limit: Duration,
+    ) -> Result<Self, SurveyError> {
+        let mut signals = Signals::listen()?;
+        let end = Instant::now() + limit;
+        let mut addresses = Vec::new();
+        for address in &args.web.listen_addresses {
+            // Let go of at once: it is for a real run.
+            let bound = listener::bind(address).await.map(drop);
+            let reason = |error: std::io::Error| std::io::Error::from(error.kind()).to_string();
+            addresses.push((address.clone(), bound.map_err(reason)));
+        }
+        let environment = Environment::process();
+        let (startable, left_out) = startable(config, &environment);
+        let recorder = Recorder::new(config);
+        let options = PipelineOptions {
+            // Only a page whose reading panics would be kept there.
+            storage_path: std::env::temp_dir().join("promferry-dry-run"),
+            spool: SpoolOptions { max_bytes: Some(SPOOL_BYTES), ..SpoolOptions::default() },
+            limits,
+            user_agent: USER_AGENT.to_owned(),
+            environment,
+            discovery_debounce: Duration::from_millis(200),
+            start_timestamps: args.features().start_timestamps,
+            transports: Some(recorder.transports()),
+        };
+        let pipeline = Pipeline::start_on(&startable, options, || Ok(MemoryStorage::new())).await?;
+        let mut asking = JoinSet::new();
+        for signing in pipeline.signing().iter().cloned() {
+            asking.spawn(async move {
+                let told = signing.as_whom().await.map_err(|error| error.to_string());
+                (signing.endpoint.clone(), told)
+            });
+        }
+        let mut signing = BTreeMap::new();
+        let ended = tokio::select! {
+            () = known(&pipeline, &mut asking, &mut signing) => Ended::Complete,
+            () = tokio::time::sleep_until(end) => Ended::AtLimit(limit),
+            _ = signals.next() => Ended::BySignal,
+        };
+        asking.abort_all();
+        let flushed = tokio::time::timeout(FLUSH, pipeline.remote().flush(FLUSH)).await;
+        let endpoints = flushed.ok().and_then(Result::ok).unwrap_or_default();
+        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.key.clone(), endpoint));
+        let pools = pipeline.scraper().status().into_iter();
+        let survey = Self {
+            config,
+            source: source(args),
+            ended,
+            left_out,
+            pools: pools.map(|pool| (pool.scrape_pool.to_string(), pool)).collect(),
+            mechanisms: pipeline.discovery(),
+            endpoints: endpoints.collect(),
+            recorded: recorder.recorded(),
+            signing,
+            duplicates: pipeline.remote().duplicates(),
+            storage: StorageSight::of(args.storage_path()),
+            addresses,
+        };
+        pipeline.shutdown(Duration::from_millis(200)).await;
+        Ok(survey)
+    }
+
+    /// The mechanisms that find targets for a job.
+    pub(super) fn mechanisms_of(&self, job: &str) -> impl Iterator<Item = &MechanismStatus> {
+        self.mechanisms.iter().filter(move |mechanism| mechanism.jobs.iter().any(|name| name == job))
+    }
+
+    /// How often a target of a job is scraped in a second, as a mean over those that are.
+    pub(super) fn scrapes_per_second(&self, job: &str) -> f64 {
+        let Some(pool) = self.pools.get(job).filter(|pool| !pool.active.is_empty()) else { return 0.0 };
+        let sum: f64 = pool.active.iter().map(|target| 1.0 / target.scrape_interval.as_secs_f64()).sum();
+        sum / pool.active.len() as f64
+    }
+}
+
+/// Why there is nothing to tell.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SurveyError {
+    #[error("signals can't be listened for: {0}")]
+    Signals(#[from] std::io::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// How the configuration was named.
+fn source(args: &RunArgs) -> String {
+    match (&args.config_file, args.opentelemetry.configs.as_slice()) {
+        (Some(file), _) => file.display().to_string(),
+        (None, []) => "the configuration".to_owned(),
+        // A text may hold secrets.
+        (None, uris) if uris.iter().any(|uri| uri.starts_with("yaml:")) => "the configuration".to_owned(),
+        (None, uris) => uris.join(" and "),
+    }
+}
+
+/// What of the configuration can be started, and what can't.
+fn startable(config: &Config, environment: &Environment) -> (Config, Vec<Finding>) {
+    let mut startable = config.clone();
+    let mut left_out = Vec::new();
+    let options = HttpOptions::default();
+    startable.jobs.retain(|job| {
+        let made = Job::new(job.scrape.clone(), Vec::new(), options.clone());
+        let name = &job.scrape.job_name;
+        made.map_err(|error| {
+            let place = config.places.job(name).map(ToString::to_string);
+            left_out.push(Finding::new(place, format!("a run would not start: {error}")));
+        })
+        .is_ok()
+    });
+    let mut index = 0;
+    startable.remote_write.retain(|endpoint| {
+        let made = pipeline::endpoint(endpoint, &options, environment);
+        let place = config.places.endpoint(index).map(ToString::to_string);
+        index += 1;
+        made.map_err(|error| left_out.push(Finding::new(place, format!("a run would not start: {error}"))))
+            .is_ok()
+    });
+    (startable, left_out)
+}
+
+/// Returns once discovery has answered, every target was scraped and it is known as whom is signed.
+async fn known(
+    pipeline: &Pipeline,
+    asking: &mut JoinSet<(String, Result<String, String>)>,
+    signing: &mut BTreeMap<String, Result<String, String>>,
+) {
+    let started = Instant::now();
+    loop {
+        tokio::select! {
+            Some(told) = asking.join_next() => signing.extend(told),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let mechanisms = pipeline.discovery();
+        let has_answered = |mechanism: &MechanismStatus| {
+            let is_failing = mechanism.is_failing && started.elapsed() >= SECOND_ATTEMPT;
+            mechanism.last_success.is_some() || is_failing
+        };
+        if !asking.is_empty() || !mechanisms.iter().all(has_answered) {
+            continue;
+        }
+        let is_scraped = |pool: &PoolStatus| {
+            let found = mechanisms.iter().filter(|mechanism| mechanism.jobs.contains(&pool.scrape_pool));
+            let found: usize = found.map(|mechanism| mechanism.targets).sum();
+            pool.discovered == found as u64
+                && pool.active.iter().all(|target| target.health != TargetHealth::Unknown)
+        };
+        if pipeline.scraper().status().iter().all(is_scraped) {
+            return;
+        }
+    }
+}
