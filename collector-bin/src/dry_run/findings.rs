@@ -352,7 +352,7 @@ fn shortened(labels: &Labels) -> String {
     let shown = labels.iter().take(LABELS_SHOWN);
     let mut shown: Vec<_> =
         shown.map(|label| format!("{}={:?}", short(&label.name), short(&label.value))).collect();
-    if labels.iter().nth(LABELS_SHOWN).is_some() {
+    if labels.iter().count() > LABELS_SHOWN {
         shown.push("…".to_owned());
     }
     format!("{{{}}}", shown.join(", "))
