@@ -37,16 +37,13 @@ struct State {
 const PREFIX: &str = "DEMO  ";
 /// What folded lines go on with.
 const FOLD: &str = "    ";
-/// What is wider is hard to read.
+/// What is told is not folded to more: it would be hard to read.
 const MAX_COLUMNS: usize = 120;
 /// What is narrower is no terminal to read on, or does not know its width.
 const MIN_COLUMNS: usize = 40;
 
 /// Back to the line's beginning, and nothing in it.
 const CLEAR: &str = "\r\x1b[2K";
-/// A line that is too long ends at the edge instead of going on in the next one, and back.
-const CUT: &str = "\x1b[?7l";
-const FOLDED: &str = "\x1b[?7h";
 const RESET: &str = "\x1b[0m";
 
 impl Screen {
@@ -68,7 +65,7 @@ impl Screen {
         let mut state = self.lock();
         let lines = match state.columns {
             None => vec![text.to_owned()],
-            Some(columns) => folded(text, columns()),
+            Some(columns) => folded(text, columns().min(MAX_COLUMNS)),
         };
         let mut output = String::new();
         if state.columns.is_some() {
@@ -138,10 +135,11 @@ impl State {
         }
     }
 
+    /// It takes one line, whatever does not fit: of more only the last would be drawn anew.
     fn put_status(&self, output: &mut String, text: &str) {
-        output.push_str(CUT);
-        self.put(output, Tone::Plain, text);
-        output.push_str(FOLDED);
+        let room = self.columns.map_or(usize::MAX, |columns| columns() - PREFIX.len());
+        let fitting: String = text.chars().take(room).collect();
+        self.put(output, Tone::Plain, &fitting);
     }
 
     fn print(&mut self, output: &str) {
@@ -150,11 +148,11 @@ impl State {
     }
 }
 
-/// The terminal's width, as far as it can be read on.
+/// The terminal's width.
 fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     let columns = size.map_or(0, |size| usize::from(size.ws_col));
-    if columns < MIN_COLUMNS { MAX_COLUMNS } else { columns.min(MAX_COLUMNS) }
+    if columns < MIN_COLUMNS { MAX_COLUMNS } else { columns }
 }
 
 /// Folds a text between words to lines of so many columns, the prefix included.
@@ -188,7 +186,7 @@ pub(super) struct LogLine {
 }
 
 /// Characters of a message that are shown.
-const SHOWN_CHARS: usize = 150;
+const SHOWN_CHARS: usize = 106;
 
 impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -204,7 +202,8 @@ impl Write for LogLine {
 impl Drop for LogLine {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // What it quotes has quotes in it.
+        let text = text.replace('\\', "").split_whitespace().collect::<Vec<_>>().join(" ");
         if text.is_empty() {
             return;
         }

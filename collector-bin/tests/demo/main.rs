@@ -125,7 +125,7 @@ fn the_three_scenes_are_told_and_balance() {
     );
     assert!(lines[0].ends_with("→ SigV4 → remote write → a receiver that verifies"), "{}", lines[0]);
     let status = Regex::new(
-        r"^DEMO  4/4 up +\d+ samples/s   delivered +[\d,]+   waiting +[\d,]+   refused [\d,]+   spool +\d+ KiB   oldest +\d+\.\d s   signatures (\d+)/(\d+)$",
+        r"^DEMO  4/4 up +\d+ samples/s  delivered +[\d,]+  waiting +[\d,]+  refused [\d,]+  spool +\d+ KiB  oldest +\d+\.\d s  signatures (\d+)/(\d+)$",
     )
     .unwrap();
     let steady = lines.iter().filter(|line| status.is_match(line)).count();

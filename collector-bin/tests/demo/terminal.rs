@@ -35,7 +35,6 @@ fn in_a_terminal_it_redraws() {
     let lines: Vec<_> = plain
         .lines()
         .map(|line| line.rsplit(CLEAR).next().unwrap())
-        .map(|line| line.replace("\u{1b}[?7l", "").replace("\u{1b}[?7h", ""))
         .filter(|line| !line.is_empty())
         .collect();
     assert!(lines.iter().all(|line| line.starts_with("DEMO  ")), "{lines:#?}");
@@ -44,8 +43,7 @@ fn in_a_terminal_it_redraws() {
         1,
         "only the last: {lines:#?}"
     );
-    let stays: Vec<_> = lines.iter().filter(|line| !line.contains("samples/s")).collect();
-    assert!(stays.iter().all(|line| line.chars().count() <= 100), "folded to the width: {stays:#?}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "folded or cut to the width: {lines:#?}");
     // Unfolded it is the account that a pipe gets.
     let unfolded = lines.join("\n").replace("\nDEMO      ", " ");
     account(&unfolded);
