@@ -33,7 +33,8 @@ pub(crate) const USER_AGENT: &str = concat!("Promferry/", env!("CARGO_PKG_VERSIO
 /// `promferry run`: scrapes and delivers until SIGTERM or SIGINT, then exits with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let loaded = check::load(&args.sources(is_set));
+    let sources = args.sources(is_set);
+    let loaded = check::load(&sources);
     let of_file = loaded.as_ref().ok().and_then(|config| config.log_level).map(LogLevel::from);
     // Of a dry run the report is what is to be read.
     let least = if args.dry_run.is_some() { Some(LogLevel::Warn) } else { of_file };
@@ -50,7 +51,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     if let Some(limit) = args.dry_run {
         let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
-        return dry_run::run(args, &config, limits, limit.as_std());
+        return dry_run::run(args, (&sources, &config), limits, limit.as_std());
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");

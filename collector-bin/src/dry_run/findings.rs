@@ -110,7 +110,9 @@ fn of_discovery(survey: &Survey<'_>, pool: &PoolStatus, found: &mut Vec<Finding>
         match &mechanism.last_failure {
             Some((_, reason)) if mechanism.is_failing => {
                 has_answer = false;
-                add(format!("{what} fails: {reason}"));
+                // Some begin with what is asked.
+                let reason = reason.strip_prefix(&mechanism.subject).unwrap_or(reason);
+                add(format!("{what} fails: {}", reason.trim_start_matches(": ")));
             }
             _ if mechanism.last_success.is_none() => {
                 has_answer = false;
@@ -143,11 +145,14 @@ fn of_discovery(survey: &Survey<'_>, pool: &PoolStatus, found: &mut Vec<Finding>
         return;
     }
     for by in &pool.dropped_by {
-        let all = if by.targets == pool.discovered { "all " } else { "" };
         let place = survey.config.places.target_rule(job, by.rule).map(ToString::to_string);
-        let are = if by.targets == 1 { "is" } else { "are" };
-        let text = format!("job {job}: no targets: {all}{} {are} dropped by {by}", targets(by.targets));
-        found.push(Finding::new(place, text));
+        let dropped = match (by.targets, pool.discovered) {
+            (1, 1) => "the only one is".to_owned(),
+            (1, _) => "1 is".to_owned(),
+            (dropped, all) if dropped == all => format!("all {} are", count(all)),
+            (dropped, _) => format!("{} are", count(dropped)),
+        };
+        found.push(Finding::new(place, format!("job {job}: no targets: {dropped} dropped by {by}")));
     }
 }
 
@@ -165,9 +170,9 @@ fn of_targets(survey: &Survey<'_>, pool: &PoolStatus, faults: &[&ConfigWarning],
     if pool.exceeded_target_limit.is_some() {
         return;
     }
-    let reasons = down_by_reason(pool);
+    let reasons = down_by_reason(survey, pool);
     for down in reasons.iter().take(REASONS_TOLD) {
-        if faults.iter().any(|fault| names_file_of(&down.reason, fault)) {
+        if down.is_own_page || faults.iter().any(|fault| names_file_of(&down.reason, fault)) {
             continue;
         }
         add(format!("{} of {all} down: {down}", count(down.targets)));
@@ -184,11 +189,13 @@ pub(super) struct DownTargets {
     pub(super) reason: String,
     pub(super) url: String,
     pub(super) targets: u64,
+    /// They are pages that a real run serves.
+    is_own_page: bool,
 }
 
 impl fmt::Display for DownTargets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, url, targets } = self;
+        let Self { reason, url, targets, .. } = self;
         match targets - 1 {
             0 => write!(f, "{reason} ({url})"),
             more => write!(f, "{reason} ({url} and {} more)", count(more)),
@@ -197,12 +204,17 @@ impl fmt::Display for DownTargets {
 }
 
 /// The targets that are down, those with the most common reason first.
-pub(super) fn down_by_reason(pool: &PoolStatus) -> Vec<DownTargets> {
+pub(super) fn down_by_reason(survey: &Survey<'_>, pool: &PoolStatus) -> Vec<DownTargets> {
     let mut by_kind: BTreeMap<String, DownTargets> = BTreeMap::new();
     for target in pool.active.iter().filter(|target| target.health == TargetHealth::Down) {
         let shown = url(&target.scrape_url);
-        let reason = target.last_error.replace(&target.scrape_url, shown);
-        let new = || DownTargets { reason: reason.clone(), url: shown.to_owned(), targets: 0 };
+        let is_own_page = survey.is_own_page(target);
+        let reason = if is_own_page {
+            "these are this program's own pages, which a dry run does not serve".to_owned()
+        } else {
+            target.last_error.replace(&target.scrape_url, shown)
+        };
+        let new = || DownTargets { reason: reason.clone(), url: shown.to_owned(), targets: 0, is_own_page };
         by_kind.entry(kind_of(&reason, target)).or_insert_with(new).targets += 1;
     }
     let mut reasons: Vec<_> = by_kind.into_values().collect();

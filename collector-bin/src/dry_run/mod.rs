@@ -13,7 +13,7 @@ mod survey;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use promferry_config::Config;
+use promferry_config::{Config, Sources};
 
 use self::findings::findings;
 use self::report::Report;
@@ -22,10 +22,15 @@ use crate::cli::RunArgs;
 use crate::limits::{Limits, raise_open_files};
 use crate::run::{CANNOT_START, runtime};
 
-/// Runs until discovery has answered and every target was scraped, for at most `limit`, and prints what was found.
+/// Runs what was read from `sources` until discovery has answered and every target was scraped, for at most `limit`, and prints what was found.
 /// SIGINT and SIGTERM end it early, with what is known by then. Exit status 0 when nothing is wrong, 1 when something is.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command's answer")]
-pub(crate) fn run(args: &RunArgs, config: &Config, limits: Limits, limit: Duration) -> ExitCode {
+pub(crate) fn run(
+    args: &RunArgs,
+    (sources, config): (&Sources, &Config),
+    limits: Limits,
+    limit: Duration,
+) -> ExitCode {
     if let Err(error) = raise_open_files() {
         eprintln!("the limit of open files can't be raised: {error}");
     }
@@ -36,7 +41,7 @@ pub(crate) fn run(args: &RunArgs, config: &Config, limits: Limits, limit: Durati
             return ExitCode::from(CANNOT_START);
         }
     };
-    let surveyed = runtime.block_on(Survey::make(args, config, limits, limit));
+    let surveyed = runtime.block_on(Survey::make(args, (sources, config), limits, limit));
     // A look-up of a name that hangs must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let survey = match surveyed {

@@ -93,7 +93,7 @@ impl Report<'_> {
                 "    alike {duplicates}: of the labels and the URL of others, scraped once with them"
             )?;
         }
-        for down in down_by_reason(pool) {
+        for down in down_by_reason(self.survey, pool) {
             writeln!(f, "    down {}: {down}", count(down.targets))?;
         }
         Ok(())

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use promferry_config::Config;
+use http::Uri;
+use promferry_config::{Config, Sources};
 use promferry_discovery::MechanismStatus;
 use promferry_http_client::HttpOptions;
 use promferry_remote_write::EndpointStatus;
 use promferry_remote_write::encode::DuplicateSeries;
 use promferry_remote_write::spool::{MemoryStorage, SpoolOptions};
-use promferry_scrape::{Job, PoolStatus, TargetHealth};
+use promferry_scrape::{Job, PoolStatus, TargetHealth, TargetStatus};
 use promferry_sigv4_auth::Environment;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -72,7 +73,7 @@ impl<'a> Survey<'a> {
     /// What of the configuration can't be used that is no single job's or endpoint's.
     pub(super) async fn make(
         args: &RunArgs,
-        config: &'a Config,
+        (sources, config): (&Sources, &'a Config),
         limits: Limits,
         limit: Duration,
     ) -> Result<Self, SurveyError> {
@@ -120,7 +121,7 @@ impl<'a> Survey<'a> {
         let pools = pipeline.scraper().status().into_iter();
         let survey = Self {
             config,
-            source: source(args),
+            source: source(sources),
             ended,
             left_out,
             pools: pools.map(|pool| (pool.scrape_pool.to_string(), pool)).collect(),
@@ -141,6 +142,15 @@ impl<'a> Survey<'a> {
         self.mechanisms.iter().filter(move |mechanism| mechanism.jobs.iter().any(|name| name == job))
     }
 
+    /// Whether a target is one of the pages that this program would serve, and in a dry run does not.
+    pub(super) fn is_own_page(&self, target: &TargetStatus) -> bool {
+        let Ok(url) = target.scrape_url.parse::<Uri>() else { return false };
+        let is_here = matches!(url.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let port = url.port_u16();
+        let port_of = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok());
+        is_here && port.is_some() && self.addresses.iter().any(|(address, _)| port_of(address) == port)
+    }
+
     /// How often a target of a job is scraped in a second, as a mean over those that are.
     pub(super) fn scrapes_per_second(&self, job: &str) -> f64 {
         let Some(pool) = self.pools.get(job).filter(|pool| !pool.active.is_empty()) else { return 0.0 };
@@ -159,13 +169,14 @@ pub(super) enum SurveyError {
 }
 
 /// How the configuration was named.
-fn source(args: &RunArgs) -> String {
-    match (&args.config_file, args.opentelemetry.configs.as_slice()) {
-        (Some(file), _) => file.display().to_string(),
-        (None, []) => "the configuration".to_owned(),
+fn source(sources: &Sources) -> String {
+    match sources {
+        Sources::Prometheus(file) => file.display().to_string(),
         // A text may hold secrets.
-        (None, uris) if uris.iter().any(|uri| uri.starts_with("yaml:")) => "the configuration".to_owned(),
-        (None, uris) => uris.join(" and "),
+        Sources::OpenTelemetry { uris, .. } if uris.iter().any(|uri| uri.starts_with("yaml:")) => {
+            "the configuration on the command line".to_owned()
+        }
+        Sources::OpenTelemetry { uris, .. } => uris.join(" and "),
     }
 }
 
@@ -201,10 +212,11 @@ async fn known(
     signing: &mut BTreeMap<String, Result<String, String>>,
 ) {
     let started = Instant::now();
+    let mut pause = LOOK;
     loop {
         tokio::select! {
             Some(told) = asking.join_next() => signing.extend(told),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         let mechanisms = pipeline.discovery();
         let has_answered = |mechanism: &MechanismStatus| {
@@ -220,8 +232,11 @@ async fn known(
             pool.discovered == found as u64
                 && pool.active.iter().all(|target| target.health != TargetHealth::Unknown)
         };
+        let looking = Instant::now();
         if pipeline.scraper().status().iter().all(is_scraped) {
             return;
         }
+        // Looking at tens of thousands of targets may not take the time in which they are scraped.
+        pause = LOOK.max(10 * looking.elapsed());
     }
 }

@@ -47,10 +47,14 @@ pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// Runs it to its end.
 pub(crate) fn dry_run(folder: &Path, arguments: &[&str]) -> DryRun {
-    let mut all = vec!["--web.listen-address=127.0.0.1:0", "--storage.agent.path=data"];
+    let mut all = vec!["--storage.agent.path=data"];
     all.extend(arguments);
-    if !arguments.iter().any(|argument| argument.starts_with("--dry-run")) {
-        all.push("--dry-run");
+    for (flag, default) in
+        [("--dry-run", "--dry-run"), ("--web.listen-address", "--web.listen-address=127.0.0.1:0")]
+    {
+        if !arguments.iter().any(|argument| argument.starts_with(flag)) {
+            all.push(default);
+        }
     }
     let output = command(folder, &all).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

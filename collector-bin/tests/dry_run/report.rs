@@ -62,6 +62,41 @@ async fn the_report_of_a_mixed_configuration_is_pinned() {
     assert_eq!(run.status, 1);
 }
 
+/// Where targets come from has failed, and says so once; secrets of URLs are not shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_that_fails_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = HeldPort::any().unwrap();
+    let target = ScriptedTarget::start(Page::status(StatusCode::NOT_FOUND)).await.unwrap();
+    let config = format!(
+        "scrape_configs:\n- {{job_name: listed, http_sd_configs: [{{url: 'http://user:sesame@{0}/targets'}}]}}\n\
+         - {{job_name: none}}\n- job_name: probed\n  params: {{token: [sesame]}}\n  \
+         static_configs: [{{targets: ['{1}']}}]\nremote_write:\n- url: 'http://user:sesame@mimir/api/v1/push'\n",
+        nobody.address(),
+        target.address(),
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+    let run = in_folder(folder.path(), |folder| dry_run(folder, &["--config.file=prometheus.yml"])).await;
+    let (nobody, target) = (nobody.address(), target.address());
+    assert_eq!(
+        run.findings(),
+        [
+            format!(
+                "prometheus.yml:2: job listed: http discovery (http://user:xxxxx@{nobody}/targets) fails: cannot connect to \
+                 {nobody}: connection refused"
+            ),
+            "prometheus.yml:3: job none: no targets: nothing says where they are, such as static_configs"
+                .to_owned(),
+            format!(
+                "prometheus.yml:4: job probed: 1 of 1 target down: server returned HTTP status 404 Not Found \
+                 (http://{target}/metrics)"
+            ),
+        ],
+        "{run:?}"
+    );
+    assert!(!run.report.contains("sesame"), "{}", run.report);
+}
+
 /// Series that are apart only by what an endpoint's rules take away.
 #[tokio::test(flavor = "multi_thread")]
 async fn series_that_one_endpoint_would_not_get_are_named() {
