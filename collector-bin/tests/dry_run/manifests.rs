@@ -215,7 +215,7 @@ impl Cluster {
         api.put("services", service);
         let endpoints = metadata("checkout", "checkout", json!({}));
         api.put("endpoints", json!({"metadata": endpoints, "subsets": subsets}));
-        Self { api, targets: targets }
+        Self { api, targets }
     }
 
     /// Runs the program on this text, which then speaks of this cluster.
