@@ -23,6 +23,8 @@ use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::clock::http_date;
 use crate::{Clock, CredentialError, Environment};
@@ -43,7 +45,8 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    /// Honours `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`. What STS says of the time corrects `clock`.
+    /// Honours `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`; without the last the system's certificates are trusted, and
+    /// Mozilla's where it has none, as in an image of one program. What STS says of the time corrects `clock`.
     pub(crate) fn new(environment: Environment, clock: Option<Clock>) -> Result<Self, CredentialError> {
         let trust = trust_store(&environment)?;
         Ok(Self {
@@ -231,7 +234,11 @@ fn timeouts() -> TimeoutConfig {
 }
 
 fn trust_store(environment: &Environment) -> Result<TrustStore, CredentialError> {
-    let Some(path) = environment.var("AWS_CA_BUNDLE") else { return Ok(TrustStore::default()) };
+    let Some(path) = environment.var("AWS_CA_BUNDLE") else {
+        // The SDK would trust nobody, where the system has no certificates.
+        let has_none = rustls_native_certs::load_native_certs().certs.is_empty();
+        return Ok(if has_none { built_in() } else { TrustStore::default() });
+    };
     let refused = |reason: &dyn Display| CredentialError::Invalid {
         provider: String::from("AWS_CA_BUNDLE"),
         reason: format!("{path}: {reason}"),
@@ -248,6 +255,17 @@ fn trust_store(environment: &Environment) -> Result<TrustStore, CredentialError>
 }
 
 const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// Mozilla's authorities, in the form that the SDK takes.
+fn built_in() -> TrustStore {
+    let mut pem = String::new();
+    for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        STANDARD.encode_string(certificate, &mut pem);
+        pem.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    TrustStore::empty().with_pem_certificate(pem)
+}
 
 fn connector(
     trust: &TrustStore,
@@ -275,6 +293,13 @@ fn http_client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_built_in_authorities_are_taken() {
+        assert!(webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() > 100);
+        // It panics for a certificate that it can't read.
+        connector(&built_in(), &ProxyConfig::disabled(), None, None);
+    }
 
     #[test]
     fn what_requests_carried_is_cut() {
