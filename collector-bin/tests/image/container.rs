@@ -174,12 +174,17 @@ impl Running {
         }
     }
 
-    pub(crate) async fn until_said(&self, said: &str) {
+    /// Waits for something that it causes; fails with its log.
+    pub(crate) async fn until(&self, what: &str, met: impl AsyncFn() -> bool) {
         let start = Instant::now();
-        while !self.log().contains(said) {
-            assert!(start.elapsed() < LIMIT, "it never says {said:?}:\n{}", self.log());
+        while !met().await {
+            assert!(start.elapsed() < LIMIT, "never happened: {what}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub(crate) async fn until_said(&self, said: &str) {
+        self.until(said, async || self.log().contains(said)).await;
     }
 
     /// The process inside, as it is called outside.

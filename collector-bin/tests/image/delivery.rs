@@ -9,7 +9,7 @@ use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 
-use crate::collector::{config, until};
+use crate::collector::config;
 use crate::container::Container;
 use crate::network::{in_own_network, is_real_root};
 
@@ -24,7 +24,7 @@ fn it_runs_as_nobody_read_only_and_delivers() {
             .volume("/prometheus")
             .start();
         container.until_ready().await;
-        until("the first samples", async || sink.stats().samples > 500).await;
+        container.until("the first samples", async || sink.stats().samples > 500).await;
 
         let process = format!("/proc/{}", container.pid());
         let status = fs::read_to_string(format!("{process}/status")).unwrap();
@@ -56,7 +56,7 @@ fn it_runs_as_nobody_read_only_and_delivers() {
         container.until_ready().await;
         let over_ms = now_ms();
         let before = sink.stats().samples;
-        until("samples after a restart", async || sink.stats().samples > before + 500).await;
+        container.until("samples after a restart", async || sink.stats().samples > before + 500).await;
         let end_began_ms = now_ms();
         assert_eq!(container.terminate().await, 0, "{}", container.log());
         let stops = [(began_ms, over_ms), (end_began_ms, now_ms())];

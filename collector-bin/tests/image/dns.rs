@@ -4,7 +4,6 @@ use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 
-use crate::collector::until;
 use crate::container::Container;
 use crate::dns_server::{DnsServer, Over};
 use crate::network::in_own_network;
@@ -54,7 +53,9 @@ fn dns_search_ndots_and_tcp_fallback() {
                 .map(|(name, _)| name.clone())
                 .collect::<Vec<_>>()
         };
-        until(&format!("{wanted:?}"), async || wanted.iter().all(|name| arrived().contains(name))).await;
+        container
+            .until(&format!("{wanted:?}"), async || wanted.iter().all(|name| arrived().contains(name)))
+            .await;
         assert_eq!(container.terminate().await, 0, "{}", container.log());
 
         let questions = dns.questions();

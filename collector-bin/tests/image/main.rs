@@ -19,6 +19,7 @@ mod collector;
 mod container;
 mod contents;
 mod delivery;
+mod deploy;
 mod dns;
 mod dns_server;
 mod layout;

@@ -4,7 +4,7 @@ use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 
-use crate::collector::{config, until};
+use crate::collector::config;
 use crate::container::{Container, Running};
 use crate::network::in_own_network;
 
@@ -61,6 +61,8 @@ fn aws_and_prometheus_command_names_work() {
 async fn delivers(manifest: &str, mut container: Running, sink: &Sink) {
     let before = sink.stats().samples;
     container.until_ready().await;
-    until(&format!("samples by {manifest} manifest"), async || sink.stats().samples > before + 100).await;
+    container
+        .until(&format!("samples by {manifest} manifest"), async || sink.stats().samples > before + 100)
+        .await;
     assert_eq!(container.terminate().await, 0, "{manifest}: {}", container.log());
 }

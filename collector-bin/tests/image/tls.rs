@@ -4,7 +4,7 @@ use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 
-use crate::collector::{config_to, until};
+use crate::collector::config_to;
 use crate::container::Container;
 use crate::layout::Layout;
 use crate::network::in_own_network;
@@ -39,7 +39,7 @@ fn tls_by_system_roots_by_bundle_and_by_ssl_cert_file() {
         ] {
             let before = sink.stats().samples;
             let mut trusting = trusting.start();
-            until(what, async || sink.stats().samples > before + 100).await;
+            trusting.until(what, async || sink.stats().samples > before + 100).await;
             assert_eq!(trusting.terminate().await, 0, "{what}: {}", trusting.log());
             let log = trusting.log();
             assert!(!log.contains(built_in) && !log.contains(unknown), "{what}: {log}");
