@@ -170,6 +170,7 @@ mod tests {
         let targets = targets.iter().map(|(instance, answered)| TargetRecord {
             instance: (*instance).into(),
             answered: answered.to_vec(),
+            ..TargetRecord::default()
         });
         Record { targets: targets.collect(), series: SERIES as usize, strangers: Vec::new() }
     }

@@ -56,6 +56,9 @@ pub struct TargetRecord {
     /// Scrape number and the moment (milliseconds since the epoch) when the last byte of the answer was handed to the
     /// kernel. A scrape whose connection broke before that is missing here.
     pub answered: Vec<(u64, i64)>,
+    /// Connections that were opened to it.
+    #[serde(default)]
+    pub connections: u64,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,7 @@ struct State {
     scrapes: u64,
     under_way: u64,
     answered: Vec<(u64, i64)>,
+    connections: u64,
     strangers: Vec<String>,
 }
 
@@ -118,9 +122,13 @@ impl Farm {
 
     /// Every scrape answered so far.
     pub fn record(&self) -> Record {
-        let targets = self.targets.iter().zip(&self.addresses).map(|(target, address)| TargetRecord {
-            instance: address.to_string(),
-            answered: target.state().answered.clone(),
+        let targets = self.targets.iter().zip(&self.addresses).map(|(target, address)| {
+            let state = target.state();
+            TargetRecord {
+                instance: address.to_string(),
+                answered: state.answered.clone(),
+                connections: state.connections,
+            }
         });
         Record {
             targets: targets.collect(),
@@ -180,6 +188,7 @@ async fn listen(listener: TcpListener, target: Arc<Target>) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let target = Arc::clone(&target);
+                    target.state().connections += 1;
                     connections.spawn(async move {
                         // A connection that the collector broke ends here; its scrape is not in the record.
                         let _ = serve(stream, &target).await;

@@ -79,6 +79,9 @@ pub struct Instance {
     pub scrapes: BTreeMap<u64, Arrived>,
     /// Timestamps (milliseconds since the epoch) of the scrapes that the collector calls failed: `up` is 0.
     pub failed_ms: BTreeSet<i64>,
+    /// Stale markers of its series, report series included.
+    #[serde(default)]
+    pub stale_markers: u64,
 }
 
 /// What came of one scrape.
@@ -310,6 +313,7 @@ impl Ledger {
             self.stats.delay_max_ms = self.stats.delay_max_ms.max(delay);
             if bits == STALE {
                 self.stats.stale_markers += 1;
+                self.instances[state.instance as usize].1.stale_markers += 1;
             }
             let first = match (&mut state.seen, sequence_of(f64::from_bits(bits))) {
                 (Seen::Scrapes(seen), Some(sequence)) if sequence < 1 << 24 => {

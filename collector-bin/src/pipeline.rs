@@ -1,29 +1,35 @@
 //! From a configuration to everything running.
 
+mod configured;
+mod endpoint;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use promferry_config::Config;
 use promferry_discovery::{Changes, Discovery, DiscoveryOptions, MechanismStatus};
-use promferry_http_client::{Client, Http, HttpOptions};
+use promferry_http_client::HttpOptions;
 use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
-use promferry_remote_write::delivery::{DescribeBody, ExplainDenial, Transport, transport};
+use promferry_remote_write::delivery::Transport;
 use promferry_remote_write::spool::{
     DiskStorage, PublishedStats, RecoveryReport, Spool, SpoolError, SpoolOptions, Storage,
 };
-use promferry_remote_write::{Endpoint, EndpointStatus, RemoteWrite, Shared};
-use promferry_scrape::{CpuSections, Job, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
-use promferry_sigv4_auth::{Denial, Environment, PayloadHash, SetupError, SigV4Layer};
+use promferry_remote_write::{EndpointChange, EndpointStatus, RemoteWrite, Shared};
+use promferry_scrape::{CpuSections, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
+use promferry_sigv4_auth::{Environment, SetupError};
 use tokio::task::JoinHandle;
-use tower::Layer as _;
 
+use self::configured::{Configured, Means};
+pub use self::configured::{Differences, Reloaded};
+pub(crate) use self::endpoint::endpoint;
 use crate::heartbeat::Heartbeat;
 use crate::kept_pages::KeptPages;
 use crate::limits::Limits;
+use crate::reload::ReloadStatus;
 use crate::signing::Signing;
 
 /// Everything between a configuration and the endpoints, running.
@@ -34,7 +40,11 @@ pub struct Pipeline {
     budget: MemoryBudget,
     limits: Limits,
     heartbeat: Heartbeat,
-    signing: Vec<Signing>,
+    means: Means,
+    /// Locked while a configuration is applied, so that one is applied after the other.
+    configured: tokio::sync::Mutex<Arc<Configured>>,
+    signing: Mutex<Vec<Signing>>,
+    reload_status: Mutex<ReloadStatus>,
     recovery: RecoveryReport,
     tasks: Vec<JoinHandle<()>>,
     is_stopping: AtomicBool,
@@ -142,6 +152,9 @@ pub enum StartError {
     /// Delivery can't be started.
     #[error(transparent)]
     RemoteWrite(#[from] promferry_remote_write::StartError),
+    /// A configuration came while everything was being stopped.
+    #[error("the process is ending")]
+    Stopping,
 }
 
 impl Pipeline {
@@ -179,21 +192,13 @@ impl Pipeline {
         let budget = MemoryBudget::new(limits.budget_bytes());
         let mut rng = SeededRng::from_process();
         let http_options = HttpOptions { user_agent: user_agent.clone(), ..HttpOptions::default() };
-        let jobs =
-            config.jobs.iter().map(|job| Job::new(job.scrape.clone(), Vec::new(), http_options.clone()));
-        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
-
-        let mut endpoints = Vec::new();
-        let mut signing = Vec::new();
-        for endpoint in &config.remote_write {
-            let (mut endpoint, signs) = self::endpoint(endpoint, &http_options, &environment)?;
-            if let Some(Transports(of)) = &transports {
-                let transport = of(&endpoint.config.key());
-                endpoint = Endpoint { transport, explain_denial: None, describe_body: None, ..endpoint };
-            }
-            signing.extend(signs);
-            endpoints.push(endpoint);
-        }
+        let means = Means { http: http_options.clone(), environment, transports };
+        let (configured, endpoints) = Configured::new(config, &Configured::default(), &means)?;
+        let endpoints = endpoints.into_iter().filter_map(|endpoint| match endpoint {
+            EndpointChange::Anew(endpoint) => Some(endpoint),
+            // There is none whose transport it could have.
+            EndpointChange::SameTransport(_) => None,
+        });
 
         let opening = tokio::task::spawn_blocking({
             let (storage_path, budget, clock) = (storage_path.clone(), budget.clone(), Arc::clone(&clock));
@@ -219,7 +224,7 @@ impl Pipeline {
             seed: rng.next_u64(),
             user_agent,
         };
-        let remote = RemoteWrite::start(shared, endpoints).await?;
+        let remote = RemoteWrite::start(shared, endpoints.collect()).await?;
 
         let mut scraping = ScraperOptions::default();
         scraping.clock = clock;
@@ -231,18 +236,14 @@ impl Pipeline {
         scraping.page_keeper = Some(Arc::new(Keeper(KeptPages::new(&storage_path))));
         scraping.external_host = host_name();
         let scraper = Arc::new(Scraper::new(remote.clone(), scraping));
-        scraper.apply(jobs);
+        scraper.apply(configured.jobs());
 
         let (discovery, changes) = Discovery::new(DiscoveryOptions {
             debounce: discovery_debounce,
             http: http_options,
             ..Default::default()
         });
-        let discovered =
-            config.jobs.iter().map(|job| (job.scrape.job_name.as_str().into(), job.discovery.clone()));
-        for error in discovery.apply(discovered) {
-            tracing::error!("{error}");
-        }
+        apply_discovery(&discovery, &configured);
         let heartbeat = Heartbeat::default();
         let tasks =
             vec![tokio::spawn(follow(changes, Arc::clone(&scraper))), tokio::spawn(heartbeat.clone().run())];
@@ -253,11 +254,54 @@ impl Pipeline {
             budget,
             limits,
             heartbeat,
-            signing,
+            means,
+            signing: Mutex::new(configured.signing()),
+            configured: tokio::sync::Mutex::new(Arc::new(configured)),
+            reload_status: Mutex::new(ReloadStatus::at_start()),
             recovery,
             tasks,
             is_stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Takes `config` into what runs. Everything new is made ready first: unless all of it can be, nothing changes.
+    /// What did not change is not touched: its loops, caches and connections live on.
+    ///
+    /// # Errors
+    /// As [`Pipeline::start`], and [`StartError::Stopping`].
+    pub async fn apply(&self, config: &Config) -> Result<Reloaded, StartError> {
+        let mut running = self.configured.lock().await;
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Err(StartError::Stopping);
+        }
+        let (config, before) = (config.clone(), Arc::clone(&running));
+        let means = self.means.clone();
+        // Certificates are read.
+        let made = tokio::task::spawn_blocking(move || Configured::new(&config, &before, &means));
+        let (after, endpoints) = match made.await {
+            Ok(made) => made?,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return Err(StartError::Stopping),
+            },
+        };
+        let reloaded = after.differences(&running);
+        // Delivery comes first, since it alone can still refuse.
+        self.remote.apply(after.external_labels.clone(), endpoints).await?;
+        self.scraper.apply(after.jobs());
+        apply_discovery(&self.discovery, &after);
+        *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = after.signing();
+        *running = Arc::new(after);
+        Ok(reloaded)
+    }
+
+    /// How reading the configuration went the last time.
+    pub fn reload_status(&self) -> ReloadStatus {
+        self.reload_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_reload_status(&self, change: impl FnOnce(&mut ReloadStatus)) {
+        change(&mut self.reload_status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Stops scraping, sends what waits for at most `limit`, and closes the spool. The rest stays there for
@@ -312,8 +356,8 @@ impl Pipeline {
     }
 
     /// The endpoints whose requests are signed.
-    pub fn signing(&self) -> &[Signing] {
-        &self.signing
+    pub fn signing(&self) -> Vec<Signing> {
+        self.signing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The memory budget.
@@ -337,6 +381,12 @@ impl Pipeline {
     }
 }
 
+fn apply_discovery(discovery: &Discovery, configured: &Configured) {
+    for error in discovery.apply(configured.discovery().map(|(job, configs)| (job.into(), configs))) {
+        tracing::error!("{error}");
+    }
+}
+
 /// Takes up the changes of discovery: each job's groups as a whole, by mechanism and source.
 async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
     let mut jobs: BTreeMap<_, BTreeMap<_, Arc<TargetGroup>>> = BTreeMap::new();
@@ -352,57 +402,17 @@ async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
             changed.insert(change.job);
         }
         for job in changed {
-            let groups = jobs[&job].values().map(|group| TargetGroup::clone(group)).collect();
-            if let Err(error) = scraper.update(&job, groups) {
-                tracing::error!("discovered targets can't be scraped: {error}");
+            let Some(groups) = jobs.get(&job) else { continue };
+            let is_empty = groups.is_empty();
+            let groups = groups.values().map(|group| TargetGroup::clone(group)).collect();
+            // A job that has left the configuration may still have changes under way.
+            let is_gone = scraper.update(&job, groups).is_err();
+            if is_gone || is_empty {
+                jobs.remove(&job);
             }
         }
     }
 }
-
-/// An endpoint's transport: HTTP, below signing where that is asked for.
-pub(crate) fn endpoint(
-    endpoint: &promferry_config::Endpoint,
-    options: &HttpOptions,
-    environment: &Environment,
-) -> Result<(Endpoint, Option<Signing>), StartError> {
-    let config = endpoint.write.clone();
-    let key = config.key();
-    let http = Http::new(&endpoint.http, options.clone())
-        .map_err(|source| StartError::Http { endpoint: key.clone(), source })?;
-    let client = Client::new(http);
-    let Some(sigv4) = &endpoint.sigv4 else {
-        let endpoint =
-            Endpoint { config, transport: transport(client), explain_denial: None, describe_body: None };
-        return Ok((endpoint, None));
-    };
-    let uri: http::Uri =
-        config.url.parse().map_err(|source| StartError::Url { endpoint: key.clone(), source })?;
-    let layer = SigV4Layer::from_config(sigv4, &uri, environment)
-        .map_err(|source| StartError::SigV4 { endpoint: key.clone(), source })?;
-    // Less than an attempt may take, so that it is the credentials' wait that is named, and not the endpoint's.
-    let patience = CREDENTIALS_PATIENCE.min(config.remote_timeout.as_std() / 2);
-    let layer = layer.with_patience(patience);
-    let signing = Signing::new(key, sigv4, &layer, environment);
-    let signed: Transport = transport(layer.layer(client));
-    let explain: ExplainDenial = Arc::new(move |status, headers, body| {
-        let explanation = layer.learn_from_denial(status, body, headers, &uri)?;
-        // Of what nobody knows there is only the endpoint's text, and that is shown anyway.
-        let says_more = explanation.denial != Denial::Other || body.is_empty();
-        says_more.then_some(explanation.message)
-    });
-    let describe: DescribeBody = Arc::new(|body| {
-        let mut extensions = http::Extensions::new();
-        extensions.insert(PayloadHash::of(body));
-        extensions
-    });
-    let endpoint =
-        Endpoint { config, transport: signed, explain_denial: Some(explain), describe_body: Some(describe) };
-    Ok((endpoint, Some(signing)))
-}
-
-/// The longest that an attempt waits for credentials.
-const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Puts pages aside whose reading panicked.
 struct Keeper(KeptPages);
@@ -435,48 +445,4 @@ fn phase_seed(external_labels: &str) -> u64 {
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use promferry_config::NoFiles;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_signed_request_that_nobody_takes_fails_as_any_other() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}/write");
-        let text =
-            format!("remote_write:\n- url: {url}\n  sigv4: {{region: r, access_key: a, secret_key: s}}\n");
-        let config =
-            Config::from_prometheus("prometheus.yml".as_ref(), &text, &NoFiles, &|_: &str| None).unwrap();
-        let environment = Environment::from_pairs::<&str, &str>([]);
-        let (endpoint, _) = endpoint(&config.remote_write[0], &HttpOptions::default(), &environment).unwrap();
-        let request = http::Request::post(url).body("body".into()).unwrap();
-        let error = tower::ServiceExt::oneshot(endpoint.transport, request).await.unwrap_err();
-        let mut causes =
-            std::iter::successors(Some(&*error as &(dyn std::error::Error + 'static)), |error| {
-                error.source()
-            });
-        // Delivery finds it there: a flush does not wait for an endpoint that is gone, nor is a redirect repeated.
-        assert!(causes.any(|cause| {
-            cause.downcast_ref::<promferry_http_client::Error>().is_some_and(|error| error.is_connect())
-        }));
-    }
-
-    #[tokio::test]
-    async fn a_body_is_hashed_once_where_it_is_signed_and_nowhere_else() {
-        let text = "remote_write:\n- url: http://a/write\n  sigv4: {region: r, access_key: a, secret_key: s}\n\
-                    - url: http://b/write\n";
-        let config =
-            Config::from_prometheus("prometheus.yml".as_ref(), text, &NoFiles, &|_: &str| None).unwrap();
-        let environment = Environment::from_pairs::<&str, &str>([]);
-        let [signed, plain] = [0, 1].map(|at| {
-            endpoint(&config.remote_write[at], &HttpOptions::default(), &environment).unwrap().0.describe_body
-        });
-        let described = signed.expect("the signing layer's part")(&"body".into());
-        assert_eq!(described.get::<PayloadHash>(), Some(&PayloadHash::of(b"body")));
-        assert!(plain.is_none());
-    }
 }

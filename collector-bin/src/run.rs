@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use promferry_config::Config;
+use promferry_config::{Config, Sources};
 use promferry_remote_write::spool::SpoolOptions;
 use promferry_sigv4_auth::Environment;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::{LogLevel, RunArgs};
@@ -17,9 +17,11 @@ use crate::health_check::HealthCheckServer;
 use crate::limits::{Limits, raise_open_files};
 use crate::pages::CollectorPages;
 use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY};
+use crate::reload::Reloader;
 use crate::storage_location::StorageLocation;
-use crate::web::Web;
-use crate::{check, dry_run, logging, promise};
+use crate::watched_files::{ConfigFiles, Reading};
+use crate::web::{BoxFuture, Lifecycle, Web};
+use crate::{dry_run, logging, promise, reload, watched_files};
 
 /// How long a stop may take unless told: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
@@ -34,7 +36,7 @@ pub(crate) const USER_AGENT: &str = concat!("Promferry/", env!("CARGO_PKG_VERSIO
 pub fn run(args: &RunArgs) -> ExitCode {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let sources = args.sources(is_set);
-    let loaded = check::load(&sources);
+    let (loaded, files) = watched_files::load(&sources, Reading::First);
     let of_file = loaded.as_ref().ok().and_then(|config| config.log_level).map(LogLevel::from);
     // Of a dry run the report is what is to be read.
     let least = if args.dry_run.is_some() { Some(LogLevel::Warn) } else { of_file };
@@ -53,12 +55,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
         return dry_run::run(args, (&sources, &config), limits, limit.as_std());
     }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    for difference in &config.differences {
-        tracing::info!("other than from the OpenTelemetry Collector: {difference}");
-    }
+    reload::notes(&config).for_each(|note| note.log());
     let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
     match raise_open_files() {
         Ok(open_files) => tracing::info!(
@@ -77,7 +74,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(CANNOT_START);
         }
     };
-    let outcome = runtime.block_on(serve(args, &config, limits));
+    let outcome = runtime.block_on(serve(args, Read { sources, config, files }, limits));
     // A task that hangs on something outside must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -111,8 +108,17 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
+/// A configuration and where it came from.
+struct Read {
+    sources: Sources,
+    config: Config,
+    files: ConfigFiles,
+}
+
+async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
+    let Read { sources, config, files } = read;
     let mut signals = Signals::listen()?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let web = Web::bind(&args.web).await?;
     for url in web.urls()? {
         tracing::info!("listening on {url}");
@@ -134,7 +140,8 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
             }
         },
     };
-    let serving = tokio::spawn(web.serve(Arc::clone(&pages), None, stopped));
+    let lifecycle = Arc::new(ProcessLifecycle::default());
+    let serving = tokio::spawn(web.serve(Arc::clone(&pages), Some(lifecycle.clone()), stopped));
     log_promise(args);
     let options = PipelineOptions {
         storage_path: args.storage_path().to_owned(),
@@ -148,23 +155,38 @@ async fn serve(args: &RunArgs, config: &Config, limits: Limits) -> Result<(), Bo
     };
     // What earlier runs left is read first, which may take as long as it is large.
     let pipeline = tokio::select! {
-        started = Pipeline::start(config, options) => Arc::new(started?),
-        signal = signals.next() => {
-            tracing::info!("{signal} before the start was over");
+        started = Pipeline::start(&config, options) => Arc::new(started?),
+        end = ending(&mut signals, &lifecycle) => {
+            tracing::info!("{end} before the start was over");
             return Ok(());
         }
     };
     let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
-    log_start(config, &pipeline);
-    let mut announcements = JoinSet::new();
-    for signing in pipeline.signing() {
-        let signing = signing.clone();
-        announcements.spawn(async move { signing.announce().await });
+    log_start(&config, &pipeline);
+    let reloader = Reloader::new(sources, &config, files, Arc::clone(&pipeline));
+    drop(config);
+    let _ = lifecycle.reloader.set(reloader.clone());
+    let mut reloading = JoinSet::new();
+    if args.auto_reload {
+        let web_config = args.web.config_file.iter().filter(|file| !file.as_os_str().is_empty());
+        let web_config = web_config.map(|file| (file.clone(), "--web.config.file".to_owned()));
+        reloading.spawn(reloader.clone().watch(args.auto_reload_interval.as_std(), web_config.collect()));
     }
     ready.store(true, Ordering::Release);
 
-    let signal = signals.next().await;
-    tracing::info!("{signal}: scraping stops, what waits is sent for up to {}", args.flush_deadline);
+    let end = loop {
+        tokio::select! {
+            end = ending(&mut signals, &lifecycle) => break end,
+            _ = hangup.recv() => {
+                let reloader = reloader.clone();
+                // Whatever it comes to is in the log.
+                reloading.spawn(async move { let _ = reloader.reload().await; });
+            }
+            Some(_) = reloading.join_next() => {}
+        }
+    };
+    reloading.abort_all();
+    tracing::info!("{end}: scraping stops, what waits is sent for up to {}", args.flush_deadline);
     ready.store(false, Ordering::Release);
     for endpoint in pipeline.shutdown(args.flush_deadline.as_std()).await {
         let ledger = endpoint.ledger;
@@ -206,6 +228,35 @@ impl Signals {
     }
 }
 
+/// What can be asked of the process over HTTP.
+#[derive(Default)]
+struct ProcessLifecycle {
+    /// There once everything has started.
+    reloader: OnceLock<Reloader>,
+    quit: Notify,
+}
+
+impl Lifecycle for ProcessLifecycle {
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let reloader = self.reloader.get().ok_or("the start is not over yet")?;
+            reloader.reload().await.map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+
+    fn quit(&self) {
+        self.quit.notify_one();
+    }
+}
+
+/// Resolves when the process is to end, with who wants that.
+async fn ending(signals: &mut Signals, lifecycle: &ProcessLifecycle) -> &'static str {
+    tokio::select! {
+        signal = signals.next() => signal,
+        () = lifecycle.quit.notified() => "/-/quit",
+    }
+}
+
 /// Says what becomes of waiting data where the spool actually lies.
 fn log_promise(args: &RunArgs) {
     let location = StorageLocation::of(&args.storage_path().join(SPOOL_DIRECTORY));
@@ -240,11 +291,7 @@ fn log_start(config: &Config, pipeline: &Pipeline) {
     let configured: Vec<String> = config.remote_write.iter().map(|endpoint| endpoint.write.key()).collect();
     for (key, waiting) in recovery.endpoints.iter().filter(|(key, _)| !configured.contains(key)) {
         if !waiting.is_zero() {
-            tracing::warn!(
-                "{} samples wait for {key}, which is no remote_write endpoint any more: they are kept for a day; \
-                 `promferry spool drain` delivers them, `promferry spool forget` gives them up",
-                waiting.samples
-            );
+            tracing::warn!("{} samples wait for {key}, {}", waiting.samples, reload::LEFT_BEHIND);
         }
     }
     if config.remote_write.is_empty() {

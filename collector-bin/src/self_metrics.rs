@@ -1,5 +1,6 @@
 //! The collector's own metrics, as tables: a family a row. What each is good for is in `docs/metrics.md`.
 
+mod configuration;
 mod delivery;
 mod process;
 mod scraping;
@@ -17,6 +18,7 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     let now = SystemClock::new().now();
     let mut page = Page { encoder: Encoder::new(format) };
     process::write(&mut page, pipeline);
+    configuration::write(&mut page, pipeline);
     scraping::write(&mut page, pipeline);
     let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
     delivery::write(&mut page, pipeline, endpoints, &spool.stats, now);

@@ -25,7 +25,7 @@ pub(crate) async fn page(pipeline: &Pipeline, title: &str, _query: &str) -> Stri
     page.lasting_limits(&endpoints);
     page.dropped(&endpoints);
     page.refusals(&endpoints, now);
-    page.signing(pipeline.signing());
+    page.signing(&pipeline.signing());
     page.spool(&spool.stats);
     page.duplicates(&pipeline.remote().duplicates());
     page.scraping(pipeline.scraper().stats().iter().map(|(job, stats)| (job.as_str(), stats)));

@@ -36,6 +36,7 @@
 mod config;
 mod error;
 mod lints;
+mod named_file;
 mod otel;
 mod places;
 mod prometheus;
@@ -47,6 +48,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::{Config, Dialect, Endpoint, Global, HealthCheck, Job, LogLevel};
 pub use error::{ConfigError, ConfigWarning, ErrorKind, Position};
+pub use named_file::{FileKind, NamedFile};
 pub use places::{Place, Places};
 pub use surroundings::{DiskFiles, Env, Files, NoFiles};
 

@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The files that a configuration names and that are read while it is read: `scrape_config_files`.
@@ -12,7 +12,7 @@ pub trait Files {
     /// The whole text of a file.
     ///
     /// # Errors
-    /// The file cannot be read or is no UTF-8.
+    /// The file cannot be read, is no UTF-8 or is longer than anything that somebody wrote on purpose.
     fn read(&self, path: &Path) -> io::Result<String>;
 
     /// Whether a file with a credential or a certificate can be read now; nothing of it is kept. Unless it is
@@ -41,7 +41,13 @@ impl Files for DiskFiles {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        std::fs::read_to_string(path)
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            let reason = format!("it is longer than {MAX_FILE_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        }
+        Ok(text)
     }
 
     fn check_readable(&self, path: &Path) -> io::Result<()> {
@@ -49,6 +55,9 @@ impl Files for DiskFiles {
         io::Read::read(&mut std::fs::File::open(path)?, &mut [0]).map(drop)
     }
 }
+
+/// A job of a thousand lines takes some 40 KB.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// No files: whatever is included is not there.
 #[derive(Clone, Copy, Debug, Default)]

@@ -100,6 +100,41 @@ impl HttpClientConfig {
         }
         self.http_headers.values_mut().flat_map(|header| &mut header.files).for_each(join);
     }
+
+    /// The files that it names, each with the key that does: all are looked at for each request and read again when
+    /// they have changed.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let mut files = vec![("bearer_token_file", self.bearer_token_file.as_path())];
+        if let Some(BasicAuth { username_file, password_file, .. }) = &self.basic_auth {
+            files.extend([
+                ("basic_auth.username_file", username_file.as_path()),
+                ("basic_auth.password_file", password_file.as_path()),
+            ]);
+        }
+        if let Some(Authorization { credentials_file, .. }) = &self.authorization {
+            files.push(("authorization.credentials_file", credentials_file));
+        }
+        if let Some(oauth2) = &self.oauth2 {
+            let TlsConfig { ca_file, cert_file, key_file, .. } = &oauth2.tls_config;
+            files.extend([
+                ("oauth2.client_secret_file", oauth2.client_secret_file.as_path()),
+                ("oauth2.client_certificate_key_file", oauth2.client_certificate_key_file.as_path()),
+                ("oauth2.tls_config.ca_file", ca_file.as_path()),
+                ("oauth2.tls_config.cert_file", cert_file.as_path()),
+                ("oauth2.tls_config.key_file", key_file.as_path()),
+            ]);
+        }
+        let TlsConfig { ca_file, cert_file, key_file, .. } = &self.tls_config;
+        files.extend([
+            ("tls_config.ca_file", ca_file.as_path()),
+            ("tls_config.cert_file", cert_file.as_path()),
+            ("tls_config.key_file", key_file.as_path()),
+        ]);
+        let headers = self.http_headers.values().flat_map(|header| &header.files);
+        files.extend(headers.map(|file| ("http_headers", file.as_path())));
+        files.retain(|(_, path)| !path.as_os_str().is_empty());
+        files
+    }
 }
 
 impl Default for HttpClientConfig {

@@ -50,10 +50,10 @@ pub(super) fn write(
     page.write(INTAKE, &[(Vec::new(), &intake)]);
     let signing: Vec<_> = pipeline
         .signing()
-        .iter()
+        .into_iter()
         .map(|signing| {
             let clock_offset_ms = signing.credentials.clock().offset_ms();
-            (&signing.endpoint, SigningStatus { cache: signing.credentials.status(), clock_offset_ms })
+            (signing.endpoint, SigningStatus { cache: signing.credentials.status(), clock_offset_ms })
         })
         .collect();
     let signing: Vec<_> =

@@ -1,0 +1,374 @@
+//! Takes up a configuration that has changed, without a gap in what has not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use promferry_config::{Config, ConfigError, HealthCheck, LogLevel, Sources};
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::pipeline::{Pipeline, Reloaded, StartError};
+use crate::watched_files::{self, ConfigFiles, NamedFiles, Reading};
+
+/// Takes the configuration, as it is on the disk by now, into a running pipeline: when it is asked to, and by itself
+/// while it [watches](Self::watch). One that can't be used changes nothing. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Reloader(Arc<Inner>);
+
+struct Inner {
+    sources: Sources,
+    pipeline: Arc<Pipeline>,
+    /// What of the configuration was only used at the start.
+    at_start: AtStart,
+    /// Locked while a configuration is read and applied: one after the other.
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What the last attempt has read, whether it could be used or not.
+    files: ConfigFiles,
+    /// It was read, but could not be made ready: a certificate is missing, say, whose coming nothing here would show.
+    is_unready: bool,
+    /// Why the last attempt failed, when that was said, and of which content.
+    said: Option<(String, Instant, u64)>,
+    /// What has been said of the configuration in force, without where.
+    notes: BTreeSet<String>,
+    health_check: Option<HealthCheck>,
+    log_level: Option<LogLevel>,
+    /// The files that it names, each with who does.
+    named: Vec<(PathBuf, String)>,
+    /// By endpoint: who says as whom its requests are signed.
+    announcements: BTreeMap<String, AbortHandle>,
+}
+
+#[derive(PartialEq)]
+struct AtStart {
+    health_check: Option<HealthCheck>,
+    log_level: Option<LogLevel>,
+}
+
+/// How reading the configuration went the last time, the start included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReloadStatus {
+    /// When it was last tried.
+    pub last_attempt: SystemTime,
+    /// When the configuration in force was read.
+    pub last_success: SystemTime,
+    /// Why the last attempt failed, if it did; the configuration of the last success is in force then.
+    pub error: Option<String>,
+}
+
+impl ReloadStatus {
+    /// As a start leaves it.
+    pub(crate) fn at_start() -> Self {
+        let now = SystemTime::now();
+        Self { last_attempt: now, last_success: now, error: None }
+    }
+
+    /// Whether what was read last is in force.
+    pub fn is_successful(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+/// Why a configuration was not taken up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// It can't be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It was read, and something in it can't be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The attempt itself broke off.
+    #[error("the attempt broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// Who tries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// Somebody who waits for the verdict.
+    Asked,
+    /// Nobody does: while it is not the last one, what fails is tried again before anything is said.
+    ByItself { is_last: bool },
+}
+
+/// A file that is written in place is whole when it has not changed for this long.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// Then it is read however it is.
+const MAX_SETTLING: u32 = 10;
+/// What can't be used may be half of what is being written: tried again after each of these.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// What fails for the same reason as before is said again no sooner, however often it is asked for.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+impl Reloader {
+    /// For `pipeline`, which runs with `config`, and that was read from `files`. Says as whom its endpoints sign.
+    pub fn new(sources: Sources, config: &Config, files: ConfigFiles, pipeline: Arc<Pipeline>) -> Self {
+        let mut state = State {
+            files,
+            is_unready: false,
+            said: None,
+            notes: notes(config).map(|note| note.what).collect(),
+            health_check: config.health_check.clone(),
+            log_level: config.log_level,
+            named: named(config),
+            announcements: BTreeMap::new(),
+        };
+        state.announce(&pipeline, |_| true);
+        let at_start = AtStart { health_check: config.health_check.clone(), log_level: config.log_level };
+        Self(Arc::new(Inner { sources, pipeline, at_start, state: Mutex::new(state) }))
+    }
+
+    /// How it went the last time.
+    pub fn status(&self) -> ReloadStatus {
+        self.0.pipeline.reload_status()
+    }
+
+    /// Reads the configuration and takes it up. What fails is said in the log too, unless it is known.
+    ///
+    /// Cancelling the future does not: what has begun is brought to its end.
+    ///
+    /// # Errors
+    /// [`ReloadError`] says why the configuration from before goes on.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        match self.attempt(Attempt::Asked).await? {
+            Some(outcome) => outcome,
+            None => Ok(Reloaded::default()),
+        }
+    }
+
+    /// Looks every `interval` whether the files of the configuration, and those that it and `more` name, have other
+    /// contents, and takes up what has changed. Ends only when it is cancelled.
+    pub async fn watch(self, interval: Duration, more: Vec<(PathBuf, String)>) {
+        let mut named_files = NamedFiles::default();
+        loop {
+            let named = self.0.state.lock().await.named.iter().chain(&more).cloned().collect::<Vec<_>>();
+            let look = move || {
+                let findings = named_files.look(named);
+                (named_files, findings)
+            };
+            let Ok((looked, findings)) = tokio::task::spawn_blocking(look).await else { return };
+            named_files = looked;
+            findings.iter().for_each(watched_files::Finding::log);
+            tokio::time::sleep(interval).await;
+            if self.is_due().await {
+                self.reload_by_itself().await;
+            }
+        }
+    }
+
+    /// Whether there is something that the last attempt did not see.
+    async fn is_due(&self) -> bool {
+        let (files, is_unready) = {
+            let state = self.0.state.lock().await;
+            (state.files.clone(), state.is_unready)
+        };
+        is_unready || tokio::task::spawn_blocking(move || files.have_changed()).await.unwrap_or(false)
+    }
+
+    async fn reload_by_itself(&self) {
+        self.until_settled().await;
+        for pause in PAUSES {
+            match self.attempt(Attempt::ByItself { is_last: false }).await {
+                Ok(Some(Err(_))) => tokio::time::sleep(pause).await,
+                _ => return,
+            }
+        }
+        // What it comes to is in the log and in the status.
+        let _ = self.attempt(Attempt::ByItself { is_last: true }).await;
+    }
+
+    /// Waits until nobody writes to the configuration any more, so that half of it is not taken for all of it.
+    async fn until_settled(&self) {
+        for _ in 0..MAX_SETTLING {
+            let sources = self.0.sources.clone();
+            let read = tokio::task::spawn_blocking(move || watched_files::load(&sources, Reading::Again).1);
+            let Ok(files) = read.await else { return };
+            tokio::time::sleep(SETTLED_AFTER).await;
+            let has_changed = tokio::task::spawn_blocking(move || files.have_changed());
+            if !has_changed.await.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// `None` when what is there was judged already.
+    async fn attempt(
+        &self,
+        attempt: Attempt,
+    ) -> Result<Option<Result<Reloaded, ReloadError>>, tokio::task::JoinError> {
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.attempt(attempt).await }).await
+    }
+}
+
+impl Inner {
+    async fn attempt(&self, attempt: Attempt) -> Option<Result<Reloaded, ReloadError>> {
+        let mut state = self.state.lock().await;
+        let sources = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || watched_files::load(&sources, Reading::Again));
+        let (config, files) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if attempt != Attempt::Asked && files == state.files && !state.is_unready {
+            return None;
+        }
+        let waiting = self.pipeline.delivery().await.endpoints;
+        let outcome = match config {
+            Ok(config) => self
+                .pipeline
+                .apply(&config)
+                .await
+                .map(|reloaded| (config, reloaded))
+                .map_err(ReloadError::from),
+            Err(error) => Err(error.into()),
+        };
+        if outcome.is_err() && attempt == (Attempt::ByItself { is_last: false }) {
+            return Some(outcome.map(|(_, reloaded)| reloaded));
+        }
+        state.is_unready = matches!(outcome, Err(ReloadError::Start(_)));
+        state.files = files;
+        let now = SystemTime::now();
+        Some(match outcome {
+            Ok((config, reloaded)) => {
+                self.pipeline.set_reload_status(|status| {
+                    *status = ReloadStatus { last_attempt: now, last_success: now, error: None };
+                });
+                state.said = None;
+                log_reloaded(&reloaded);
+                for endpoint in
+                    waiting.iter().filter(|endpoint| reloaded.endpoints.removed.contains(&endpoint.key))
+                {
+                    let (key, samples) = (&endpoint.key, endpoint.ledger.pending.samples);
+                    if samples > 0 {
+                        tracing::warn!("{samples} samples wait for {key}, {LEFT_BEHIND}");
+                    }
+                }
+                self.log_notes(&mut state, &config);
+                state.named = named(&config);
+                let Reloaded { endpoints, .. } = &reloaded;
+                state.announce(&self.pipeline, |key| {
+                    endpoints.added.iter().chain(&endpoints.changed).any(|new| new == key)
+                });
+                Ok(reloaded)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let content = state.files.fingerprint();
+                let since = humantime::format_rfc3339_seconds(self.pipeline.reload_status().last_success);
+                let is_known = state.said.as_ref().is_some_and(|(said, at, of)| {
+                    *said == text
+                        && *of == content
+                        && (attempt != Attempt::Asked || at.elapsed() < SAID_AGAIN_AFTER)
+                });
+                if !is_known {
+                    tracing::error!("the configuration was not reloaded, the one of {since} goes on: {text}");
+                    state.said = Some((text.clone(), Instant::now(), content));
+                }
+                self.pipeline.set_reload_status(|status| {
+                    status.last_attempt = now;
+                    status.error = Some(text);
+                });
+                Err(error)
+            }
+        })
+    }
+
+    /// Says what is new of what is to be said of a configuration, and what of it is not taken up.
+    fn log_notes(&self, state: &mut State, config: &Config) {
+        notes(config).filter(|note| !state.notes.contains(&note.what)).for_each(|note| note.log());
+        state.notes = notes(config).map(|note| note.what).collect();
+        let AtStart { health_check, log_level } = &self.at_start;
+        if config.health_check != state.health_check && config.health_check != *health_check {
+            tracing::warn!(
+                "health_check stays as it was at the start: the process has to be started anew for that"
+            );
+        }
+        if config.log_level != state.log_level && config.log_level != *log_level {
+            tracing::warn!(
+                "the log's level stays as it was at the start: the process has to be started anew for that"
+            );
+        }
+        state.health_check.clone_from(&config.health_check);
+        state.log_level = config.log_level;
+    }
+}
+
+impl State {
+    /// Says as whom the requests of new endpoints are signed, as soon as that is known.
+    fn announce(&mut self, pipeline: &Pipeline, is_new: impl Fn(&str) -> bool) {
+        let signing = pipeline.signing();
+        self.announcements.retain(|key, announcement| {
+            let stays = signing.iter().any(|signing| signing.endpoint == *key) && !is_new(key);
+            if !stays {
+                announcement.abort();
+            }
+            stays
+        });
+        for signing in signing.into_iter().filter(|signing| is_new(&signing.endpoint)) {
+            let key = signing.endpoint.clone();
+            let announcement = tokio::spawn(async move { signing.announce().await });
+            self.announcements.insert(key, announcement.abort_handle());
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.announcements.values().for_each(AbortHandle::abort);
+    }
+}
+
+/// What becomes of what waits for an endpoint that is not configured any more.
+pub(crate) const LEFT_BEHIND: &str = "which is no remote_write endpoint any more: they are kept for a day; `promferry \
+                                      spool drain` delivers them, `promferry spool forget` gives them up";
+
+fn log_reloaded(reloaded: &Reloaded) {
+    if reloaded.is_nothing() {
+        tracing::info!("configuration reloaded: what it asks for has not changed");
+    } else {
+        tracing::info!("configuration reloaded: {reloaded}");
+    }
+}
+
+/// Something that is to be said of a configuration.
+pub(crate) struct Note {
+    is_warning: bool,
+    text: String,
+    /// What it is about, without where that stands: lines move with everything that is written above them.
+    what: String,
+}
+
+impl Note {
+    pub(crate) fn log(&self) {
+        let text = &self.text;
+        if self.is_warning { tracing::warn!("{text}") } else { tracing::info!("{text}") }
+    }
+}
+
+/// What is to be said of a configuration.
+pub(crate) fn notes(config: &Config) -> impl Iterator<Item = Note> {
+    let warnings = config.warnings.iter().map(|warning| Note {
+        is_warning: true,
+        text: warning.to_string(),
+        what: format!("{} {}", warning.path(), warning.message()),
+    });
+    let differences = config.differences.iter().map(|difference| Note {
+        is_warning: false,
+        text: format!("other than from the OpenTelemetry Collector: {difference}"),
+        what: difference.clone(),
+    });
+    warnings.chain(differences)
+}
+
+fn named(config: &Config) -> Vec<(PathBuf, String)> {
+    let files = config.files().into_iter();
+    files.map(|file| (file.path, format!("{} of {}", file.key, file.owner))).collect()
+}
