@@ -207,7 +207,7 @@ async fn report(stage: &Stage, screen: &Screen) {
         let rate = (standing.scraped.values() - before) as f64 / seconds.max(f64::MIN_POSITIVE);
         let seen = stage.receiver.seen();
         screen.status(format!(
-            "{}/{} up  {rate:>4.0} samples/s  delivered {:>6}  waiting {:>5}  refused {}  spool {:>3} KiB  \
+            "{}/{} up  {rate:>3.0} samples/s  delivered {:>5}  waiting {:>5}  refused {}  spool {:>3} KiB  \
              oldest {:>4.1} s  signatures {}/{}",
             standing.up,
             standing.targets,

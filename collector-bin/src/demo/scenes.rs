@@ -94,8 +94,7 @@ async fn label_value(stage: &Stage, screen: &Screen) {
         screen.say(
             Tone::Good,
             &format!(
-                "  … {} of that series refused, by name; {unsent} more of it held back, which would be refused too; the \
-                 other {} of the request were taken",
+                "  … {} refused, by name; {unsent} more of its series held back unsent; the other {} of the request were taken",
                 plural(refused, "sample"),
                 Grouped(seen.taken_beside_refused),
             ),
@@ -142,9 +141,9 @@ async fn expiry(stage: &Stage, screen: &Screen) {
         screen.say(
             Tone::Good,
             &format!(
-                "  … {} waited until they came; {} signed anew and sent again, {:.1} s after the refusal: nothing lost",
+                "  … {} waited for them; {} signed anew and sent again {:.1} s later: nothing lost",
                 plural(waiting.get(), "sample"),
-                if expired == 1 { "the request is".to_owned() } else { format!("{expired} requests are") },
+                if expired == 1 { "the request was".to_owned() } else { format!("{expired} requests were") },
                 since.elapsed().as_secs_f64(),
             ),
         );
