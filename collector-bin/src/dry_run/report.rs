@@ -64,7 +64,7 @@ impl Report<'_> {
         for (name, pool) in &rows {
             let cells = match pool {
                 None => vec!["can't be started".to_owned()],
-                Some(pool) => job_cells(pool),
+                Some(pool) => job_cells(pool, self.survey.series.get(*name).copied().unwrap_or_default()),
             };
             table.add(format!("job {name}"), cells);
         }
@@ -163,7 +163,7 @@ impl Report<'_> {
     }
 }
 
-fn job_cells(pool: &PoolStatus) -> Vec<String> {
+fn job_cells(pool: &PoolStatus, series: u64) -> Vec<String> {
     let of = |health| count(pool.active.iter().filter(|target| target.health == health).count() as u64);
     let mut cells = vec![
         format!("discovered {}", count(pool.discovered)),
@@ -176,6 +176,7 @@ fn job_cells(pool: &PoolStatus) -> Vec<String> {
     if unknown != "0" {
         cells.push(format!("not scraped {unknown}"));
     }
+    cells.push(format!("{} series", count(series)));
     cells
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Survey<'a> {
     /// Jobs and endpoints that can't be started, and so are in nothing below.
     pub(super) left_out: Vec<Finding>,
     pub(super) pools: BTreeMap<String, PoolStatus>,
+    /// Series that are taken of each job's pages; those that say how the scrapes went are not among them.
+    pub(super) series: BTreeMap<String, u64>,
     pub(super) mechanisms: Vec<MechanismStatus>,
     pub(super) endpoints: BTreeMap<String, EndpointStatus>,
     pub(super) recorded: BTreeMap<String, Recorded>,
@@ -119,12 +121,14 @@ impl<'a> Survey<'a> {
         let endpoints = flushed.ok().and_then(Result::ok).unwrap_or_default();
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.key.clone(), endpoint));
         let pools = pipeline.scraper().status().into_iter();
+        let stats = pipeline.scraper().stats().into_iter();
         let survey = Self {
             config,
             source: source(sources),
             ended,
             left_out,
             pools: pools.map(|pool| (pool.scrape_pool.to_string(), pool)).collect(),
+            series: stats.map(|(job, stats)| (job.to_string(), stats.series)).collect(),
             mechanisms: pipeline.discovery(),
             endpoints: endpoints.collect(),
             recorded: recorder.recorded(),
@@ -133,7 +137,7 @@ impl<'a> Survey<'a> {
             storage: StorageSight::of(args.storage_path()),
             addresses,
         };
-        pipeline.shutdown(Duration::from_millis(200)).await;
+        // It ends with the runtime: there is nothing that a shutdown would have to bring to safety.
         Ok(survey)
     }
 

@@ -160,6 +160,26 @@ async fn what_was_planted_is_named() {
     }
 }
 
+/// A role that is missing is what most often keeps discovery from finding anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_role_is_named() {
+    let cluster = Cluster::start().await;
+    let message =
+        r#"pods is forbidden: User "system:serviceaccount:monitoring:agent" cannot list resource "pods""#;
+    let status = json!({"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden"});
+    cluster.api.refuse("/pods", "403 Forbidden", &status.to_string());
+    let agent = &MANIFESTS[3];
+    let run = cluster.dry_run(agent, agent.text).await;
+    let findings = run.findings();
+    let [finding] = findings.as_slice() else { panic!("{run:?}") };
+    assert!(finding.contains("job kubernetes-pods: kubernetes discovery ("), "{finding}");
+    assert!(
+        finding.contains("403") && finding.contains("forbidden") && finding.contains("list"),
+        "{finding}"
+    );
+    assert_eq!(run.status, 1);
+}
+
 async fn judge(cluster: Arc<Cluster>, manifest: &'static Manifest) {
     let before = cluster.dry_run(manifest, manifest.text).await;
     if manifest.is_whole {

@@ -31,7 +31,9 @@ async fn the_report_of_a_mixed_configuration_is_pinned() {
     let in_order = well.address().to_string() < second.address().to_string();
     let (well, second) = if in_order { (well, second) } else { (second, well) };
     let failing = ScriptedTarget::start(Page::status(StatusCode::INTERNAL_SERVER_ERROR)).await.unwrap();
-    let nobody = HeldPort::any().unwrap();
+    let (nobody, neither) = (HeldPort::any().unwrap(), HeldPort::any().unwrap());
+    let in_order = nobody.address().to_string() < neither.address().to_string();
+    let (nobody, neither) = if in_order { (nobody, neither) } else { (neither, nobody) };
     let long = ScriptedTarget::start(Page::text(format!("orders{{basket=\"{}\"}} 1\n", "x".repeat(3000))));
     let long = long.await.unwrap();
     let names = [
@@ -39,6 +41,7 @@ async fn the_report_of_a_mixed_configuration_is_pinned() {
         (second.address(), "SECOND:1"),
         (failing.address(), "FAILING:1"),
         (nobody.address(), "NOBODY:1"),
+        (neither.address(), "NEITHER:1"),
         (long.address(), "LONG:1"),
     ];
     let mut config = include_str!("../data/dry-run/mixed.yml").to_owned();
@@ -214,7 +217,7 @@ async fn it_ends_in_time_with_what_is_known() {
         silent.local_addr().unwrap()
     );
     assert_eq!((limited.status, limited.findings()), (1, vec![expected.as_str()]), "{limited:?}");
-    assert!(limited.report.contains("up 1   down 0   not scraped 1"), "{}", limited.report);
+    assert!(limited.report.contains("up 1   down 0   not scraped 1   3 series"), "{}", limited.report);
     assert!(limited.report.contains("ended after 1s, before everything was known"), "{}", limited.report);
 
     let interrupted = in_folder(folder.path(), move |folder| {
