@@ -35,3 +35,4 @@ pub mod storage_location;
 pub mod targets;
 pub mod watched_files;
 pub mod web;
+pub mod web_config;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use promferry_config::Sources;
 use promferry_exposition::accepted_format;
 
 use crate::pipeline::Pipeline;
@@ -11,12 +12,30 @@ use crate::{self_metrics, status_page, targets};
 /// The pages of a running [`Pipeline`].
 pub struct CollectorPages {
     pipeline: Arc<Pipeline>,
+    source: String,
 }
 
 impl CollectorPages {
     /// Pages that show `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline }
+        Self { pipeline, source: String::new() }
+    }
+
+    /// The same, which say where the configuration comes from.
+    pub fn with_sources(self, sources: &Sources) -> Self {
+        let source = match sources {
+            Sources::Prometheus(file) => file.display().to_string(),
+            Sources::OpenTelemetry { uris, sets } => {
+                // What is written into a flag may be a secret.
+                let uris = uris.iter().map(|uri| match uri.strip_prefix("yaml:") {
+                    Some(_) => "a text of --config",
+                    None => uri,
+                });
+                let sets = sets.iter().map(|_| "a value of --set");
+                uris.chain(sets).collect::<Vec<_>>().join(", ")
+            }
+        };
+        Self { source, ..self }
     }
 }
 
@@ -34,6 +53,6 @@ impl Pages for CollectorPages {
     }
 
     async fn status(&self, title: &str, query: &str) -> String {
-        status_page::page(&self.pipeline, title, query).await
+        status_page::page(&self.pipeline, &self.source, title, query).await
     }
 }

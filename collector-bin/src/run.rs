@@ -161,7 +161,7 @@ async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn
             return Ok(());
         }
     };
-    let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)));
+    let _ = pages.set(CollectorPages::new(Arc::clone(&pipeline)).with_sources(&sources));
     log_start(&config, &pipeline);
     let reloader = Reloader::new(sources, &config, files, Arc::clone(&pipeline));
     drop(config);

@@ -17,14 +17,16 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use self::route::{Route, RoutePrefix};
 use crate::cli::WebArgs;
 use crate::listener;
+use crate::web_config::{Access, Admission, WebConfigError};
 
 /// What the pages show; asked anew for each request.
 pub trait Pages: Send + Sync + 'static {
@@ -64,6 +66,7 @@ pub struct Web {
     read_timeout: Duration,
     max_connections: usize,
     has_lifecycle: bool,
+    access: Option<Arc<Access>>,
     ready: Arc<AtomicBool>,
 }
 
@@ -74,6 +77,9 @@ pub enum WebError {
     /// An address can't be listened on.
     #[error(transparent)]
     Listen(io::Error),
+    /// The file of `--web.config.file` can't be used.
+    #[error(transparent)]
+    Config(#[from] WebConfigError),
     /// A flag's value can't be used.
     #[error("--{flag}: {reason}")]
     Flag {
@@ -85,16 +91,18 @@ pub enum WebError {
 }
 
 impl Web {
-    /// Listens on each address that the flags name.
+    /// Reads the file of `--web.config.file` and listens on each address that the flags name.
     ///
     /// # Errors
-    /// An address that can't be listened on, a flag that can't be used.
+    /// A flag or a file that can't be used, an address that can't be listened on.
     pub async fn bind(args: &WebArgs) -> Result<Self, WebError> {
         if args.max_connections == 0 {
             let reason = "with 0 nobody would be answered; at least 1 is needed".to_owned();
             return Err(WebError::Flag { flag: "web.max-connections", reason });
         }
         let prefix = RoutePrefix::of(args)?;
+        let file = args.config_file.as_deref().filter(|file| !file.as_os_str().is_empty());
+        let access = file.map(Access::load).transpose()?.map(Arc::new);
         let mut listeners = Vec::new();
         for address in &args.listen_addresses {
             listeners.push(listener::bind(address).await.map_err(WebError::Listen)?);
@@ -106,6 +114,7 @@ impl Web {
             read_timeout: args.read_timeout.as_std(),
             max_connections: args.max_connections,
             has_lifecycle: args.lifecycle,
+            access,
             ready: Arc::default(),
         })
     }
@@ -123,8 +132,10 @@ impl Web {
     /// # Errors
     /// What the system answered.
     pub fn urls(&self) -> io::Result<Vec<String>> {
+        let is_tls = self.access.as_ref().is_some_and(|access| access.tls().is_some());
+        let scheme = if is_tls { "https" } else { "http" };
         let addresses = self.local_addresses()?;
-        Ok(addresses.iter().map(|address| format!("http://{address}{}/", self.prefix)).collect())
+        Ok(addresses.iter().map(|address| format!("{scheme}://{address}{}/", self.prefix)).collect())
     }
 
     /// What `/-/ready` answers from now on.
@@ -145,6 +156,7 @@ impl Web {
             pages,
             lifecycle: lifecycle.filter(|_| self.has_lifecycle),
             is_quitting: AtomicBool::new(false),
+            access: self.access,
             ready: self.ready,
             prefix: self.prefix,
             title: self.title,
@@ -166,6 +178,7 @@ struct Site<P> {
     pages: Arc<OnceLock<P>>,
     lifecycle: Option<Arc<dyn Lifecycle>>,
     is_quitting: AtomicBool,
+    access: Option<Arc<Access>>,
     ready: Arc<AtomicBool>,
     prefix: RoutePrefix,
     title: String,
@@ -182,20 +195,59 @@ const QUIT: &str = "/-/quit";
 
 impl<P: Pages> Site<P> {
     async fn connection(self: Arc<Self>, stream: TcpStream) {
-        self.serve(stream).await;
+        let Some(tls) = self.access.as_ref().and_then(|access| access.tls()) else {
+            return self.serve(stream).await;
+        };
+        // A handshake is a part of the first request's time, as in Go.
+        let handshake = async {
+            if !begins_tls(&stream).await? {
+                return tell_of_tls(stream).await.map(|()| None);
+            }
+            TlsAcceptor::from(tls).accept(stream).await.map(Some)
+        };
+        let met = match self.limit() {
+            Some(limit) => tokio::time::timeout(limit, handshake).await.unwrap_or(Ok(None)),
+            None => handshake.await,
+        };
+        match met {
+            Ok(Some(stream)) => self.serve(stream).await,
+            Ok(None) => {}
+            Err(error) => tracing::debug!("a connection to the pages failed: {error}"),
+        }
     }
 
     async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let read_timeout = Some(self.read_timeout).filter(|timeout| !timeout.is_zero());
+        let limit = self.limit();
         let service = service_fn(move |request| {
             let site = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(site.answer(request).await) }
+            async move { Ok::<_, Infallible>(site.admit(request).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         // It counts from the end of the answer before, too: idle connections end with it, as in Prometheus.
-        http.timer(TokioTimer::new()).header_read_timeout(read_timeout).max_buf_size(16 * 1024);
+        http.timer(TokioTimer::new()).header_read_timeout(limit).max_buf_size(16 * 1024);
         // A client that goes away in the middle is no concern of ours.
         let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    /// How long a client may take to send a request, if not for ever.
+    fn limit(&self) -> Option<Duration> {
+        Some(self.read_timeout).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// Lets in who may look, in the words of exporter-toolkit 0.20 (web/handler.go).
+    async fn admit(&self, request: Request<Incoming>) -> Page {
+        let Some(access) = &self.access else { return self.answer(request).await };
+        let (admission, headers) = access.admit(request.headers()).await;
+        let mut page = match admission {
+            Admission::Welcome => self.answer(request).await,
+            Admission::Unauthorized => {
+                let page = page(StatusCode::UNAUTHORIZED, TEXT, "Unauthorized\n");
+                with(page, header::WWW_AUTHENTICATE, "Basic")
+            }
+            Admission::TooMany => page(StatusCode::TOO_MANY_REQUESTS, TEXT, "Too Many Requests\n"),
+        };
+        page.headers_mut().extend(headers);
+        page
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Page {
@@ -271,6 +323,21 @@ impl<P: Pages> Site<P> {
         }
         found
     }
+}
+
+/// Whether what a client says first is the beginning of a handshake.
+async fn begins_tls(stream: &TcpStream) -> io::Result<bool> {
+    const HANDSHAKE: u8 = 0x16;
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 0 || first[0] == HANDSHAKE)
+}
+
+/// What Go's server says to who speaks HTTP where TLS is spoken: it is a probe's missing `scheme: HTTPS`, mostly.
+async fn tell_of_tls(mut stream: TcpStream) -> io::Result<()> {
+    let answer =
+        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n".as_bytes();
+    stream.write_all(answer).await?;
+    stream.shutdown().await
 }
 
 fn page(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Page {

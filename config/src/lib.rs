@@ -5,7 +5,8 @@
 //! Prometheus 3.16 does: strict about unknown keys, lenient about scalars (`regex: 8080`, `honor_labels: yes`),
 //! with anchors, merge keys and `scrape_config_files`. Every error is one [`ConfigError`] with file, line,
 //! column, the keys that lead there, and what was probably meant. [`Config::from_opentelemetry`] reads the
-//! OpenTelemetry Collector's dialect, as ADOT's users write it, into the same types.
+//! OpenTelemetry Collector's dialect, as ADOT's users write it, into the same types. [`WebConfig`] is the file that
+//! tells how pages are served: certificates, passwords, headers.
 //!
 //! What it is not: it starts nothing, and does no I/O of its own: included files come through [`Files`],
 //! environment variables through [`Env`]. Of files that hold secrets or certificates it only asks whether they can be
@@ -42,6 +43,7 @@ mod places;
 mod prometheus;
 mod source;
 mod surroundings;
+mod web;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ pub use error::{ConfigError, ConfigWarning, ErrorKind, Position};
 pub use named_file::{FileKind, NamedFile};
 pub use places::{Place, Places};
 pub use surroundings::{DiskFiles, Env, Files, NoFiles};
+pub use web::{ClientAuth, Curve, Pem, RateLimit, SubjectAltName, TlsServerConfig, WebConfig};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

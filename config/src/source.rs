@@ -153,6 +153,7 @@ fn is_secret_key(key: &str) -> bool {
             | "endpoint_params"
             | "proxy_connect_header"
             | "headers"
+            | "basic_auth_users"
     ) {
         return true;
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// A duration as Go's `time.ParseDuration` reads it, not negative: `1m30s`, `1.5h`, `300ms`, `0`.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration (write it like 30s, 500ms or 1m30s)");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

@@ -6,7 +6,7 @@ mod component;
 mod expand;
 mod exporter;
 mod extension;
-mod go_duration;
+pub(crate) mod go_duration;
 mod merge;
 mod receiver;
 mod service;

@@ -1,0 +1,316 @@
+//! Jobs and targets, those that need attention first.
+
+use std::collections::BTreeMap;
+
+use form_urlencoded::Serializer;
+use promferry_discovery::MechanismStatus;
+use promferry_model::Labels;
+use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
+
+use super::Shown;
+use super::html::{Cell, Html, SHOWN_ROWS, ago, grouped, text, trouble};
+
+/// Which targets are listed: `?job=NAME&state=down`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    job: Option<String>,
+    state: Option<TargetHealth>,
+}
+
+const STATES: [TargetHealth; 3] = [TargetHealth::Down, TargetHealth::Unknown, TargetHealth::Up];
+
+impl Filter {
+    /// Reads a URL's query; what says nothing, or what nobody knows, filters nothing.
+    pub(super) fn parse(query: &str) -> Self {
+        let mut filter = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match key.as_ref() {
+                "job" if !value.is_empty() => filter.job = Some(value.into_owned()),
+                "state" => filter.state = STATES.into_iter().find(|state| state.as_str() == value),
+                _ => {}
+            }
+        }
+        filter
+    }
+
+    fn query(&self) -> String {
+        let mut query = Serializer::new(String::new());
+        if let Some(job) = &self.job {
+            query.append_pair("job", job);
+        }
+        if let Some(state) = self.state {
+            query.append_pair("state", state.as_str());
+        }
+        query.finish()
+    }
+
+    fn shows(&self, target: &TargetStatus) -> bool {
+        self.job.as_ref().is_none_or(|job| *job == target.scrape_pool)
+            && self.state.is_none_or(|state| state == target.health)
+    }
+
+    /// In words.
+    fn description(&self) -> String {
+        match (&self.job, self.state) {
+            (None, None) => "all".to_owned(),
+            (None, Some(state)) => format!("all that are {}", state.as_str()),
+            (Some(job), None) => format!("of {job}"),
+            (Some(job), Some(state)) => format!("of {job} that are {}", state.as_str()),
+        }
+    }
+}
+
+impl Html {
+    pub(super) fn scraping(&mut self, shown: &Shown) {
+        let mut jobs: Vec<_> = shown.pools.iter().map(|pool| JobRow::of(pool, shown)).collect();
+        // Stable: by name among equals.
+        jobs.sort_by_key(|job| std::cmp::Reverse((job.why_none.is_some(), job.down)));
+        let heads = [
+            "job",
+            "discovered",
+            "kept",
+            "up",
+            "down",
+            "series",
+            "scheduled",
+            "scraped",
+            "failed",
+            "missed",
+            "left out",
+        ];
+        self.table("Scraping", &heads, jobs.into_iter().map(JobRow::cells));
+    }
+
+    pub(super) fn targets(&mut self, shown: &Shown) {
+        let filter = &shown.filter;
+        let mut matching = Vec::new();
+        let mut counts = [0_u64; STATES.len()];
+        for target in shown.pools.iter().flat_map(|pool| &pool.active) {
+            let place = STATES.iter().position(|state| *state == target.health).unwrap_or_default();
+            if filter.job.as_ref().is_none_or(|job| *job == target.scrape_pool) {
+                counts[place] += 1;
+            }
+            if filter.shows(target) {
+                matching.push((place, target));
+            }
+        }
+        if matching.is_empty() && *filter == Filter::default() {
+            return;
+        }
+        matching.sort_by_key(|(place, _)| *place);
+        self.anchor("targets");
+        self.title("Targets");
+        let of_job = |state| Filter { state, ..filter.clone() };
+        let mut links = vec![("all jobs".to_owned(), String::new())];
+        links.extend(STATES.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(|(state, count)| {
+            (format!("{} {}", grouped(count), state.as_str()), of_job(Some(state)).query())
+        }));
+        self.links(links);
+        let (all, listed) = (matching.len() as u64, matching.len().min(SHOWN_ROWS) as u64);
+        let which = filter.description();
+        let bounds = if listed < all {
+            format!(
+                "Shown are {} of {} targets, {which}: those that are down first. A job's name above and the numbers \
+                 here lead to others; /api/v1/targets has them all.",
+                grouped(listed),
+                grouped(all)
+            )
+        } else {
+            format!("{} targets, {which}.", grouped(all))
+        };
+        self.paragraph("bounds", &bounds);
+        let heads = ["job", "target", "health", "last error", "last scrape", "took", "labels"];
+        // Those beyond were counted above.
+        let rows = matching.into_iter().take(SHOWN_ROWS).map(|(_, target)| {
+            let health = target.health.as_str();
+            let is_down = target.health == TargetHealth::Down;
+            let took = target.last_scrape.map(|_| format!("{} ms", target.last_scrape_duration.as_millis()));
+            [
+                text(&target.scrape_pool),
+                text(&target.scrape_url),
+                if is_down { trouble(health) } else { text(health) },
+                trouble(&target.last_error),
+                text(target.last_scrape.map(|at| ago(at, shown.now)).unwrap_or_default()),
+                text(took.unwrap_or_default()),
+                text(own_labels(&target.labels)),
+            ]
+        });
+        self.rows(&heads, rows);
+    }
+
+    pub(super) fn discovery(&mut self, mechanisms: &[MechanismStatus]) {
+        let mut mechanisms: Vec<_> = mechanisms.iter().collect();
+        mechanisms.sort_by_key(|mechanism| !mechanism.is_failing);
+        let rows = mechanisms.into_iter().map(|mechanism| {
+            let jobs: Vec<_> = mechanism.jobs.iter().map(ToString::to_string).collect();
+            let failure = mechanism.last_failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default();
+            [
+                text(mechanism.mechanism),
+                text(&mechanism.subject),
+                text(jobs.join(", ")),
+                text(mechanism.targets),
+                text(format!("{} of {}", mechanism.failures_total, mechanism.refreshes_total)),
+                if mechanism.is_failing { trouble(failure) } else { text(failure) },
+            ]
+        });
+        let heads = ["discovery by", "looks at", "for jobs", "targets", "failed", "last failure"];
+        self.table("Discovery", &heads, rows);
+    }
+}
+
+/// A job's way from what is discovered to what is up.
+struct JobRow {
+    name: String,
+    discovered: u64,
+    kept: usize,
+    up: usize,
+    down: usize,
+    series: u64,
+    scheduled: u64,
+    scraped: u64,
+    failed: String,
+    missed: String,
+    left_out: String,
+    why_none: Option<String>,
+}
+
+impl JobRow {
+    fn of(pool: &PoolStatus, shown: &Shown) -> Self {
+        let with = |health| pool.active.iter().filter(|target| target.health == health).count();
+        let reasons = |reasons: &BTreeMap<&str, u64>| {
+            let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            reasons.join(", ")
+        };
+        let stats = shown.jobs.get(&pool.scrape_pool);
+        let ledger = stats.map(|stats| stats.ledger.clone()).unwrap_or_default();
+        Self {
+            name: pool.scrape_pool.to_string(),
+            discovered: pool.discovered,
+            kept: pool.active.len(),
+            up: with(TargetHealth::Up),
+            down: with(TargetHealth::Down),
+            series: stats.map_or(0, |stats| stats.series),
+            scheduled: ledger.scheduled,
+            scraped: ledger.scraped,
+            failed: reasons(&ledger.failed),
+            missed: reasons(&ledger.missed),
+            left_out: left_out(pool),
+            why_none: why_none(pool, &shown.mechanisms),
+        }
+    }
+
+    fn cells(self) -> [Cell; 11] {
+        let of_job = |state| Filter { job: Some(self.name.clone()), state }.query();
+        let down = match self.down {
+            0 => text(0),
+            down => Cell::Link { text: down.to_string(), query: of_job(Some(TargetHealth::Down)) },
+        };
+        [
+            Cell::Link { query: of_job(None), text: self.name.clone() },
+            text(self.discovered),
+            text(self.kept),
+            text(self.up),
+            down,
+            text(self.series),
+            text(self.scheduled),
+            text(self.scraped),
+            text(self.failed),
+            text(self.missed),
+            match self.why_none {
+                Some(why) => Cell::Bad(why),
+                None => text(self.left_out),
+            },
+        ]
+    }
+}
+
+/// Why a job has no targets, if it has none.
+pub(super) fn why_none(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Option<String> {
+    if !pool.active.is_empty() {
+        return None;
+    }
+    if pool.discovered > 0 {
+        return Some(left_out(pool));
+    }
+    let of_job: Vec<_> =
+        mechanisms.iter().filter(|mechanism| mechanism.jobs.contains(&pool.scrape_pool)).collect();
+    if of_job.is_empty() {
+        return Some("the job has no service discovery".to_owned());
+    }
+    let failing = of_job.iter().filter(|mechanism| mechanism.is_failing);
+    let failures: Vec<_> = failing
+        .filter_map(|mechanism| {
+            let (_, why) = mechanism.last_failure.as_ref()?;
+            Some(format!("{} discovery fails: {why}", mechanism.mechanism))
+        })
+        .collect();
+    if !failures.is_empty() {
+        return Some(failures.join("; "));
+    }
+    let looked: Vec<_> = of_job
+        .iter()
+        .map(|mechanism| {
+            let yet = if mechanism.last_success.is_none() { " yet" } else { "" };
+            format!("{} discovery has found nothing{yet} ({})", mechanism.mechanism, mechanism.subject)
+        })
+        .collect();
+    Some(looked.join("; "))
+}
+
+/// What of a job's discovered targets is not scraped, and why.
+fn left_out(pool: &PoolStatus) -> String {
+    let mut reasons: Vec<String> = pool
+        .dropped_by
+        .iter()
+        .map(|by| format!("{} dropped by relabel_configs[{}]: {}", grouped(by.targets), by.rule, by.text))
+        .collect();
+    reasons.extend(
+        pool.invalid
+            .iter()
+            .map(|invalid| format!("{} can't be scraped: {}", grouped(invalid.targets), invalid.error)),
+    );
+    if pool.duplicates > 0 {
+        reasons.push(format!("{} the same as others", grouped(pool.duplicates)));
+    }
+    if let Some(limit) = pool.exceeded_target_limit {
+        reasons.push(format!("more than target_limit {limit}: each scrape fails"));
+    }
+    reasons.join("; ")
+}
+
+/// What tells a target from others of its job.
+fn own_labels(labels: &Labels) -> String {
+    let own = labels.iter().filter(|label| label.name != "job");
+    let shown: Vec<_> = own.map(|label| format!("{}={:?}", label.name, label.value.as_str())).collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_what_its_links_say() {
+        for (query, description) in [
+            ("", "all"),
+            ("state=down", "all that are down"),
+            ("job=a+b%26c", "of a b&c"),
+            ("job=a&state=up", "of a that are up"),
+            ("job=&state=sideways&x=y", "all"),
+        ] {
+            let filter = Filter::parse(query);
+            assert_eq!(filter.description(), description);
+            assert_eq!(Filter::parse(&filter.query()), filter);
+        }
+    }
+
+    #[test]
+    fn a_job_without_targets_says_why() {
+        let mut pool = PoolStatus::default();
+        pool.scrape_pool = "api".into();
+        assert_eq!(why_none(&pool, &[]).unwrap(), "the job has no service discovery");
+        pool.discovered = 12;
+        pool.duplicates = 2;
+        assert_eq!(why_none(&pool, &[]).unwrap(), "2 the same as others");
+    }
+}
