@@ -144,18 +144,28 @@ fn what_can_be_no_image_is_said() {
     // Before anything is built.
     let path = folder.path().join("path");
     fs::create_dir(&path).unwrap();
-    for tool in ["dirname", "uname", "readelf", "tar"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
-        let found = String::from_utf8(found.stdout).unwrap();
-        std::os::unix::fs::symlink(found.trim(), path.join(tool)).unwrap();
-    }
-    let output = Command::new("/bin/bash").arg(SCRIPT).arg(&out).env("PATH", &path).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        said(&output).contains("umoci is missing; on Debian: apt-get install umoci"),
-        "{}",
+    let on_path = |tools: &[&str]| {
+        for tool in tools {
+            let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+            let found = String::from_utf8(found.stdout).unwrap();
+            std::os::unix::fs::symlink(found.trim(), path.join(tool)).unwrap();
+        }
+    };
+    let script = |arguments: &[&str]| {
+        let mut command = Command::new("/bin/bash");
+        let output = command.arg(SCRIPT).args(arguments).arg(&out).env("PATH", &path).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         said(&output)
-    );
+    };
+    on_path(&["dirname", "uname", "readelf", "tar"]);
+    assert!(script(&[]).contains("umoci is missing; on Debian: apt-get install umoci"));
+    on_path(&["umoci"]);
+    if cfg!(target_arch = "x86_64") {
+        assert!(
+            script(&["--arch", "arm64"])
+                .contains("apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+        );
+    }
 }
 
 fn other_architecture() -> &'static str {

@@ -87,7 +87,7 @@ fn start_up_time() {
                 times.push(program.start(&folder).await);
             }
         }
-        println!("| program | bytes | ready after, median of {rounds} starts |\n|---|---:|---:|");
+        println!("\n| program | bytes | ready after, median of {rounds} starts |\n|---|---:|---:|");
         for (program, times) in programs.iter().zip(&mut times) {
             times.sort_unstable();
             let bytes = fs::metadata(&program.path).unwrap().len();
