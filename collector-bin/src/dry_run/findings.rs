@@ -8,7 +8,7 @@ use promferry_model::Labels;
 use promferry_remote_write::EndpointStatus;
 use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
 
-use super::format::{count, targets, url};
+use super::format::{count, rate, targets, url};
 use super::survey::{Ended, Survey};
 
 /// Something that is wrong.
@@ -79,6 +79,15 @@ pub(super) fn findings(survey: &Survey<'_>) -> Vec<Finding> {
         of_endpoint(survey, endpoint, &mut add);
         if let Some(status) = survey.endpoints.get(&key) {
             of_delivery(survey, status, &mut add);
+            let (samples, limit) =
+                (survey.samples_per_second(status), endpoint.write.samples_per_second_limit);
+            if limit > 0 && samples >= limit as f64 {
+                add(format!(
+                    "{} samples/s are more than its samples_per_second_limit of {}",
+                    rate(samples),
+                    count(limit)
+                ));
+            }
         }
     }
     if let Err(reason) = &survey.storage.free_bytes {

@@ -127,11 +127,7 @@ impl Report<'_> {
 
     fn endpoint_cells(&self, status: &EndpointStatus) -> Vec<String> {
         let series: usize = status.jobs.iter().map(|job| job.active_series).sum();
-        let samples: f64 = status
-            .jobs
-            .iter()
-            .map(|job| job.active_series as f64 * self.survey.scrapes_per_second(&job.job))
-            .sum();
+        let samples = self.survey.samples_per_second(status);
         let recorded = self.survey.recorded.get(&status.key);
         let largest = match recorded.and_then(|recorded| recorded.largest) {
             None => "no request".to_owned(),

@@ -7,9 +7,9 @@ use http::Uri;
 use promferry_config::{Config, Sources};
 use promferry_discovery::MechanismStatus;
 use promferry_http_client::HttpOptions;
-use promferry_remote_write::EndpointStatus;
 use promferry_remote_write::encode::DuplicateSeries;
 use promferry_remote_write::spool::{MemoryStorage, SpoolOptions};
+use promferry_remote_write::{EndpointStatus, JobUsage};
 use promferry_scrape::{Job, PoolStatus, TargetHealth, TargetStatus};
 use promferry_sigv4_auth::Environment;
 use tokio::task::JoinSet;
@@ -155,8 +155,14 @@ impl<'a> Survey<'a> {
         is_here && port.is_some() && self.addresses.iter().any(|(address, _)| port_of(address) == port)
     }
 
+    /// Samples a second that an endpoint would get, by the targets' intervals.
+    pub(super) fn samples_per_second(&self, status: &EndpointStatus) -> f64 {
+        let of_job = |job: &JobUsage| job.active_series as f64 * self.scrapes_per_second(&job.job);
+        status.jobs.iter().map(of_job).sum()
+    }
+
     /// How often a target of a job is scraped in a second, as a mean over those that are.
-    pub(super) fn scrapes_per_second(&self, job: &str) -> f64 {
+    fn scrapes_per_second(&self, job: &str) -> f64 {
         let Some(pool) = self.pools.get(job).filter(|pool| !pool.active.is_empty()) else { return 0.0 };
         let sum: f64 = pool.active.iter().map(|target| 1.0 / target.scrape_interval.as_secs_f64()).sum();
         sum / pool.active.len() as f64

@@ -9,3 +9,4 @@ mod kubernetes;
 mod manifests;
 mod program;
 mod report;
+mod signing;

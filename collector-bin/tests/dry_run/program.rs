@@ -47,6 +47,15 @@ pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// Runs it to its end.
 pub(crate) fn dry_run(folder: &Path, arguments: &[&str]) -> DryRun {
+    dry_run_as(folder, arguments, |_| {})
+}
+
+/// The same, with other credentials.
+pub(crate) fn dry_run_as(
+    folder: &Path,
+    arguments: &[&str],
+    credentials: impl FnOnce(&mut Command),
+) -> DryRun {
     let mut all = vec!["--storage.agent.path=data"];
     all.extend(arguments);
     for (flag, default) in
@@ -56,7 +65,9 @@ pub(crate) fn dry_run(folder: &Path, arguments: &[&str]) -> DryRun {
             all.push(default);
         }
     }
-    let output = command(folder, &all).output().unwrap();
+    let mut command = command(folder, &all);
+    credentials(&mut command);
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (report, log) = (text(output.stdout), text(output.stderr));
     assert!(!report.contains(SECRET_KEY) && !log.contains(SECRET_KEY), "{report}\n{log}");
