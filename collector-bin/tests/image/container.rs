@@ -52,7 +52,7 @@ impl Container {
         }
     }
 
-    /// Kubernetes' `command`: replaces the image's entrypoint and its command.
+    /// Kubernetes' `command` without `args`: replaces the image's entrypoint and its command.
     pub(crate) fn command(mut self, command: &[impl ToString]) -> Self {
         self.command = command.iter().map(ToString::to_string).collect();
         self.arguments.clear();
@@ -197,6 +197,11 @@ impl Running {
         // A shell's own kill: sending a signal from here would need unsafe code.
         let kill = format!("kill -TERM {}", self.pid());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        self.exit_code().await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit_code(&mut self) -> u64 {
         let start = Instant::now();
         while self.process.is_running() {
             assert!(start.elapsed() < LIMIT, "it does not end:\n{}", self.log());

@@ -8,8 +8,9 @@ use promferry_bench::farm::Farm;
 use promferry_collector::cli::{self, Command};
 use serde_json::{Value, json};
 
-use crate::collector::output;
+use crate::collector::{is_full_tier, output};
 use crate::container::Container;
+use crate::layout::Layout;
 use crate::network::in_own_network;
 
 const MANIFEST: &str = include_str!("../../../deploy/fargate.yaml");
@@ -78,11 +79,29 @@ fn the_manifest_fits_the_smallest_size_and_its_configuration_is_valid() {
 }
 
 #[test]
+fn the_pages_command_puts_the_users_values_in_the_place_of_every_example() {
+    let (_, command) = PAGE.split_once("\nsed -e ").unwrap();
+    let (command, _) = command.split_once(" | kubectl apply -f -\n").unwrap();
+    let values =
+        [("ACCOUNT", "999988887777"), ("REGION", "ap-south-2"), ("CLUSTER", "orders"), ("WORKSPACE", "ws-1")];
+    let output = std::process::Command::new("sh")
+        .args(["-c", &format!("sed -e {command}")])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .envs(values)
+        .output()
+        .unwrap();
+    let manifest = String::from_utf8(output.stdout).unwrap();
+    for example in [ACCOUNT, REGION, WORKSPACE, "example-cluster"] {
+        assert!(MANIFEST.contains(example) && !manifest.contains(example), "{example}: {manifest}");
+    }
+    assert_eq!(objects(&manifest).len(), objects(MANIFEST).len());
+}
+
+#[test]
 fn the_manifest_is_taken_by_a_real_cluster_and_its_pod_delivers() {
     in_own_network("deploy::the_manifest_is_taken_by_a_real_cluster_and_its_pod_delivers", async |image| {
         let Some(api) = KubernetesApi::start(&peers(), ISSUER).await else {
-            let is_full_tier = crate::collector::is_full_tier();
-            assert!(!is_full_tier, "scripts/peers did not provide kube-apiserver and etcd");
+            assert!(!is_full_tier(), "scripts/peers did not provide kube-apiserver and etcd");
             eprintln!(
                 "SKIPPED the_manifest…: no kube-apiserver and etcd, run scripts/peers kube-apiserver etcd"
             );
@@ -124,48 +143,9 @@ fn the_manifest_is_taken_by_a_real_cluster_and_its_pod_delivers() {
         let workspaces = Workspaces::start(&cloud, REGION).await;
         workspaces.add(ACCOUNT, WORKSPACE, None).await;
 
-        // The kubelet's side.
-        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-        let namespace = name(&object("Namespace"));
         let pod = object("Deployment")["spec"]["template"]["spec"].clone();
-        assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);
-        let token = async |audience: &str| api.token(&namespace, &name(&account), audience, HOUR).await;
-        let of_cluster = "/var/run/secrets/kubernetes.io/serviceaccount";
-        let of_aws = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token";
-        let mut container = Container::of(&image)
-            .arguments(&strings(&pod["containers"][0]["args"]))
-            .environment("KUBERNETES_SERVICE_HOST", &api.address().ip().to_string())
-            .environment("KUBERNETES_SERVICE_PORT", &api.address().port().to_string())
-            .file(&format!("{of_cluster}/ca.crt"), &api.certificate())
-            .file(&format!("{of_cluster}/namespace"), &namespace)
-            .file(&format!("{of_cluster}/token"), &token(ISSUER).await)
-            .environment("AWS_ROLE_ARN", role)
-            .environment("AWS_WEB_IDENTITY_TOKEN_FILE", of_aws)
-            .environment("AWS_REGION", REGION)
-            .environment("AWS_STS_REGIONAL_ENDPOINTS", "regional")
-            .file(of_aws, &token("sts.amazonaws.com").await)
-            .environment("AWS_ENDPOINT_URL_STS", &sts.url());
-        let url = format!(
-            "https://aps-workspaces.{REGION}.amazonaws.com/workspaces/{WORKSPACE}/api/v1/remote_write"
-        );
-        for mount in pod["containers"][0]["volumeMounts"].as_array().unwrap() {
-            let path = mount["mountPath"].as_str().unwrap();
-            let volumes = pod["volumes"].as_array().unwrap();
-            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
-            if volume["configMap"]["name"] == object("ConfigMap")["metadata"]["name"] {
-                for (name, text) in object("ConfigMap")["data"].as_object().unwrap() {
-                    let text = text.as_str().unwrap();
-                    assert!(text.contains(&url), "{text}");
-                    // As often as a test has time for.
-                    let text = text.replace(&url, &workspaces.url(WORKSPACE)).replace("30s", "1s");
-                    container = container.file(&format!("{path}/{name}"), &text);
-                }
-            } else {
-                assert!(volume["emptyDir"].is_object(), "{volume}");
-                container = container.volume(path);
-            }
-        }
-        let mut container = container.start();
+        let kubelet = Kubelet::of(&api, &sts, &workspaces).await;
+        let mut container = kubelet.container(&image, &pod).start();
 
         let probes = &pod["containers"][0];
         container
@@ -187,6 +167,19 @@ fn the_manifest_is_taken_by_a_real_cluster_and_its_pod_delivers() {
         container
             .until("samples of both pods", async || wanted.iter().all(|name| arrived().contains(name)))
             .await;
+
+        // As the page looks at it, in the same pod.
+        let whoami = PAGE.split("exec deployment/promferry -- ").nth(1).unwrap().lines().next().unwrap();
+        let command: Vec<_> = whoami.split_whitespace().collect();
+        let mut whoami = kubelet.container(&image, &pod).command(&command).start();
+        assert_eq!(whoami.exit_code().await, 0, "{}", whoami.log());
+        for said in [
+            "arn:aws:sts::111122223333:assumed-role/promferry/",
+            "sub system:serviceaccount:promferry:promferry",
+        ] {
+            assert!(whoami.log().contains(said), "{said}: {}", whoami.log());
+        }
+
         assert_eq!(container.terminate().await, 0, "{}", container.log());
         let log = container.log();
         let mut expected = wanted.clone();
@@ -201,6 +194,82 @@ fn the_manifest_is_taken_by_a_real_cluster_and_its_pod_delivers() {
             assert!(serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()), "{line}");
         }
     });
+}
+
+/// What the kubelet and EKS give a pod of the manifest.
+struct Kubelet {
+    environment: Vec<(&'static str, String)>,
+    files: Vec<(&'static str, String)>,
+    /// The workspace, where the test has it.
+    remote_write: String,
+}
+
+impl Kubelet {
+    async fn of(api: &KubernetesApi, sts: &Sts, workspaces: &Workspaces) -> Self {
+        const AWS_TOKEN: &str = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token";
+        let account = object("ServiceAccount");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (name, namespace) = (text(&account["metadata"]["name"]), text(&account["metadata"]["namespace"]));
+        let role = text(&account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]);
+        let token = async |audience: &str| api.token(&namespace, &name, audience, HOUR).await;
+        Self {
+            environment: vec![
+                ("KUBERNETES_SERVICE_HOST", api.address().ip().to_string()),
+                ("KUBERNETES_SERVICE_PORT", api.address().port().to_string()),
+                ("AWS_ROLE_ARN", role),
+                ("AWS_WEB_IDENTITY_TOKEN_FILE", AWS_TOKEN.to_owned()),
+                ("AWS_REGION", REGION.to_owned()),
+                ("AWS_STS_REGIONAL_ENDPOINTS", "regional".to_owned()),
+                // Not theirs: where AWS is.
+                ("AWS_ENDPOINT_URL_STS", sts.url()),
+            ],
+            files: vec![
+                ("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt", api.certificate()),
+                ("/var/run/secrets/kubernetes.io/serviceaccount/token", token(ISSUER).await),
+                (AWS_TOKEN, token("sts.amazonaws.com").await),
+                ("/var/run/secrets/kubernetes.io/serviceaccount/namespace", namespace),
+            ],
+            remote_write: workspaces.url(WORKSPACE),
+        }
+    }
+
+    /// The pod's one container, with its volumes.
+    fn container(&self, image: &Layout, pod: &Value) -> Container {
+        assert_eq!(pod["serviceAccountName"], object("ServiceAccount")["metadata"]["name"]);
+        let [of_pod] = pod["containers"].as_array().unwrap().as_slice() else { panic!("{pod}") };
+        let mut container = Container::of(image).arguments(&strings(&of_pod["args"]));
+        for (name, value) in &self.environment {
+            container = container.environment(name, value);
+        }
+        for (path, text) in &self.files {
+            container = container.file(path, text);
+        }
+        for mount in of_pod["volumeMounts"].as_array().unwrap() {
+            let path = mount["mountPath"].as_str().unwrap();
+            let volumes = pod["volumes"].as_array().unwrap();
+            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+            if volume["emptyDir"].is_object() {
+                container = container.volume(path);
+                continue;
+            }
+            let map = object("ConfigMap");
+            assert_eq!(volume["configMap"]["name"], map["metadata"]["name"]);
+            for (name, text) in map["data"].as_object().unwrap() {
+                container =
+                    container.file(&format!("{path}/{name}"), &self.configuration(text.as_str().unwrap()));
+            }
+        }
+        container
+    }
+
+    /// The manifest's configuration with the test's workspace, and as often as a test has time for.
+    fn configuration(&self, text: &str) -> String {
+        let url = format!(
+            "https://aps-workspaces.{REGION}.amazonaws.com/workspaces/{WORKSPACE}/api/v1/remote_write"
+        );
+        assert!(text.contains(&url) && text.contains("30s"), "{text}");
+        text.replace(&url, &self.remote_write).replace("30s", "1s")
+    }
 }
 
 fn peers() -> PathBuf {
