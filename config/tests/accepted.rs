@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use promferry_config::{Config, ConfigError, DiskFiles, NoFiles};
+use promferry_config::{Config, ConfigError, DiskFiles, LogLevel, NoFiles};
 use promferry_discovery::KubernetesRole;
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 use promferry_relabel::Action;
@@ -157,11 +157,11 @@ scrape_configs:
     let expected = [
         "2:10: query_log_file has no effect: no rules or queries are evaluated here in global",
         "2:33: scrape_failure_log_file is ignored: failed scrapes are reported in the log in global",
+        "7:11: gogc has no effect: there is no garbage collector in runtime",
         "4:1: alerting has no effect: no rules are evaluated here, so there are no alerts",
         "8:1: otlp has no effect: nothing is received here",
         "9:1: remote_read has no effect: nothing is queried here",
         "3:1: rule_files has no effect: no rules are evaluated here",
-        "7:1: runtime has no effect: it tunes Prometheus' own process",
         "5:1: storage has no effect: nothing is stored here but what waits to be sent",
         "6:1: tracing has no effect: no traces are sent",
     ];
@@ -169,6 +169,22 @@ scrape_configs:
     assert_eq!(told[..9], expected);
     assert_eq!(told.len(), 10);
     assert!(told[9].contains("12:19: scrape_failure_log_file is ignored"), "{}", told[9]);
+}
+
+#[test]
+fn the_log_level_of_the_file() {
+    let level = |runtime: &str| read(&format!("runtime: {runtime}\nscrape_configs: []\n")).log_level;
+    assert_eq!(level("{}"), None);
+    assert_eq!(level("{log_level: debug}"), Some(LogLevel::Debug));
+    assert_eq!(level("{log_level: WARN}"), Some(LogLevel::Warn));
+    let refused = |runtime: &str| try_read(&format!("runtime: {runtime}\n")).unwrap_err().to_string();
+    for (runtime, said) in [
+        ("{log_level: wran}", "1:22: unknown log level \"wran\": there are debug, info, warn and error"),
+        ("{log_levl: warn}", "1:11: unknown key \"log_levl\""),
+        ("{gogc: much}", "1:17: "),
+    ] {
+        assert!(refused(runtime).contains(said), "{}", refused(runtime));
+    }
 }
 
 #[test]

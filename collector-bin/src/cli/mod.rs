@@ -35,11 +35,13 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+const OTHER_FLAGS: &str = "The other flags of Prometheus 3.16 are taken too. Those without effect here are named in one warning at the start.";
+
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Scrape and deliver as a configuration says. Flags without a command mean this one.
-    #[command(version, display_name = "promferry")]
+    #[command(version, display_name = "promferry", after_help = OTHER_FLAGS)]
     Run(Box<RunArgs>),
     /// Judge files without running anything.
     Check(CheckArgs),

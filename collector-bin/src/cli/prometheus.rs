@@ -94,7 +94,10 @@ pub const FLAGS: &[Flag] = &[
     values("enable-feature", Honoured("feature by feature, see below")),
     switch!("help", Honoured("")),
     value("log.format", Honoured("")),
-    value("log.level", Honoured("")),
+    value(
+        "log.level",
+        Honoured("wins over `runtime.log_level` of the configuration, which there wins over the flag"),
+    ),
     value("query.lookback-delta", NoEffect(NO_QUERIES)),
     value("query.max-concurrency", NoEffect(NO_QUERIES)),
     value("query.max-samples", NoEffect(NO_QUERIES)),

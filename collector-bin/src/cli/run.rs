@@ -70,13 +70,12 @@ pub struct RunArgs {
         hide = true
     )]
     pub discovery_reload_interval: PromDuration,
-    /// What is off by default, separated by commas: st-storage reads start timestamps (OpenMetrics' `_created`
-    /// series then are no series of their own) and sends them in Remote-Write 2.0; extra-scrape-metrics writes
-    /// `extra_scrape_metrics` where the configuration does not say it.
+    /// What is off by default, separated by commas. st-storage reads start timestamps (OpenMetrics' `_created` series
+    /// then are no series of their own) and sends them in Remote-Write 2.0; extra-scrape-metrics is extra_scrape_metrics
+    /// of the configuration where that says nothing.
     #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',')]
     pub features: Vec<String>,
-    /// The least important messages that are logged [default: info, or what the OpenTelemetry Collector's
-    /// configuration says].
+    /// The least important messages that are logged [default: what the configuration says, else info].
     #[arg(long = "log.level", value_name = "LEVEL", ignore_case = true)]
     pub log_level: Option<LogLevel>,
     /// How messages are written.

@@ -3,6 +3,7 @@
 mod global;
 mod job;
 mod remote_write;
+mod runtime;
 pub(crate) mod sigv4;
 mod targets;
 mod variables;
@@ -19,17 +20,16 @@ use crate::{Config, ConfigError, ConfigWarning, Dialect, Env, ErrorKind, Files, 
 
 /// Keys at the top that decide nothing about what is scraped, named or sent, and why nothing is to be done
 /// about them.
-const WITHOUT_EFFECT: [(&str, &str); 7] = [
+const WITHOUT_EFFECT: [(&str, &str); 6] = [
     ("alerting", "no rules are evaluated here, so there are no alerts"),
     ("otlp", "nothing is received here"),
     ("remote_read", "nothing is queried here"),
     ("rule_files", "no rules are evaluated here"),
-    ("runtime", "it tunes Prometheus' own process"),
     ("storage", "nothing is stored here but what waits to be sent"),
     ("tracing", "no traces are sent"),
 ];
 
-const KEYS: [&str; 4] = ["global", "scrape_configs", "scrape_config_files", "remote_write"];
+const KEYS: [&str; 5] = ["global", "runtime", "scrape_configs", "scrape_config_files", "remote_write"];
 
 /// What is read of a configuration while it is read.
 pub(crate) struct Reader<'a> {
@@ -118,6 +118,14 @@ impl Reader<'_> {
                 .map_err(|error| error.in_key("global"))?;
         } else {
             self.config.global.scrape.apply_defaults();
+        }
+        if let Some(entry) = top.take("runtime").filter(|entry| !entry.value.is_null()) {
+            let Self { config: Config { warnings, .. }, within, .. } = self;
+            let mut warn = |error: NodeError| {
+                warnings.push(ConfigWarning::new(below(within, error.in_key("runtime")), source));
+            };
+            self.config.log_level =
+                runtime::read(&entry.value, &mut warn).map_err(|error| error.in_key("runtime"))?;
         }
         for (key, why) in WITHOUT_EFFECT {
             if let Some(entry) = top.take(key)
