@@ -83,6 +83,8 @@ pub struct PipelineOptions {
     pub discovery_debounce: Duration,
     /// Start timestamps are read, and OpenMetrics' `_created` series are no series of their own.
     pub start_timestamps: bool,
+    /// What `extra_scrape_metrics` is for jobs of which neither they nor `global` say it.
+    pub extra_scrape_metrics: bool,
     /// What carries the requests instead of HTTP and signing, if anything does.
     pub transports: Option<Transports>,
 }
@@ -186,13 +188,14 @@ impl Pipeline {
             environment,
             discovery_debounce,
             start_timestamps,
+            extra_scrape_metrics,
             transports,
         } = options;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let budget = MemoryBudget::new(limits.budget_bytes());
         let mut rng = SeededRng::from_process();
         let http_options = HttpOptions { user_agent: user_agent.clone(), ..HttpOptions::default() };
-        let means = Means { http: http_options.clone(), environment, transports };
+        let means = Means { http: http_options.clone(), extra_scrape_metrics, environment, transports };
         let (configured, endpoints) = Configured::new(config, &Configured::default(), &means)?;
         let endpoints = endpoints.into_iter().filter_map(|endpoint| match endpoint {
             EndpointChange::Anew(endpoint) => Some(endpoint),

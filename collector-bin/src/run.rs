@@ -143,6 +143,7 @@ async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn
     let lifecycle = Arc::new(ProcessLifecycle::default());
     let serving = tokio::spawn(web.serve(Arc::clone(&pages), Some(lifecycle.clone()), stopped));
     log_promise(args);
+    let features = args.features();
     let options = PipelineOptions {
         storage_path: args.storage_path().to_owned(),
         spool: SpoolOptions { fsync: args.fsync, max_bytes: args.max_bytes, ..SpoolOptions::default() },
@@ -150,7 +151,8 @@ async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn
         user_agent: USER_AGENT.to_owned(),
         environment: Environment::process(),
         discovery_debounce: args.discovery_debounce(),
-        start_timestamps: args.features().start_timestamps,
+        start_timestamps: features.start_timestamps,
+        extra_scrape_metrics: features.extra_scrape_metrics,
         transports: None,
     };
     // What earlier runs left is read first, which may take as long as it is large.

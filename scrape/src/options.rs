@@ -109,7 +109,7 @@ pub struct ScrapeConfig {
     #[serde(deserialize_with = "empty_is_none")]
     pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// Adds `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` to the report
-    /// series; absent takes `global`'s.
+    /// series; absent takes `global`'s, and where that is absent too, nothing is added.
     pub extra_scrape_metrics: Option<bool>,
     /// How `le` and `quantile` are written: a key of Promferry's own.
     #[serde(deserialize_with = "null_is_default")]
@@ -177,7 +177,7 @@ pub struct GlobalConfig {
     /// As [`ScrapeConfig::always_scrape_classic_histograms`].
     #[serde(deserialize_with = "null_is_default")]
     pub always_scrape_classic_histograms: bool,
-    /// As [`ScrapeConfig::extra_scrape_metrics`]; off by default.
+    /// As [`ScrapeConfig::extra_scrape_metrics`].
     pub extra_scrape_metrics: Option<bool>,
 }
 
@@ -362,7 +362,6 @@ impl GlobalConfig {
         let scheme = self.metric_name_validation_scheme.unwrap_or_default();
         or_inherit(&mut self.metric_name_escaping_scheme, Some(escaping_for(scheme)));
         or_inherit(&mut self.scrape_native_histograms, Some(false));
-        or_inherit(&mut self.extra_scrape_metrics, Some(false));
     }
 
     /// Makes every relative path one below `base_dir`.

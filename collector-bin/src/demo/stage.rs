@@ -75,6 +75,7 @@ impl Stage {
             environment,
             discovery_debounce: Duration::from_secs(1),
             start_timestamps: false,
+            extra_scrape_metrics: false,
             transports: None,
         };
         let pipeline = Arc::new(Pipeline::start(&config, options).await?);

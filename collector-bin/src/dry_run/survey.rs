@@ -91,6 +91,7 @@ impl<'a> Survey<'a> {
         let environment = Environment::process();
         let (startable, left_out) = startable(config, &environment);
         let recorder = Recorder::new(config);
+        let features = args.features();
         let options = PipelineOptions {
             // Only a page whose reading panics would be kept there.
             storage_path: std::env::temp_dir().join("promferry-dry-run"),
@@ -99,7 +100,8 @@ impl<'a> Survey<'a> {
             user_agent: USER_AGENT.to_owned(),
             environment,
             discovery_debounce: Duration::from_millis(200),
-            start_timestamps: args.features().start_timestamps,
+            start_timestamps: features.start_timestamps,
+            extra_scrape_metrics: features.extra_scrape_metrics,
             transports: Some(recorder.transports()),
         };
         let pipeline = Pipeline::start_on(&startable, options, || Ok(MemoryStorage::new())).await?;

@@ -19,6 +19,7 @@ use crate::signing::Signing;
 #[derive(Clone)]
 pub(super) struct Means {
     pub(super) http: HttpOptions,
+    pub(super) extra_scrape_metrics: bool,
     pub(super) environment: Environment,
     pub(super) transports: Option<Transports>,
 }
@@ -67,10 +68,12 @@ impl Configured {
         means: &Means,
     ) -> Result<(Self, Vec<EndpointChange>), StartError> {
         let jobs = config.jobs.iter().map(|job| {
-            let known = before.jobs.iter().find(|known| *known.job.config() == job.scrape);
+            let mut scrape = job.scrape.clone();
+            scrape.extra_scrape_metrics.get_or_insert(means.extra_scrape_metrics);
+            let known = before.jobs.iter().find(|known| *known.job.config() == scrape);
             let ready = match known {
                 Some(known) => known.job.clone(),
-                None => Job::new(job.scrape.clone(), Vec::new(), means.http.clone())?,
+                None => Job::new(scrape, Vec::new(), means.http.clone())?,
             };
             Ok::<_, StartError>(ReadyJob { job: ready, discovery: job.discovery.clone() })
         });

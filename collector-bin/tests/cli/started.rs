@@ -130,3 +130,27 @@ async fn the_flush_deadline_is_how_long_a_stop_sends() {
     assert!(folder.path().join("data/spool").is_dir());
     assert!(log.contains("stay in the spool"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feature_decides_where_the_file_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (farm, sink) = (Farm::start(1, 20).await.unwrap(), Sink::start(Judgement::EachSeries).await.unwrap());
+    let job = format!("static_configs: [{{targets: ['{}']}}]", farm.addresses()[0]);
+    let configuration = format!(
+        "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\nscrape_configs:\n\
+         - {{job_name: open, {job}}}\n- {{job_name: told, extra_scrape_metrics: false, {job}}}\n\
+         remote_write: [{{url: '{}', write_relabel_configs: [{{source_labels: [__name__, job], regex: \
+         'scrape_timeout_seconds;(.*)', action: keep}}]}}]\n",
+        sink.url()
+    );
+    write_below(folder.path(), "/a.yml", &configuration);
+    let words =
+        ["promferry", "--config.file=/a.yml", "--enable-feature=extra-scrape-metrics"].map(str::to_owned);
+    let started = Published::start(folder.path(), &words, &[]);
+    started.until_ready().await;
+    until("what is off by default arrives", async || sink.stats().samples > 1).await;
+    until("both jobs were scraped", async || farm.record().targets[0].answered.len() > 6).await;
+    started.stop().await;
+    // Of one job, that is.
+    assert_eq!(sink.stats().series, 1);
+}

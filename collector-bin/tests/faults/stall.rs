@@ -58,6 +58,7 @@ impl OnSimulatedDisk {
             environment: Environment::from_pairs([] as [(&str, &str); 0]),
             discovery_debounce: Duration::from_millis(100),
             start_timestamps: false,
+            extra_scrape_metrics: false,
             transports: None,
         };
         let disk = SimDisk::new();
