@@ -247,7 +247,12 @@ mod tests {
         let config =
             Config::from_prometheus("prometheus.yml".as_ref(), text, &NoFiles, &|_: &str| None).unwrap();
         let environment = Environment::from_pairs::<&str, &str>([]);
-        let means = Means { http: HttpOptions::default(), environment, transports: None };
+        let means = Means {
+            http: HttpOptions::default(),
+            extra_scrape_metrics: false,
+            environment,
+            transports: None,
+        };
         Ok(Configured::new(&config, before, &means)?.0)
     }
 
