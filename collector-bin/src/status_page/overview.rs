@@ -1,5 +1,6 @@
 //! How everything stands, in a sentence and in the row of boxes that samples pass.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use promferry_model::Timestamp;
@@ -91,6 +92,7 @@ impl Flow {
         };
         let delivered_note = match shown.endpoints.len() {
             0 => "no remote_write".to_owned(),
+            _ if self.last_success == Timestamp::default() => "nothing in this run".to_owned(),
             1 => ago(self.last_success, shown.now),
             endpoints => format!("to {endpoints} endpoints, {}", ago(self.last_success, shown.now)),
         };
@@ -154,7 +156,10 @@ impl Standing {
             ));
         }
         if let Some(age) = shown.held_up() {
-            troubles.push(format!("the disk has not answered for {}", time(age)));
+            let age = time(age);
+            troubles.push(format!(
+                "the disk has not answered for {age}, and delivery and spool are shown as they were then"
+            ));
         }
         troubles.extend(no_targets(shown, flow));
         if flow.down > 0 {
@@ -204,14 +209,35 @@ fn no_targets(shown: &Shown, flow: &Flow) -> Option<String> {
 
 /// What most of the targets that are down have in common.
 fn commonest_reason(pools: &[PoolStatus]) -> String {
-    let mut reasons = std::collections::BTreeMap::<&str, u64>::new();
-    let down =
-        pools.iter().flat_map(|pool| &pool.active).filter(|target| target.health == TargetHealth::Down);
-    for target in down {
-        *reasons.entry(&target.last_error).or_default() += 1;
+    let mut reasons = BTreeMap::<String, u64>::new();
+    let down = || {
+        let targets = pools.iter().flat_map(|pool| &pool.active);
+        targets.filter(|target| target.health == TargetHealth::Down)
+    };
+    for target in down() {
+        *reasons.entry(without_address(&target.last_error, &target.scrape_url)).or_default() += 1;
     }
-    let commonest = reasons.into_iter().max_by_key(|(_, count)| *count);
-    commonest.map(|(reason, count)| format!(" ({}: {reason})", grouped(count))).unwrap_or_default()
+    let kinds = reasons.len();
+    match reasons.into_iter().max_by_key(|(_, count)| *count) {
+        None => String::new(),
+        Some((reason, _)) if kinds == 1 => format!(" ({reason})"),
+        Some((reason, count)) => format!(" ({}: {reason})", grouped(count)),
+    }
+}
+
+/// An error without what only one target has: `cannot connect to it: connection refused`.
+fn without_address(error: &str, url: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let mut error = error.to_owned();
+    for own in [url, authority, host] {
+        // A name of one word may be part of another.
+        if own.contains(['.', ':']) {
+            error = error.replace(own, "it");
+        }
+    }
+    error
 }
 
 fn well(shown: &Shown, flow: &Flow) -> String {
@@ -265,4 +291,34 @@ fn sentence(clauses: &[String]) -> String {
     let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     let end = if text.ends_with('.') { "" } else { "." };
     format!("{first}{}{end}", characters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_targets_have_in_common_is_without_their_addresses() {
+        for (error, url, expected) in [
+            (
+                "cannot connect to 10.0.0.1:80: connection refused",
+                "http://10.0.0.1:80/metrics",
+                "cannot connect to it: connection refused",
+            ),
+            ("cannot resolve api.example", "https://api.example:8443/metrics?a=b", "cannot resolve it"),
+            ("http://a/metrics answered with 500", "http://a/metrics", "it answered with 500"),
+            ("", "", ""),
+        ] {
+            assert_eq!(without_address(error, url), expected);
+        }
+    }
+
+    #[test]
+    fn clauses_make_a_sentence() {
+        let clauses =
+            |clauses: &[&str]| sentence(&clauses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(clauses(&["amp has taken nothing", "b is down."]), "Amp has taken nothing; b is down.");
+        assert_eq!(clauses(&["ärger"]), "Ärger.");
+        assert_eq!(clauses(&[]), ".");
+    }
 }

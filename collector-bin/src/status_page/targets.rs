@@ -1,5 +1,6 @@
 //! Jobs and targets, those that need attention first.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use form_urlencoded::Serializer;
@@ -49,14 +50,11 @@ impl Filter {
             && self.state.is_none_or(|state| state == target.health)
     }
 
-    /// In words.
+    /// Of all targets which: a text that follows "targets".
     fn description(&self) -> String {
-        match (&self.job, self.state) {
-            (None, None) => "all".to_owned(),
-            (None, Some(state)) => format!("all that are {}", state.as_str()),
-            (Some(job), None) => format!("of {job}"),
-            (Some(job), Some(state)) => format!("of {job} that are {}", state.as_str()),
-        }
+        let of_job = self.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
+        let in_state = self.state.map(|state| format!(" that are {}", state.as_str())).unwrap_or_default();
+        format!("{of_job}{in_state}")
     }
 }
 
@@ -64,7 +62,7 @@ impl Html {
     pub(super) fn scraping(&mut self, shown: &Shown) {
         let mut jobs: Vec<_> = shown.pools.iter().map(|pool| JobRow::of(pool, shown)).collect();
         // Stable: by name among equals.
-        jobs.sort_by_key(|job| std::cmp::Reverse((job.why_none.is_some(), job.down)));
+        jobs.sort_by_key(|job| Reverse((job.down, job.why_none.is_some())));
         let heads = [
             "job",
             "discovered",
@@ -108,17 +106,18 @@ impl Html {
         self.links(links);
         let (all, listed) = (matching.len() as u64, matching.len().min(SHOWN_ROWS) as u64);
         let which = filter.description();
-        let bounds = if listed < all {
-            format!(
-                "Shown are {} of {} targets, {which}: those that are down first. A job's name above and the numbers \
-                 here lead to others; /api/v1/targets has them all.",
-                grouped(listed),
-                grouped(all)
-            )
-        } else {
-            format!("{} targets, {which}.", grouped(all))
-        };
-        self.paragraph("bounds", &bounds);
+        if listed < all {
+            let (listed, all) = (grouped(listed), grouped(all));
+            self.paragraph(
+                "bounds",
+                &format!(
+                    "Shown are {listed} of {all} targets{which}, those that are down first. A job's name above and the \
+                     numbers here lead to others; /api/v1/targets has them all."
+                ),
+            );
+        } else if *filter != Filter::default() {
+            self.paragraph("bounds", &format!("{} targets{which}.", grouped(all)));
+        }
         let heads = ["job", "target", "health", "last error", "last scrape", "took", "labels"];
         // Those beyond were counted above.
         let rows = matching.into_iter().take(SHOWN_ROWS).map(|(_, target)| {
@@ -216,10 +215,7 @@ impl JobRow {
             text(self.scraped),
             text(self.failed),
             text(self.missed),
-            match self.why_none {
-                Some(why) => Cell::Bad(why),
-                None => text(self.left_out),
-            },
+            text(self.why_none.unwrap_or(self.left_out)),
         ]
     }
 }
@@ -292,11 +288,11 @@ mod tests {
     #[test]
     fn a_filter_is_what_its_links_say() {
         for (query, description) in [
-            ("", "all"),
-            ("state=down", "all that are down"),
-            ("job=a+b%26c", "of a b&c"),
-            ("job=a&state=up", "of a that are up"),
-            ("job=&state=sideways&x=y", "all"),
+            ("", ""),
+            ("state=down", " that are down"),
+            ("job=a+b%26c", " of a b&c"),
+            ("job=a&state=up", " of a that are up"),
+            ("job=&state=sideways&x=y", ""),
         ] {
             let filter = Filter::parse(query);
             assert_eq!(filter.description(), description);
