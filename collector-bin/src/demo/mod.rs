@@ -144,8 +144,8 @@ async fn play(args: &DemoArgs, limits: Limits, screen: &Screen) -> Result<bool, 
         () = wind_down(&stage) => {}
         () = signals.next() => {}
     }
-    let seen_to = stage.pipeline.shutdown(SHUTDOWN_LIMIT).await;
-    let endpoint = seen_to.first().ok_or("the demo has an endpoint")?;
+    let endpoints = stage.pipeline.shutdown(SHUTDOWN_LIMIT).await;
+    let endpoint = endpoints.first().ok_or("the demo has an endpoint")?;
     let account = Account::new(endpoint, stage.receiver.seen());
     account.tell(screen);
     let program = program();
