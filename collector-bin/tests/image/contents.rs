@@ -1,11 +1,12 @@
 //! What the script makes, and what it refuses to make.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::layout::Layout;
-use crate::network::{given_image, skip};
+use crate::network::{as_nobody, given_image, is_real_root, skip};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/image");
 /// 2024-01-01.
@@ -113,10 +114,21 @@ fn the_same_program_makes_the_same_image() {
         Layout::read(&out).digest
     };
     let first = made();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     fs::File::open(&program).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
     // An image that is there is replaced.
     assert_eq!(first, made());
+    // Root is not needed, and changes nothing.
+    if is_real_root() {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let out = folder.path().join("nobodys");
+        let mut command = Command::new("setpriv");
+        command.args(&as_nobody()[1..]).arg(SCRIPT).arg("--binary").args([&program, &out]);
+        let made = command.env("SOURCE_DATE_EPOCH", EPOCH).output().unwrap();
+        assert!(made.status.success(), "{}", said(&made));
+        assert_eq!(first, Layout::read(&out).digest);
+    }
 }
 
 #[test]
