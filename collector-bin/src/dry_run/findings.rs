@@ -90,6 +90,8 @@ pub(super) fn findings(survey: &Survey<'_>) -> Vec<Finding> {
             }
         }
     }
+    let pages_fault = survey.pages_fault.iter();
+    found.extend(pages_fault.map(|fault| Finding::new(None, format!("a run would not start: {fault}"))));
     if let Err(reason) = &survey.storage.free_bytes {
         let path = survey.storage.path.display();
         let text = format!("--storage.agent.path {path}: nothing can be written there: {reason}");

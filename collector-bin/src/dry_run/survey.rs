@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::listener;
 use crate::pipeline::{self, Pipeline, PipelineOptions, StartError};
 use crate::run::{Signals, USER_AGENT};
+use crate::web::{Web, WebError};
 
 /// What a dry run found out.
 pub(super) struct Survey<'a> {
@@ -46,6 +47,8 @@ pub(super) struct Survey<'a> {
     pub(super) storage: StorageSight,
     /// The addresses of the pages, and why one can't be listened on now.
     pub(super) addresses: Vec<(String, Result<(), String>)>,
+    /// Why the pages can't be served as the flags say, wherever they listen.
+    pub(super) pages_fault: Option<String>,
 }
 
 /// What ended a dry run.
@@ -88,6 +91,10 @@ impl<'a> Survey<'a> {
             let reason = |error: std::io::Error| std::io::Error::from(error.kind()).to_string();
             addresses.push((address.clone(), bound.map_err(reason)));
         }
+        let pages_fault = match Web::bind(&args.web).await {
+            Ok(_) | Err(WebError::Listen(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
         let environment = Environment::process();
         let (startable, left_out) = startable(config, &environment);
         let recorder = Recorder::new(config);
@@ -138,6 +145,7 @@ impl<'a> Survey<'a> {
             duplicates: pipeline.remote().duplicates(),
             storage: StorageSight::of(args.storage_path()),
             addresses,
+            pages_fault,
         };
         // It ends with the runtime: there is nothing that a shutdown would have to bring to safety.
         Ok(survey)

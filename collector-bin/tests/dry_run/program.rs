@@ -56,11 +56,12 @@ pub(crate) fn dry_run_as(
     arguments: &[&str],
     credentials: impl FnOnce(&mut Command),
 ) -> DryRun {
-    let mut all = vec!["--storage.agent.path=data"];
-    all.extend(arguments);
-    for (flag, default) in
-        [("--dry-run", "--dry-run"), ("--web.listen-address", "--web.listen-address=127.0.0.1:0")]
-    {
+    let mut all = arguments.to_vec();
+    for (flag, default) in [
+        ("--dry-run", "--dry-run"),
+        ("--storage.agent.path", "--storage.agent.path=data"),
+        ("--web.listen-address", "--web.listen-address=127.0.0.1:0"),
+    ] {
         if !arguments.iter().any(|argument| argument.starts_with(flag)) {
             all.push(default);
         }

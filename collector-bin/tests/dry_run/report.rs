@@ -186,6 +186,17 @@ fn exit_statuses() {
         empty.findings(),
         ["there are no scrape_configs: nothing is scraped", "there is no remote_write: nothing is sent"]
     );
+    let flags =
+        ["--config.file=empty.yml", "--web.config.file=not-there.yml", "--storage.agent.path=empty.yml/data"];
+    let around = dry_run(folder.path(), &flags);
+    let findings = around.findings();
+    let [.., pages, storage] = findings.as_slice() else { panic!("{around:?}") };
+    assert!(pages.starts_with("a run would not start: ") && pages.contains("not-there.yml"), "{pages}");
+    assert!(
+        storage.starts_with("--storage.agent.path empty.yml/data: nothing can be written there: ")
+            && storage.ends_with("empty.yml is no directory"),
+        "{storage}"
+    );
     for wrong in [&["--dry-run=soon"][..], &["--dry-run", "--confg.file=empty.yml"]] {
         let output = command(folder.path(), wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{output:?}");
