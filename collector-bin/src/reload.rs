@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use promferry_config::{Config, ConfigError, HealthCheck, LogLevel, Sources};
+use promferry_remote_write::EndpointStatus;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
@@ -59,13 +60,16 @@ pub struct ReloadStatus {
     pub last_success: SystemTime,
     /// Why the last attempt failed, if it did; the configuration of the last success is in force then.
     pub error: Option<String>,
+    /// A hash of the files that the configuration in force was read from, their names included: alike where the same
+    /// configuration runs. Zero where nothing was read from files.
+    pub hash: u64,
 }
 
 impl ReloadStatus {
     /// As a start leaves it.
     pub(crate) fn at_start() -> Self {
         let now = SystemTime::now();
-        Self { last_attempt: now, last_success: now, error: None }
+        Self { last_attempt: now, last_success: now, error: None, hash: 0 }
     }
 
     /// Whether what was read last is in force.
@@ -98,6 +102,8 @@ enum Attempt {
     ByItself { is_last: bool },
 }
 
+/// Reading the files again and again is not all that there is to do.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// A file that is written in place is whole when it has not changed for this long.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Then it is read however it is.
@@ -110,6 +116,7 @@ const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 impl Reloader {
     /// For `pipeline`, which runs with `config`, and that was read from `files`. Says as whom its endpoints sign.
     pub fn new(sources: Sources, config: &Config, files: ConfigFiles, pipeline: Arc<Pipeline>) -> Self {
+        pipeline.set_reload_status(|status| status.hash = files.fingerprint());
         let mut state = State {
             files,
             is_unready: false,
@@ -144,7 +151,7 @@ impl Reloader {
     }
 
     /// Looks every `interval` whether the files of the configuration, and those that it and `more` name, have other
-    /// contents, and takes up what has changed. Ends only when it is cancelled.
+    /// contents, and takes up what has changed; no more often than ten times a second. Ends only when it is cancelled.
     pub async fn watch(self, interval: Duration, more: Vec<(PathBuf, String)>) {
         let mut named_files = NamedFiles::default();
         loop {
@@ -156,7 +163,7 @@ impl Reloader {
             let Ok((looked, findings)) = tokio::task::spawn_blocking(look).await else { return };
             named_files = looked;
             findings.iter().for_each(watched_files::Finding::log);
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep(interval.max(MIN_INTERVAL)).await;
             if self.is_due().await {
                 self.reload_by_itself().await;
             }
@@ -214,71 +221,73 @@ impl Inner {
         let sources = self.sources.clone();
         let read = tokio::task::spawn_blocking(move || watched_files::load(&sources, Reading::Again));
         let (config, files) = match read.await {
-            Ok(read) => read,
-            Err(error) => return Some(Err(error.into())),
+            Ok((config, files)) => (config.map_err(ReloadError::from), files),
+            Err(error) => (Err(error.into()), state.files.clone()),
         };
-        if attempt != Attempt::Asked && files == state.files && !state.is_unready {
+        let is_broken = matches!(config, Err(ReloadError::Broken(_)));
+        if attempt != Attempt::Asked && files == state.files && !state.is_unready && !is_broken {
             return None;
         }
         let waiting = self.pipeline.delivery().await.endpoints;
         let outcome = match config {
-            Ok(config) => self
-                .pipeline
-                .apply(&config)
-                .await
-                .map(|reloaded| (config, reloaded))
-                .map_err(ReloadError::from),
-            Err(error) => Err(error.into()),
+            Ok(config) => match self.pipeline.apply(&config).await {
+                Ok(reloaded) => Ok((config, reloaded)),
+                Err(error) => Err(ReloadError::from(error)),
+            },
+            Err(error) => Err(error),
         };
-        if outcome.is_err() && attempt == (Attempt::ByItself { is_last: false }) {
-            return Some(outcome.map(|(_, reloaded)| reloaded));
-        }
-        state.is_unready = matches!(outcome, Err(ReloadError::Start(_)));
-        state.files = files;
-        let now = SystemTime::now();
-        Some(match outcome {
+        match outcome {
             Ok((config, reloaded)) => {
-                self.pipeline.set_reload_status(|status| {
-                    *status = ReloadStatus { last_attempt: now, last_success: now, error: None };
-                });
-                state.said = None;
-                log_reloaded(&reloaded);
-                for endpoint in
-                    waiting.iter().filter(|endpoint| reloaded.endpoints.removed.contains(&endpoint.key))
-                {
-                    let (key, samples) = (&endpoint.key, endpoint.ledger.pending.samples);
-                    if samples > 0 {
-                        tracing::warn!("{samples} samples wait for {key}, {LEFT_BEHIND}");
-                    }
-                }
-                self.log_notes(&mut state, &config);
-                state.named = named(&config);
-                let Reloaded { endpoints, .. } = &reloaded;
-                state.announce(&self.pipeline, |key| {
-                    endpoints.added.iter().chain(&endpoints.changed).any(|new| new == key)
-                });
-                Ok(reloaded)
+                state.files = files;
+                state.is_unready = false;
+                self.taken_up(&mut state, &config, &reloaded);
+                log_left_behind(&waiting, &reloaded);
+                Some(Ok(reloaded))
             }
+            Err(error) if attempt == (Attempt::ByItself { is_last: false }) => Some(Err(error)),
             Err(error) => {
-                let text = error.to_string();
-                let content = state.files.fingerprint();
-                let since = humantime::format_rfc3339_seconds(self.pipeline.reload_status().last_success);
-                let is_known = state.said.as_ref().is_some_and(|(said, at, of)| {
-                    *said == text
-                        && *of == content
-                        && (attempt != Attempt::Asked || at.elapsed() < SAID_AGAIN_AFTER)
-                });
-                if !is_known {
-                    tracing::error!("the configuration was not reloaded, the one of {since} goes on: {text}");
-                    state.said = Some((text.clone(), Instant::now(), content));
-                }
-                self.pipeline.set_reload_status(|status| {
-                    status.last_attempt = now;
-                    status.error = Some(text);
-                });
-                Err(error)
+                state.files = files;
+                state.is_unready = matches!(error, ReloadError::Start(_));
+                self.refused(&mut state, attempt, &error);
+                Some(Err(error))
             }
-        })
+        }
+    }
+
+    fn taken_up(&self, state: &mut State, config: &Config, reloaded: &Reloaded) {
+        let (now, hash) = (SystemTime::now(), state.files.fingerprint());
+        self.pipeline.set_reload_status(|status| {
+            *status = ReloadStatus { last_attempt: now, last_success: now, error: None, hash };
+        });
+        state.said = None;
+        if reloaded.is_nothing() {
+            tracing::info!("configuration reloaded: what it asks for has not changed");
+        } else {
+            tracing::info!("configuration reloaded: {reloaded}");
+        }
+        self.log_notes(state, config);
+        state.named = named(config);
+        let Reloaded { endpoints, .. } = reloaded;
+        state.announce(&self.pipeline, |key| {
+            endpoints.added.iter().chain(&endpoints.changed).any(|new| new == key)
+        });
+    }
+
+    fn refused(&self, state: &mut State, attempt: Attempt, error: &ReloadError) {
+        let (text, hash) = (error.to_string(), state.files.fingerprint());
+        let is_said = state.said.as_ref().is_some_and(|(said, at, of)| {
+            let is_recent = attempt != Attempt::Asked || at.elapsed() < SAID_AGAIN_AFTER;
+            *said == text && *of == hash && is_recent
+        });
+        if !is_said {
+            let since = humantime::format_rfc3339_seconds(self.pipeline.reload_status().last_success);
+            tracing::error!("the configuration was not reloaded, the one of {since} goes on: {text}");
+            state.said = Some((text.clone(), Instant::now(), hash));
+        }
+        self.pipeline.set_reload_status(|status| {
+            status.last_attempt = SystemTime::now();
+            status.error = Some(text);
+        });
     }
 
     /// Says what is new of what is to be said of a configuration, and what of it is not taken up.
@@ -330,11 +339,13 @@ impl Drop for State {
 pub(crate) const LEFT_BEHIND: &str = "which is no remote_write endpoint any more: they are kept for a day; `promferry \
                                       spool drain` delivers them, `promferry spool forget` gives them up";
 
-fn log_reloaded(reloaded: &Reloaded) {
-    if reloaded.is_nothing() {
-        tracing::info!("configuration reloaded: what it asks for has not changed");
-    } else {
-        tracing::info!("configuration reloaded: {reloaded}");
+/// Of endpoints that left the configuration, what waited for them.
+fn log_left_behind(waiting: &[EndpointStatus], reloaded: &Reloaded) {
+    for EndpointStatus { key, ledger, .. } in waiting {
+        let samples = ledger.pending.samples;
+        if samples > 0 && reloaded.endpoints.removed.contains(key) {
+            tracing::warn!("{samples} samples wait for {key}, {LEFT_BEHIND}");
+        }
     }
 }
 

@@ -58,8 +58,11 @@ impl ConfigFiles {
         self.patterns.iter().any(changed_pattern) || self.files.iter().any(changed_file)
     }
 
-    /// A number that only equal contents share.
+    /// A hash of the files' names and contents; zero without files.
     pub fn fingerprint(&self) -> u64 {
+        if self.files.is_empty() {
+            return 0;
+        }
         let mut hasher = Xxh3Default::new();
         for (path, content) in &self.files {
             hasher.update(path.as_os_str().as_encoded_bytes());

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
 mod credentials;
+mod edges;
 mod endpoints;
 #[path = "../fixture/outcome.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
