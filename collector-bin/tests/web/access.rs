@@ -2,41 +2,47 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use promferry_bench::process::free_address;
 use rcgen::SanType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::authority::{Authority, Identity, dns, uri};
-use crate::collector::until;
+use crate::collector::{Collector, until};
 use crate::site::{Client, Site, with_file};
 
 /// `promferry` at the lowest cost of bcrypt.
-const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuz.2OD4vzyR4IvVO1eyTgnmhKnXdC8XS";
+pub(crate) const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuz.2OD4vzyR4IvVO1eyTgnmhKnXdC8XS";
 
 /// A folder with a web configuration.
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     /// Writes a file as a whole, as volumes of Kubernetes do.
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let (new, path) = (self.0.path().join("new"), self.0.path().join(name));
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, &path).unwrap();
         path
     }
 
-    fn identity(&self, identity: &Identity) {
+    pub(crate) fn identity(&self, identity: &Identity) {
         self.write("web.crt", &identity.cert);
         self.write("web.key", &identity.key);
     }
 }
 
-const TLS: &str = "tls_server_config:\n  cert_file: web.crt\n  key_file: web.key\n";
+pub(crate) const TLS: &str = "tls_server_config:\n  cert_file: web.crt\n  key_file: web.key\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_and_basic_auth() {
@@ -266,7 +272,7 @@ async fn only_the_versions_suites_and_curves_that_are_named_are_spoken() {
 async fn paths_start_from_the_files_folder() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let identity = authority.server();
-    std::fs::create_dir(folder.0.path().join("tls")).unwrap();
+    std::fs::create_dir(folder.path().join("tls")).unwrap();
     folder.write("tls/web.crt", &identity.cert);
     let absolute = folder.write("web.key", &identity.key);
     assert!(absolute.is_absolute() && Path::new("web.key") != absolute);
@@ -284,4 +290,26 @@ async fn paths_start_from_the_files_folder() {
     );
     let site = Site::start(with_file(folder.write("web.yml", &text))).await;
     assert_eq!(client.get(site.address(), "/").await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_is_said_once_a_minute() {
+    let folder = Folder::new();
+    let file = folder.write("web.yml", &format!("basic_auth_users: {{alice: {HASH}}}\n"));
+    let address = free_address().unwrap();
+    // The fixture's own address asks for a password too.
+    let script = format!("exec \"$@\" --web.listen-address={address} --web.config.file={}", file.display());
+    let collector = Collector::start_by(folder.path(), "scrape_configs: []\n", Some(&script));
+    let client = Client { user: Some(("alice", "promferry")), ..Client::default() };
+    let is_welcome = async || client.get(address, "/-/ready").await.is_ok_and(|answer| answer.status == 200);
+    until("it is ready", is_welcome).await;
+    folder.write("web.yml", "basic_auth_users: {alice: hunter2}\n");
+    for _ in 0..15 {
+        assert!(is_welcome().await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let log = collector.log();
+    let said = "web.yml:1:27: it is no bcrypt hash";
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    assert!(log.contains("the pages go on as they were") && !log.contains("hunter2"), "{log}");
 }

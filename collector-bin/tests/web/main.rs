@@ -11,6 +11,7 @@ mod collector;
 mod health_check;
 mod lifecycle;
 mod paths;
+mod peer;
 mod places;
 mod site;
 mod status_page;
