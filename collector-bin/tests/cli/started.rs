@@ -78,7 +78,18 @@ async fn delivers(file: &Path) -> String {
     let started = Published::start(folder.path(), &words, &[]);
     started.until_ready().await;
     until("samples arrive", async || sink.stats().samples > 0).await;
-    started.stop().await
+    let has = |word: &str| words.iter().any(|known| known == word);
+    if has("--web.page-title=cluster blue") {
+        let page = started.page("/").await.unwrap();
+        assert!(page.contains("<title>cluster blue"), "{page}");
+    }
+    let log = started.stop().await;
+    if has("--log.format=json") {
+        for line in log.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+    }
+    log
 }
 
 fn write_below(folder: &Path, path: &str, text: &str) {

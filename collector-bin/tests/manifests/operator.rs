@@ -21,6 +21,7 @@ async fn an_operators_agent_starts_and_delivers() {
     pod.until_ready().await;
     // The probes of the operator.
     assert!(pod.page("/-/healthy").await.is_some());
+    pod.reload().await;
     let log = aws.delivered(&[&services, &pods], pod).await;
     assert!(cluster.was_asked_by_the_service_account(), "{log}");
     assert!(!log.contains("without effect"), "{log}");
