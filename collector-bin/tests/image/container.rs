@@ -159,6 +159,11 @@ impl Running {
         self.container.folder.path().join("volumes").join(path.trim_start_matches('/'))
     }
 
+    /// A path of the image's own root file system, as it is called outside.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+        self.container.inside(path)
+    }
+
     /// A page's text; nothing where there is no answer or another status than 200.
     pub(crate) async fn page(&self, path: &str) -> Option<String> {
         let (status, body) = http_call::call(Self::PAGES, Method::GET, path, &[], Bytes::new()).await.ok()?;

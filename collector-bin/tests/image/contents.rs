@@ -61,6 +61,12 @@ fn it_holds_nothing_but_the_binary() {
     assert_eq!(names(out.parent().unwrap()), ["image"]);
     assert_eq!(names(&out.join("blobs/sha256")).len(), 3);
     assert_is_the_product(&layout);
+    // What pushes it reads it as we do.
+    let image = format!("oci:{}:{}", out.display(), layout.tag);
+    match Command::new("skopeo").args(["inspect", "--format={{.Digest}}", &image]).output() {
+        Ok(inspected) => assert_eq!(said(&inspected).trim(), layout.digest),
+        Err(_) => eprintln!("SKIPPED reading the layout with skopeo, which is missing"),
+    }
 
     let Some(given) = given_image() else { return };
     let layout = Layout::read(&given);

@@ -30,7 +30,8 @@ fn aws_and_prometheus_command_names_work() {
             .command(&aws)
             .file("/conf/adot-collector-config.yaml", &collector)
             .writable("/prometheus");
-        delivers("AWS'", aws.start(), &sink).await;
+        let aws = delivers("AWS'", aws.start(), &sink).await;
+        assert!(aws.inside("/prometheus/data-agent/spool").is_dir());
 
         // The operator's PrometheusAgent: arguments only.
         let file = "/etc/prometheus/config_out/prometheus.env.yaml";
@@ -47,22 +48,26 @@ fn aws_and_prometheus_command_names_work() {
             .file(file, &prometheus)
             .file("/etc/prometheus/web_config/web-config.yaml", "")
             .volume("/prometheus");
-        delivers("the operator's", operator.start(), &sink).await;
+        let operator = delivers("the operator's", operator.start(), &sink).await;
+        assert!(operator.volume("/prometheus").join("spool").is_dir());
 
         // A server's, by name.
         let server =
             ["/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/data"];
         let server =
             container().command(&server).file("/etc/prometheus/prometheus.yml", &prometheus).volume("/data");
-        delivers("a server's", server.start(), &sink).await;
+        let server = delivers("a server's", server.start(), &sink).await;
+        assert!(server.volume("/data").join("spool").is_dir());
     });
 }
 
-async fn delivers(manifest: &str, mut container: Running, sink: &Sink) {
+/// Runs until samples have arrived, and then to its end.
+async fn delivers(manifest: &str, mut container: Running, sink: &Sink) -> Running {
     let before = sink.stats().samples;
     container.until_ready().await;
     container
         .until(&format!("samples by {manifest} manifest"), async || sink.stats().samples > before + 100)
         .await;
     assert_eq!(container.terminate().await, 0, "{manifest}: {}", container.log());
+    container
 }
