@@ -33,6 +33,7 @@ pub mod spool;
 mod status_page;
 pub mod storage_location;
 pub mod targets;
+pub mod verdict;
 pub mod watched_files;
 pub mod web;
 pub mod web_config;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use promferry_config::Config;
 use promferry_discovery::{Changes, Discovery, DiscoveryOptions, MechanismStatus};
@@ -236,7 +236,8 @@ impl Pipeline {
         scraping.budget = budget.clone();
         scraping.cpu = CpuSections::new(limits.workers());
         scraping.start_timestamps = start_timestamps;
-        scraping.page_keeper = Some(Arc::new(Keeper(KeptPages::new(&storage_path))));
+        scraping.page_keeper =
+            Some(Arc::new(Keeper { pages: KeptPages::new(&storage_path), said: Mutex::default() }));
         scraping.external_host = host_name();
         let scraper = Arc::new(Scraper::new(remote.clone(), scraping));
         scraper.apply(configured.jobs());
@@ -386,7 +387,8 @@ impl Pipeline {
 
 fn apply_discovery(discovery: &Discovery, configured: &Configured) {
     for error in discovery.apply(configured.discovery().map(|(job, configs)| (job.into(), configs))) {
-        tracing::error!("{error}");
+        // The mechanism is tried again and says by itself that it fails.
+        tracing::debug!("{error}");
     }
 }
 
@@ -418,21 +420,25 @@ async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
 }
 
 /// Puts pages aside whose reading panicked.
-struct Keeper(KeptPages);
+struct Keeper {
+    pages: KeptPages,
+    /// When it was said last, which is once a minute at most.
+    said: Mutex<Option<Instant>>,
+}
+
+const BETWEEN_PANICS_SAID: Duration = Duration::from_secs(60);
 
 impl PageKeeper for Keeper {
     fn keep(&self, page: &KeptPage<'_>) {
         let name = page.url.split('?').next().unwrap_or_default();
-        match self.0.keep(page.page, name) {
-            Ok(path) => {
-                tracing::error!("job {}: reading {name} panicked; its page is kept in {path:?}", page.job)
-            }
-            Err(error) => {
-                tracing::error!(
-                    "job {}: reading {name} panicked, and its page can't be kept: {error}",
-                    page.job
-                );
-            }
+        let kept = match self.pages.keep(page.page, name) {
+            Ok(path) => format!("its page is kept in {path:?}"),
+            Err(error) => format!("its page can't be kept: {error}"),
+        };
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|at| at.elapsed() >= BETWEEN_PANICS_SAID) {
+            *said = Some(Instant::now());
+            tracing::error!("job {}: reading {name} panicked, and {kept}; please report it", page.job);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::reload::Reloader;
 use crate::storage_location::StorageLocation;
 use crate::watched_files::{ConfigFiles, Reading};
 use crate::web::{BoxFuture, Lifecycle, Web};
-use crate::{dry_run, logging, promise, reload, watched_files};
+use crate::{dry_run, logging, promise, reload, verdict, watched_files};
 
 /// How long a stop may take unless told: Kubernetes kills after 30 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
@@ -174,6 +174,7 @@ async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn
         let web_config = web_config.map(|file| (file.clone(), "--web.config.file".to_owned()));
         reloading.spawn(reloader.clone().watch(args.auto_reload_interval.as_std(), web_config.collect()));
     }
+    reloading.spawn(verdict::speak(Arc::clone(&pipeline), stop.subscribe()));
     ready.store(true, Ordering::Release);
 
     let end = loop {

@@ -3,11 +3,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use promferry_model::TargetGroup;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// A way of finding targets.
 ///
@@ -24,8 +25,20 @@ pub trait Discover: Send + 'static {
 /// Reports are compared with what is known, by source: only differences reach the consumer.
 #[derive(Clone)]
 pub struct Updates {
+    mechanism: Arc<Name>,
     found: Arc<Mutex<Found>>,
     changed: Arc<Notify>,
+}
+
+/// The least time between two warnings about a mechanism.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+/// Reasons that are said while a mechanism fails.
+const REASONS_SAID: usize = 10;
+
+/// The mechanism as it is logged.
+struct Name {
+    kind: &'static str,
+    subject: String,
 }
 
 /// What one mechanism has found, and how it fares.
@@ -44,11 +57,23 @@ pub(crate) struct Found {
     pub(crate) last_failure: Option<(SystemTime, String)>,
     pub(crate) last_success: Option<SystemTime>,
     pub(crate) is_failing: bool,
+    /// Why there may be less than was asked for, although nothing failed.
+    pub(crate) remark: Option<String>,
+    said: Said,
+}
+
+/// What of the failures was logged.
+#[derive(Default)]
+struct Said {
+    /// Since it last was well.
+    reasons: BTreeSet<String>,
+    at: Option<Instant>,
+    remarked: Option<Instant>,
 }
 
 impl Updates {
-    pub(crate) fn new(changed: Arc<Notify>) -> Self {
-        Self { found: Arc::default(), changed }
+    pub(crate) fn new(kind: &'static str, subject: String, changed: Arc<Notify>) -> Self {
+        Self { mechanism: Arc::new(Name { kind, subject }), found: Arc::default(), changed }
     }
 
     /// These groups are all there is: sources that are not among them are gone.
@@ -78,23 +103,57 @@ impl Updates {
         self.finish(found);
     }
 
-    /// What was asked for has been answered, whatever the answer was.
+    /// What was asked for has been answered, whatever the answer was. After a failure that is logged.
     pub fn succeeded(&self) {
         let mut found = self.found();
         found.refreshes_total += 1;
         found.is_failing = false;
+        if !std::mem::take(&mut found.said.reasons).is_empty() {
+            tracing::info!("{} works again", self.mechanism);
+        }
         found.last_success = Some(SystemTime::now());
         found.has_result = true;
         self.finish(found);
     }
 
-    /// It has not, or not all of it; `reason` goes to the status page and must not contain secrets.
+    /// It has not, or not all of it; `reason` goes to the status page and into the log, and must not contain secrets.
+    /// It is logged as a warning when it begins and when it is another one, though no more than once a minute.
     pub fn failed(&self, reason: &dyn fmt::Display) {
         let mut found = self.found();
+        let reason = reason.to_string();
         found.refreshes_total += 1;
         found.failures_total += 1;
         found.is_failing = true;
-        found.last_failure = Some((SystemTime::now(), reason.to_string()));
+        let said = &mut found.said;
+        let is_due = said.at.is_none_or(|at| at.elapsed() >= BETWEEN_WARNINGS);
+        let is_new = !said.reasons.contains(&reason) && said.reasons.len() < REASONS_SAID;
+        // What the reason names need not be named twice.
+        let mechanism = self.mechanism.without_what_is_in(&reason);
+        if is_due && is_new {
+            said.reasons.insert(reason.clone());
+            said.at = Some(Instant::now());
+            let stays = if found.groups.is_empty() { "" } else { ", what it found before stays" };
+            tracing::warn!("{mechanism} fails{stays}: {reason}");
+        } else {
+            tracing::debug!("{mechanism} fails: {reason}");
+        }
+        found.last_failure = Some((SystemTime::now(), reason));
+    }
+
+    /// Notes why there may be less than was asked for although nothing failed, such as a file that is not there; `None`
+    /// when that is over. It is shown and, once, logged.
+    pub(crate) fn remark(&self, remark: Option<String>) {
+        let mut found = self.found();
+        if let Some(remark) = remark.as_ref().filter(|remark| found.remark.as_ref() != Some(remark)) {
+            let mechanism = self.mechanism.without_what_is_in(remark);
+            if found.said.remarked.is_none_or(|at| at.elapsed() >= BETWEEN_WARNINGS) {
+                found.said.remarked = Some(Instant::now());
+                tracing::warn!("{mechanism}: {remark}");
+            } else {
+                tracing::debug!("{mechanism}: {remark}");
+            }
+        }
+        found.remark = remark;
     }
 
     pub(crate) fn found(&self) -> MutexGuard<'_, Found> {
@@ -130,6 +189,21 @@ impl Found {
         if let Some((source, _)) = self.groups.remove_entry(source) {
             self.updates_total += 1;
             self.dirty.insert(source);
+        }
+    }
+}
+
+impl Name {
+    fn without_what_is_in(&self, text: &str) -> String {
+        if text.contains(&self.subject) { format!("{} discovery", self.kind) } else { self.to_string() }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.subject.as_str() {
+            "" => write!(f, "{} discovery", self.kind),
+            subject => write!(f, "{} discovery ({subject})", self.kind),
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct MechanismStatus {
     pub last_failure: Option<(SystemTime, String)>,
     /// When an attempt succeeded last.
     pub last_success: Option<SystemTime>,
+    /// Why there may be fewer targets than were meant although nothing failed: no file of a name, say.
+    pub remark: Option<String>,
 }
 
 struct Set {
@@ -189,7 +191,6 @@ impl Discovery {
             }
             let built = mechanism.build(&self.0.options);
             if let Err(error) = &built {
-                tracing::error!(job = %slot.job, %mechanism, %error, "cannot start a discovery mechanism");
                 let error = ApplyError { job: slot.job.clone(), mechanism: slot.kind, error: error.clone() };
                 errors.push(error);
                 if let Some(old) =
@@ -269,7 +270,7 @@ impl State {
     fn start(&mut self, mechanism: Mechanism, built: Option<Box<dyn Discover>>, set: &Set) -> MechanismId {
         let id = MechanismId(self.next_id);
         self.next_id += 1;
-        let updates = Updates::new(set.changed.clone());
+        let updates = Updates::new(mechanism.name(), mechanism.subject(), set.changed.clone());
         let task = tokio::spawn(keep_running(mechanism.clone(), built, updates.clone(), set.options.clone()));
         let running = Running { mechanism, updates, task, slots: BTreeSet::new(), inherited: Vec::new() };
         self.running.insert(id, running);
@@ -393,6 +394,7 @@ impl Running {
             is_failing: found.is_failing,
             last_failure: found.last_failure.clone(),
             last_success: found.last_success,
+            remark: found.remark.clone(),
         }
     }
 }
@@ -435,8 +437,7 @@ async fn keep_running(
                 match (&mut running.0).await {
                     Ok(()) => return,
                     Err(error) => {
-                        tracing::error!(%mechanism, %error, "a discovery mechanism broke down, it is started again");
-                        updates.failed(&"the mechanism broke down and is started again");
+                        updates.failed(&format_args!("it broke down and is started again: {error}"));
                     }
                 }
             }

@@ -395,6 +395,13 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
+/// A time in the largest unit of which it has two.
+fn roughly(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds")];
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or((1, "seconds"));
+    format!("{} {name}", seconds / unit)
+}
+
 /// What a failed handshake means, in plain words.
 pub(crate) fn handshake_reason(error: &std::io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
@@ -414,6 +421,14 @@ pub(crate) fn handshake_reason(error: &std::io::Error) -> String {
             CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
                 "the server's certificate is one of an authority and not itself trusted (see tls_config.ca_file)"
                     .to_owned()
+            }
+            CertificateError::ExpiredContext { time, not_after } => {
+                let ago = roughly(time.as_secs().saturating_sub(not_after.as_secs()));
+                format!("the server's certificate has expired {ago} ago, by this machine's clock")
+            }
+            CertificateError::NotValidYetContext { time, not_before } => {
+                let left = roughly(not_before.as_secs().saturating_sub(time.as_secs()));
+                format!("the server's certificate is valid in {left} only, by this machine's clock")
             }
             other => format!("the server's certificate is not accepted: {other}"),
         },

@@ -72,6 +72,7 @@ mod fetch;
 mod histogram;
 mod inflate;
 mod job;
+mod notices;
 mod options;
 mod page_reader;
 mod report;

@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use tokio::task::JoinHandle;
 
 use crate::dropped::by_kind;
+use crate::notices::Notices;
 use crate::section::PageKeeper;
 use crate::stats::SharedStats;
 use crate::status::global_url;
@@ -124,7 +125,8 @@ impl<S: Sink> Scraper<S> {
             page_keeper: keeper,
             external_host,
         } = options;
-        let context = Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper };
+        let notices = Notices::default();
+        let context = Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper, notices };
         let state = ScraperState { pools: BTreeMap::new(), leaving: Vec::new(), rng, stopped: false };
         Self { context: Arc::new(context), external_host, state: Mutex::new(state) }
     }
@@ -225,7 +227,7 @@ impl<S: Sink> Scraper<S> {
     fn sync(&self, pool: &mut Pool, rng: &mut dyn Rng, job_changed: bool) {
         let found = pool.job.targets(&pool.groups);
         for (source, labels, error) in &found.errors {
-            tracing::error!(job = %pool.job.name, group = %source, target = %labels, %error, "creating a target failed");
+            tracing::debug!(job = %pool.job.name, group = %source, target = %labels, %error, "creating a target failed");
         }
         pool.stats.lock().target_errors += found.errors.len() as u64;
         pool.dropped = found.dropped;

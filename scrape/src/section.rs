@@ -69,6 +69,8 @@ pub(crate) struct SectionOutput<C> {
     pub(crate) panics: u64,
     /// The first series that was refused, and why.
     pub(crate) refused: Option<String>,
+    /// The text of a panic of the sink.
+    pub(crate) store_panic: Option<String>,
 }
 
 /// A scrape handed to the sink.
@@ -157,17 +159,12 @@ pub(crate) fn run<T: TargetSink>(
         let (ticket, marked) = state.accept_nothing(at, &report, &mut counts);
         Commit { ticket, marked }
     }));
-    let commit = match finished {
-        Ok(commit) => Some(commit),
+    let (commit, store_panic) = match finished {
+        Ok(commit) => (Some(commit), None),
         Err(panic) => {
-            tracing::error!(
-                target = target.url(),
-                message = panic_message(&*panic),
-                "storing a scrape panicked"
-            );
             panics += 1;
             section.discard_scratch();
-            None
+            (None, Some(panic_message(&*panic)))
         }
     };
     let scratch = section.scratch(budget);
@@ -182,6 +179,7 @@ pub(crate) fn run<T: TargetSink>(
         bytes_inflated,
         panics,
         refused,
+        store_panic,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::bits::SeriesSet;
 use crate::cpu::CpuSections;
 use crate::fetch::fetch;
 use crate::inflate::PageLimits;
+use crate::notices::{Event, Notices};
 use crate::section::{self, PageKeeper, SectionInput, SectionOutput, panic_message};
 use crate::state::{PageCounts, TargetState};
 use crate::stats::SharedStats;
@@ -32,6 +33,7 @@ pub(crate) struct Context<S> {
     pub(crate) phase_seed: u64,
     pub(crate) start_timestamps: bool,
     pub(crate) keeper: Option<Arc<dyn PageKeeper>>,
+    pub(crate) notices: Notices,
 }
 
 /// What a loop has to do.
@@ -153,12 +155,11 @@ pub(crate) async fn run<S: Sink>(context: Arc<Context<S>>, shared: Arc<LoopShare
         drop(running);
         let Err(panic) = ended else { return };
         let assignment = shared.assignment();
-        tracing::error!(
-            job = %assignment.job.name,
-            target = assignment.target.url(),
-            message = panic_message(&*panic),
-            "a scrape loop panicked and is started again"
-        );
+        if let Some(more) = context.notices.due(Event::LoopPanic) {
+            let (job, target) = (&assignment.job.name, assignment.target.url());
+            let panic = panic_message(&*panic);
+            tracing::error!(%job, target, panic, "a scrape loop panicked and is started again{more}");
+        }
         shared.stats.lock().loop_restarts += 1;
         if shared.running.swap(false, Ordering::Relaxed) {
             shared.stats.given_up("panic");
@@ -288,10 +289,13 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         if behind {
             self.shared.stats.missed("clock", 1);
         }
-        if behind && !self.clock_is_behind {
+        if behind
+            && !self.clock_is_behind
+            && let Some(more) = self.context.notices.due(Event::ClockSetBack)
+        {
             let (job, target) = (&assignment.job.name, assignment.target.url());
-            let behind_ms = self.last_at.since(at).as_millis();
-            tracing::warn!(%job, target, behind_ms, "the clock was set back: not scraping until it has caught up");
+            let behind_s = self.last_at.since(at).as_secs();
+            tracing::warn!(%job, target, behind_s, "the clock was set back: not scraping until it has caught up{more}");
         }
         self.clock_is_behind = behind;
         if !behind {
@@ -424,18 +428,19 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         let url = assignment.target.url();
         let health = if error.is_none() { TargetHealth::Up } else { TargetHealth::Down };
         let mut last = self.shared.last_scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        // A gateway takes hundreds of targets with it: who runs the scraper says it of all at once.
         if let Some(error) = error {
-            // Once when a target goes down, not at every scrape while it is.
-            if last.health == TargetHealth::Down {
-                tracing::debug!(job = %assignment.job.name, target = url, %error, "scrape failed");
-            } else {
-                tracing::warn!(job = %assignment.job.name, target = url, %error, "scrape failed");
-            }
+            tracing::debug!(job = %assignment.job.name, target = url, %error, "scrape failed");
         }
         if let Some(refused) = &output.refused
             && last.refused.is_none()
         {
-            tracing::warn!(job = %assignment.job.name, target = url, series = refused, "new series are refused");
+            tracing::debug!(job = %assignment.job.name, target = url, series = refused, "new series are refused");
+        }
+        if let Some(panic) = &output.store_panic
+            && let Some(more) = self.context.notices.due(Event::StorePanic)
+        {
+            tracing::error!(job = %assignment.job.name, target = url, panic, "storing a scrape panicked{more}");
         }
         *last = LastScrape {
             refused: output.refused.map(String::into_boxed_str),
@@ -498,7 +503,10 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
     fn settle(&mut self, (result, marked): (Result<Receipt, SinkError>, SeriesSet)) {
         let Err(error) = result else { return };
         self.shared.stats.lock().commits_failed += 1;
-        tracing::warn!(target = self.shared.assignment().target.url(), %error, "a scrape was not stored");
+        if let Some(more) = self.context.notices.due(Event::NotStored) {
+            let Assignment { job, target, .. } = self.shared.assignment();
+            tracing::warn!(job = %job.name, target = target.url(), %error, "a scrape was not stored{more}");
+        }
         if let Some(state) = self.state {
             state.owe_markers(&marked);
         }
@@ -562,6 +570,7 @@ mod tests {
             phase_seed: 0,
             start_timestamps: false,
             keeper: None,
+            notices: Notices::default(),
         };
         let stats = Arc::default();
         let shared = Arc::new(LoopShared::new(job, Arc::new(target), Duration::ZERO, stats));

@@ -76,7 +76,31 @@ struct State {
     failures: u64,
     consecutive_failures: u32,
     last_error: Option<CredentialError>,
+    said: Option<Said>,
 }
+
+/// What was logged of failures last.
+struct Said {
+    trouble: Trouble,
+    at: Duration,
+    /// Credentials were refreshed since.
+    is_over: bool,
+}
+
+/// What a failed refresh comes to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// There are others.
+    StillValid,
+    /// There are some that look expired.
+    Doubtful,
+    /// There are none.
+    NoneValid,
+}
+
+/// A failure that is the same as the last is said again after an hour, one that comes again after a minute.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// The state of a cache, for metrics and pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,6 +246,18 @@ impl fmt::Debug for CachedCredentials {
 }
 
 impl State {
+    /// Whether a failed refresh is to be said: each that comes to something else, and the same once in a while.
+    fn is_to_be_said(&mut self, trouble: Trouble, now: Duration) -> bool {
+        let is_due = self.said.as_ref().is_none_or(|said| {
+            let again = if said.is_over { BETWEEN_WARNINGS } else { SAID_AGAIN_AFTER };
+            said.trouble != trouble || now.saturating_sub(said.at) >= again
+        });
+        if is_due {
+            self.said = Some(Said { trouble, at: now, is_over: false });
+        }
+        is_due
+    }
+
     fn valid_at(&self, now: SystemTime) -> Option<Credentials> {
         self.current.as_ref().filter(|current| current.valid_at(now)).cloned()
     }
@@ -338,7 +374,8 @@ impl Shared {
             return self.failed_locked(&mut state, CredentialError::Invalid { provider, reason });
         }
         state.refreshes += 1;
-        if state.consecutive_failures > 0 {
+        let was_said = state.said.as_mut().is_some_and(|said| !std::mem::replace(&mut said.is_over, true));
+        if was_said && state.consecutive_failures > 0 {
             tracing::info!(
                 provider = credentials.provider(),
                 failures = state.consecutive_failures,
@@ -366,19 +403,38 @@ impl Shared {
         state.retry_at = self.clock.elapsed() + pause;
         let failures = state.consecutive_failures;
         let left = |expires_at: SystemTime| expires_at.duration_since(self.clock.now()).unwrap_or_default();
-        match valid {
-            Some(valid) => tracing::warn!(
+        let valid_for_seconds =
+            valid.as_ref().and_then(Credentials::expires_at).map(|expires_at| left(expires_at).as_secs());
+        let trouble = match valid {
+            Some(_) => Trouble::StillValid,
+            None if state.doubtful => Trouble::Doubtful,
+            None => Trouble::NoneValid,
+        };
+        // Who asks while there never were any is told why, and says it.
+        let is_lost = trouble != Trouble::NoneValid || state.refreshes > 0;
+        let is_due = is_lost && state.is_to_be_said(trouble, self.clock.elapsed());
+        macro_rules! say {
+            ($level:ident, $($said:tt)+) => {
+                if is_due { tracing::$level!($($said)+) } else { tracing::debug!($($said)+) }
+            };
+        }
+        match trouble {
+            Trouble::StillValid => say!(
+                warn,
                 %error,
                 failures,
-                valid_for_seconds = valid.expires_at().map(|expires_at| left(expires_at).as_secs()),
+                valid_for_seconds,
                 "AWS credentials could not be refreshed; the ones at hand are still used"
             ),
-            None if state.doubtful => tracing::warn!(
+            Trouble::Doubtful => say!(
+                warn,
                 %error,
                 failures,
                 "AWS credentials look expired by this machine's clock; they are used for a minute, for it may be wrong"
             ),
-            None => tracing::error!(%error, failures, "there are no valid AWS credentials; requests wait"),
+            Trouble::NoneValid => {
+                say!(error, %error, failures, "there are no valid AWS credentials; requests wait");
+            }
         }
         state.last_error = Some(error);
     }

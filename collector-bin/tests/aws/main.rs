@@ -20,8 +20,10 @@ mod pace;
 mod pinned;
 mod restart;
 mod scene;
+#[path = "../fixture/secrets.rs"]
 mod secrets;
 mod sessions;
+mod shown;
 mod sts_away;
 mod tokens;
 mod whoami;

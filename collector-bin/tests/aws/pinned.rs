@@ -26,7 +26,7 @@ pub(crate) fn assert_is_in_file(file: &str, said: &str) {
 fn steady(line: &str) -> String {
     static CHANGES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         let changes = [
-            (r"^\S+ +(ERROR|WARN|INFO) +", "$1 "),
+            (r"^\S+ +(ERROR|WARN|INFO|DEBUG) +", "$1 "),
             (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
             (r"promferry-\d{9,}", "promferry-TIME"),
             (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),

@@ -183,7 +183,6 @@ impl Discover for DnsDiscovery {
                         true
                     }
                     Err(reason) => {
-                        tracing::warn!(%reason, "cannot look up targets, the last ones of these names stay");
                         updates.failed(&reason);
                         false
                     }

@@ -191,7 +191,7 @@ impl FileDiscovery {
 
     fn list(&mut self) -> Vec<String> {
         let mut files = Vec::new();
-        for (pattern, was_unmatched) in self.patterns.iter().zip(&mut self.unmatched) {
+        for (pattern, is_unmatched) in self.patterns.iter().zip(&mut self.unmatched) {
             let before = files.len();
             if pattern.contains(['*', '?', '[']) {
                 let options = MatchOptions {
@@ -205,13 +205,16 @@ impl FileDiscovery {
             } else if std::fs::symlink_metadata(pattern).is_ok() {
                 files.push(pattern.clone());
             }
-            let is_unmatched = files.len() == before;
-            if is_unmatched && !*was_unmatched {
-                tracing::warn!(pattern, "no file of this name to read targets from (yet)");
-            }
-            *was_unmatched = is_unmatched;
+            *is_unmatched = files.len() == before;
         }
         files
+    }
+
+    /// Which names no file has.
+    fn missing(&self) -> Option<String> {
+        let unmatched = self.patterns.iter().zip(&self.unmatched).filter(|(_, is_unmatched)| **is_unmatched);
+        let patterns: Vec<_> = unmatched.map(|(pattern, _)| pattern.as_str()).collect();
+        (!patterns.is_empty()).then(|| format!("there is no file {} (yet)", patterns.join(", ")))
     }
 
     fn visit(&mut self, path: &str, read_all: bool, look: &mut Look) {
@@ -227,7 +230,6 @@ impl FileDiscovery {
         let failed = |known: &mut KnownFile, look: &mut Look, reason: String| {
             let reason = format!("{path}: {reason}");
             if known.error.as_ref() != Some(&reason) {
-                tracing::warn!(%reason, "cannot read targets, the last ones of this file stay");
                 look.has_news = true;
             }
             known.error = Some(reason);
@@ -285,6 +287,7 @@ impl Discover for FileDiscovery {
                     return;
                 };
                 self = this;
+                updates.remark(self.missing());
                 if look.has_news {
                     updates.change(look.set, look.removed);
                     if look.errors.is_empty() {

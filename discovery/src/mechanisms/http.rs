@@ -152,7 +152,6 @@ impl Discover for HttpDiscovery {
                         true
                     }
                     Err(reason) => {
-                        tracing::warn!(url = this.url, %reason, "cannot refresh the targets, the last ones stay");
                         updates.failed(&format_args!("{}: {reason}", this.url));
                         false
                     }

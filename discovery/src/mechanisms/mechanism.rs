@@ -163,12 +163,6 @@ impl Mechanism {
     }
 }
 
-impl fmt::Display for Mechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name(), self.subject())
-    }
-}
-
 /// The pause before what failed is begun anew: 1 s, 2 s, 4 s, … up to a minute.
 pub(crate) fn restart_pause(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.min(6)).min(Duration::from_secs(60))

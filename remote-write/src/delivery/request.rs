@@ -488,22 +488,19 @@ impl Sender {
             tracing::debug!(%reason, fingerprint, series = found.series, "refused by {}", self.endpoint);
         }
         let dropped = judged.dropped.iter().fold(Counts::default(), |sum, (_, _, counts)| sum + *counts);
-        let what = format!(
-            "{} samples, {} histograms and {} exemplars",
-            dropped.samples, dropped.histograms, dropped.exemplars
-        );
+        let what = in_words(dropped);
         if dropped.is_zero() && !judged.again.is_empty() {
             // It is looked for: what is found is said.
             return;
         }
         let mut text = match refusal.class {
             _ if dropped.is_zero() => "no sample was refused".to_owned(),
-            Some(class) => format!("{what} are dropped ({})", class.reason),
-            None => format!("{what} are refused for good and dropped"),
+            Some(class) => format!("{what} dropped ({})", class.reason),
+            None => format!("{what} refused for good and dropped"),
         };
         if let Some(series) = first {
             text.push_str(" of ");
-            text.extend(series.chars().take(SHOWN_SERIES_CHARS));
+            text.extend(with_short_values(series).chars().take(SHOWN_SERIES_CHARS));
         }
         if refusal.rest == Rest::Written {
             text.push_str("; the rest was written");
@@ -571,6 +568,38 @@ impl Sender {
 /// Larger than the endpoint takes, and a single value: nothing is left to split.
 fn too_large() -> Reason {
     Reason::new("too_large")
+}
+
+/// `3 samples and 1 histogram`.
+fn in_words(counts: Counts) -> String {
+    let kinds =
+        [(counts.samples, "sample"), (counts.histograms, "histogram"), (counts.exemplars, "exemplar")];
+    let named = kinds.iter().filter(|(count, _)| *count > 0);
+    let named: Vec<_> =
+        named.map(|(count, kind)| format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })).collect();
+    named.join(" and ")
+}
+
+/// A series as it is printed, its long label values cut: whose it is often comes behind them.
+fn with_short_values(series: &str) -> String {
+    const SHOWN_VALUE_CHARS: usize = 64;
+    let (mut short, mut in_value, mut is_escaped, mut length) = (String::new(), false, false, 0_usize);
+    for c in series.chars() {
+        let is_quote = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        if is_quote {
+            in_value = !in_value;
+            length = 0;
+        } else if in_value {
+            length += 1;
+        }
+        match length {
+            0..=SHOWN_VALUE_CHARS => short.push(c),
+            length if length == SHOWN_VALUE_CHARS + 1 => short.push('…'),
+            _ => {}
+        }
+    }
+    short
 }
 
 /// As much of a series' name as a log line shows.

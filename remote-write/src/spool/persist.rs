@@ -26,16 +26,26 @@ enum Synced {
     Cursor { endpoint: usize },
 }
 
-/// When it was last said aloud that something is wrong, by the steady clock.
+/// What is wrong and was said aloud.
 #[derive(Debug, Default)]
 pub(super) struct Warned {
-    disk: Option<i64>,
-    full: Option<i64>,
-    damaged: Option<i64>,
+    disk: Option<Warning>,
+    recovered: Option<Warning>,
+    full: Option<Warning>,
+    damaged: Option<Warning>,
 }
 
-/// What goes on being wrong is said again so often, in milliseconds.
-const WARN_INTERVAL: i64 = 60_000;
+/// When something was wrong, by the steady clock in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Warning {
+    said: i64,
+    last: i64,
+}
+
+/// What is wrong again after this long, in milliseconds, began anew.
+const BEGINS_ANEW_AFTER: i64 = 60_000;
+/// What goes on being wrong is said again this often.
+const WARN_INTERVAL: i64 = 3_600_000;
 
 impl<S: Storage> SpoolCore<S> {
     /// Adds to an endpoint's cursor file. What can't be written is written later, with everything else.
@@ -332,9 +342,11 @@ impl<S: Storage> SpoolCore<S> {
             && let StorageState::Degraded { error, .. } = std::mem::take(&mut self.state)
         {
             self.disk_full = false;
-            tracing::warn!(
-                "the spool is written to disk again, nothing is left in memory; what had failed: {error}"
-            );
+            if self.is_time_to_warn(|warned| &mut warned.recovered) {
+                tracing::info!(
+                    "the spool is written to disk again, nothing is left in memory; what had failed: {error}"
+                );
+            }
         }
     }
 
@@ -357,13 +369,15 @@ impl<S: Storage> SpoolCore<S> {
         }
     }
 
-    fn is_time_to_warn(&mut self, which: impl FnOnce(&mut Warned) -> &mut Option<i64>) -> bool {
+    fn is_time_to_warn(&mut self, which: impl FnOnce(&mut Warned) -> &mut Option<Warning>) -> bool {
         let steady = self.time.steady();
-        let last = which(&mut self.warned);
-        let due = last.is_none_or(|last| steady >= last.saturating_add(WARN_INTERVAL));
-        if due {
-            *last = Some(steady);
-        }
+        let known = which(&mut self.warned);
+        let due = known.is_none_or(|known| {
+            steady >= known.last.saturating_add(BEGINS_ANEW_AFTER)
+                || steady >= known.said.saturating_add(WARN_INTERVAL)
+        });
+        let said = known.filter(|_| !due).map_or(steady, |known| known.said);
+        *known = Some(Warning { said, last: steady });
         due
     }
 }

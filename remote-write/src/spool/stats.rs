@@ -148,8 +148,11 @@ impl<S: Storage> SpoolCore<S> {
     fn oldest_pending(&self, endpoint: &Endpoint<S::File>) -> Option<Timestamp> {
         let of_attachment = |attachment: &Attachment| {
             let log = &self.logs[attachment.log?];
+            // What comes next in the segment is of about the same time, whichever lane it is of.
             let of_segment = |sequence: u64| {
-                log.segments.get(log.segment_after(sequence)).map(|segment| segment.min_timestamp)
+                let segment = log.segments.get(log.segment_after(sequence))?;
+                let next = segment.records_from(sequence).first();
+                Some(next.map_or(segment.min_timestamp, |meta| meta.max_timestamp))
             };
             attachment
                 .lanes

@@ -73,15 +73,11 @@ impl Store {
         let collection = &collected.collection;
         let resource = collection.resource;
         if let CollectionEvent::Failed(reason) = event {
-            if !collected.is_failing {
-                tracing::warn!(%collection, %reason, "cannot follow objects of Kubernetes, the last ones stay");
-            }
             collected.is_failing = true;
             updates.failed(&reason);
             return;
         }
         if collected.is_failing {
-            tracing::info!(%collection, "objects of Kubernetes are followed again");
             collected.is_failing = false;
             self.is_answered = true;
         }

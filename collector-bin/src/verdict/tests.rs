@@ -1,0 +1,246 @@
+use super::observation::{Cause, Credentials, Endpoint, Job, Target, WithoutTargets};
+use super::*;
+
+fn target(at: usize, reason: &str) -> Target {
+    let place = format!("http://10.0.3.{at}:8080/metrics");
+    Target { place, reason: reason.to_owned(), kind: kind_of(reason, "") }
+}
+
+fn job(name: &str, kept: u64, down: Vec<Target>) -> Job {
+    let up = kept - down.len() as u64;
+    Job { name: name.to_owned(), discovered: kept + 11, kept, up, down, ..Job::default() }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        key: "amp".to_owned(),
+        delivered: 72_240,
+        waiting: 312,
+        oldest: Some(Duration::from_secs(2)),
+        last_success: Some(Duration::from_secs(1)),
+        ..Endpoint::default()
+    }
+}
+
+fn seen(jobs: Vec<Job>) -> Observation {
+    Observation {
+        jobs,
+        endpoints: vec![endpoint()],
+        is_discovered: true,
+        scraped: 72_240,
+        ..Observation::default()
+    }
+}
+
+fn verdict(seen: &Observation) -> Verdict {
+    Verdict::new(seen, &Totals::default(), Duration::from_secs(60), false)
+}
+
+const REFUSED: &str = "cannot connect to 10.0.3.7:8080: connection refused";
+const MISSING: &str = "server returned HTTP status 404 Not Found";
+
+#[test]
+fn what_is_well_is_said_with_its_rates() {
+    let seen = seen(vec![job("api", 41, vec![])]);
+    let well = verdict(&seen);
+    let rates = "1,204 samples/s scraped, 1,204/s delivered, nothing refused, oldest waiting 2 s";
+    assert_eq!(well.to_string(), format!("well: 41 of 41 targets up, {rates}"));
+    assert_eq!((well.discovered, well.kept, well.up, well.down), (52, 41, 41, 0));
+    let first = Verdict::new(&seen, &Totals::default(), Duration::from_secs(2), true);
+    let counts = "72,240 samples scraped, 72,240 delivered, nothing refused, oldest waiting 2 s";
+    assert_eq!(first.to_string(), format!("well: 41 of 41 targets up, {counts}"));
+    let nowhere = Observation { endpoints: Vec::new(), ..seen };
+    let said = verdict(&nowhere).to_string();
+    assert!(said.ends_with("scraped, and nothing is sent, for there is no remote_write"), "{said}");
+}
+
+#[test]
+fn what_is_not_well_is_named_with_its_reason() {
+    let well = || seen(vec![job("api", 41, vec![])]);
+    let changed = |change: &dyn Fn(&mut Observation)| {
+        let mut seen = well();
+        change(&mut seen);
+        verdict(&seen).to_string()
+    };
+    for (said, expected) in [
+        (
+            changed(&|seen| seen.jobs = vec![job("api", 41, vec![target(7, REFUSED), target(9, MISSING)])]),
+            format!(
+                "2 of 41 targets down: {REFUSED} (1: api http://10.0.3.7:8080/metrics), {MISSING} (1: api \
+                 http://10.0.3.9:8080/metrics)"
+            ),
+        ),
+        (
+            changed(&|seen| seen.endpoints[0].trouble = Some("answered 503 Service Unavailable".to_owned())),
+            "amp has taken nothing for 1 s: answered 503 Service Unavailable".to_owned(),
+        ),
+        (
+            changed(&|seen| {
+                seen.endpoints[0].trouble = Some("no route".to_owned());
+                seen.endpoints[0].last_success = None;
+            }),
+            "amp has taken nothing yet: no route".to_owned(),
+        ),
+        (
+            changed(&|seen| {
+                seen.endpoints[0].dropped =
+                    [("label_value_too_long", (3, true)), ("spool_full", (1200, false))]
+                        .map(|(reason, count)| (reason.to_owned(), count))
+                        .into();
+            }),
+            "3 samples refused by amp: label_value_too_long 3; 1,200 samples not sent to amp: spool_full 1,200"
+                .to_owned(),
+        ),
+        (
+            changed(&|seen| seen.spool.fullest = (63 << 20, 100 << 20)),
+            "the spool is 63 % full (63 MiB of 100 MiB)".to_owned(),
+        ),
+        (
+            changed(&|seen| {
+                seen.endpoints[0].credentials = Some(Credentials {
+                    until: None,
+                    left: Some(Duration::from_secs(400)),
+                    failing: Some("STS does not answer".to_owned()),
+                });
+            }),
+            "the credentials of amp end in 6 m 40 s and can't be refreshed: STS does not answer".to_owned(),
+        ),
+        (
+            changed(&|seen| seen.endpoints[0].limit = Some(("per_user_series_limit".to_owned(), 1500))),
+            "amp takes no new series (per_user_series_limit): 1,500 series wait".to_owned(),
+        ),
+        (
+            changed(&|seen| {
+                seen.failing_discovery.insert("dns discovery of job api".to_owned(), "no servers".to_owned());
+            }),
+            "dns discovery of job api fails, the targets it found before stay: no servers".to_owned(),
+        ),
+        (
+            changed(&|seen| seen.spool.disk = Some("no space left on device".to_owned())),
+            "the spool's disk fails: no space left on device".to_owned(),
+        ),
+    ] {
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn the_three_most_frequent_reasons_are_told_with_an_example_each() {
+    let mut down: Vec<_> = (0..100).map(|at| target(at, REFUSED)).collect();
+    down.extend((100..120).map(|at| target(at, MISSING)));
+    down.extend((120..125).map(|at| target(at, "line 3: what is this?")));
+    down.extend([target(125, "too long"), target(126, "too wide")]);
+    let said = verdict(&seen(vec![job("api", 200, down)])).to_string();
+    let expected = format!(
+        "127 of 200 targets down: {REFUSED} (100, such as api http://10.0.3.0:8080/metrics), {MISSING} (20, such as api \
+         http://10.0.3.100:8080/metrics), line 3: what is this? (5, such as api http://10.0.3.120:8080/metrics), and 2 for \
+         other reasons"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn no_target_at_all_has_a_reason() {
+    let without = |name: &str, why: &str| Job {
+        name: name.to_owned(),
+        without_targets: Some(WithoutTargets { why: why.to_owned(), cause: Cause::NoneFound }),
+        ..Job::default()
+    };
+    for (jobs, expected) in [
+        (vec![], "no targets: the configuration has no scrape_configs"),
+        (
+            vec![
+                without("pods", "discovered 12, all dropped by relabel_configs[0] (keep x)"),
+                without("db", "none"),
+            ],
+            "no targets: job pods: discovered 12, all dropped by relabel_configs[0] (keep x); job db: none",
+        ),
+    ] {
+        assert_eq!(verdict(&seen(jobs)).to_string(), expected);
+    }
+}
+
+/// What is said at each of these seconds.
+fn said(
+    voice: &mut Voice,
+    started: Instant,
+    seconds: std::ops::Range<u64>,
+    seen: &Observation,
+) -> Vec<(u64, String)> {
+    let mut lines = Vec::new();
+    for second in seconds {
+        for line in voice.hear(started + Duration::from_secs(second), seen) {
+            if let Line::Verdict(verdict) = line {
+                lines.push((second, verdict.to_string()));
+            }
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn the_first_verdict_waits_for_all_targets_but_not_for_ever() {
+    let started = Instant::now();
+    let mut unscraped = seen(vec![job("api", 41, vec![])]);
+    unscraped.jobs[0].unscraped = 1;
+    let mut voice = Voice::new(started, &unscraped);
+    let lines = said(&mut voice, started, 0..40, &unscraped);
+    assert!(lines.len() == 1 && lines[0].0 == 30, "{lines:?}");
+    assert!(lines[0].1.contains("and 1 not scraped yet"), "{lines:?}");
+    let all = seen(vec![job("api", 41, vec![])]);
+    let mut voice = Voice::new(started, &unscraped);
+    assert_eq!(said(&mut voice, started, 0..5, &unscraped), []);
+    assert_eq!(said(&mut voice, started, 5..30, &all).len(), 1);
+}
+
+#[tokio::test]
+async fn a_change_is_said_at_once_and_else_a_line_a_minute() {
+    let started = Instant::now();
+    let well = seen(vec![job("api", 41, vec![])]);
+    let down = seen(vec![job("api", 41, vec![target(7, REFUSED)])]);
+    let more = seen(vec![job("api", 41, vec![target(7, REFUSED), target(8, REFUSED)])]);
+    let mut voice = Voice::new(started, &well);
+    let at = |lines: Vec<(u64, String)>| lines.into_iter().map(|(second, _)| second).collect::<Vec<_>>();
+    assert_eq!(at(said(&mut voice, started, 0..130, &well)), [0, 60, 120]);
+    // Gathered for three seconds, and not within ten of the last.
+    assert_eq!(at(said(&mut voice, started, 130..150, &down)), [133]);
+    // More of the same is none.
+    assert_eq!(at(said(&mut voice, started, 150..200, &more)), [193]);
+    // The same as before is not said again within a minute.
+    let mut lines = Vec::new();
+    for second in 200..400 {
+        let now = if second % 20 < 10 { &well } else { &down };
+        lines.extend(said(&mut voice, started, second..second + 1, now));
+    }
+    for (index, (second, text)) in lines.iter().enumerate() {
+        let again = lines[index + 1..].iter().find(|(_, other)| kind_of(other, "") == kind_of(text, ""));
+        assert!(again.is_none_or(|(at, _)| at - second >= 58), "{lines:?}");
+    }
+    assert!(lines.len() >= 4, "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_new_loss_is_said_at_once_and_its_end_with_the_next_verdict() {
+    let started = Instant::now();
+    let well = seen(vec![job("api", 41, vec![])]);
+    let mut refused = well.clone();
+    refused.endpoints[0].dropped = [("label_value_too_long".to_owned(), (3, true))].into();
+    let mut voice = Voice::new(started, &well);
+    assert_eq!(said(&mut voice, started, 0..20, &well).len(), 1);
+    let lines = said(&mut voice, started, 20..140, &refused);
+    let at: Vec<_> = lines.iter().map(|(second, _)| *second).collect();
+    assert_eq!(at, [23, 83], "{lines:?}");
+    assert!(
+        lines[0].1.starts_with("3 samples refused by amp") && lines[1].1.starts_with("well"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn numbers_are_for_people() {
+    let numbers = [0, 12, 999, 1000, 72_240, 1_000_000].map(number);
+    assert_eq!(numbers, ["0", "12", "999", "1,000", "72,240", "1,000,000"]);
+    let durations = [0, 59, 60, 200, 3600, 7500].map(|seconds| duration(Duration::from_secs(seconds)));
+    assert_eq!(durations, ["0 s", "59 s", "1 m", "3 m 20 s", "1 h", "2 h 5 m"]);
+    assert_eq!([100, 14_336, 5 << 20, 3 << 29].map(size), ["100 bytes", "14 KiB", "5 MiB", "1.5 GiB"]);
+}
