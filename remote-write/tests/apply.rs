@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use promferry_model::{
-    Labels, MemoryBudget, PromDuration, Sample, SeriesId, SinkError, SystemClock, TargetSink, Timestamp,
+    Clock as _, Labels, MemoryBudget, PromDuration, Sample, SeriesId, SinkError, SystemClock, TargetSink,
+    Timestamp,
 };
 use promferry_relabel::{Action, RelabelConfig};
 use promferry_remote_write::delivery::Transport;
 use promferry_remote_write::spool::{DiskStorage, MemoryStorage, Spool, SpoolError, SpoolOptions};
 use promferry_remote_write::{
-    Applied, Commit, Endpoint, EndpointChange, EndpointStatus, RemoteWrite, RemoteWriteConfig,
+    Applied, Commit, Counts, Endpoint, EndpointChange, EndpointStatus, RemoteWrite, RemoteWriteConfig,
     RemoteWriteTarget, StartError, wire,
 };
 use proptest::prelude::*;
@@ -30,7 +31,8 @@ use tokio::task::JoinHandle;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, service_fn};
 
-const START: i64 = 1_700_000_000_000;
+/// The time of the first scrape: lately, for what is old is not kept for who has left.
+static START: LazyLock<i64> = LazyLock::new(|| SystemClock::new().now().as_millis() - 60_000);
 
 fn config(name: &str, address: SocketAddr) -> RemoteWriteConfig {
     let mut config = RemoteWriteConfig {
@@ -78,7 +80,7 @@ impl Target {
     }
 
     fn begin(&mut self, number: i64) {
-        let at = Timestamp::from_millis(START + number);
+        let at = Timestamp::from_millis(*START + number);
         self.sink.begin(at);
         for &id in &self.series {
             self.sink.sample(id, Sample::new(at, number as f64));
@@ -115,7 +117,7 @@ async fn drained(remote: &RemoteWrite) -> BTreeMap<String, EndpointStatus> {
 /// The numbers of the scrapes of which a series came, in the order of arrival.
 fn numbers(receiver: &Receiver) -> BTreeMap<String, Vec<i64>> {
     let samples = receiver.samples().into_iter();
-    samples.map(|(series, samples)| (series, samples.iter().map(|(at, _)| at - START).collect())).collect()
+    samples.map(|(series, samples)| (series, samples.iter().map(|(at, _)| at - *START).collect())).collect()
 }
 
 /// Targets that are scraped one after the other for as long as it takes.
@@ -165,9 +167,11 @@ impl Load {
     }
 }
 
-/// A receiver that takes its time, so that requests are in flight at any moment, and is out of order now and then.
+/// A receiver that takes its time, so that requests are in flight at any moment, and refuses some for now. What it has
+/// it takes, whoever waits for the answer.
 async fn slow_receiver() -> Receiver {
     let receiver = Receiver::start().await;
+    receiver.state.lock().unwrap().is_thorough = true;
     let mut requests = 0;
     receiver.answer_by(move |_| {
         requests += 1;
@@ -282,6 +286,7 @@ async fn external_labels_change_from_one_scrape_to_the_next() {
     // Until it is green: what begins then is not stored before what began earlier is.
     let mut number = 3;
     let mut waiting = loop {
+        assert!(number < 10_000, "it never waits");
         early.begin(number);
         let mut commit = early.commit();
         number += 1;
@@ -452,27 +457,29 @@ fn in_memory(taken: &Taken, one_in: usize) -> Transport {
     BoxCloneSyncService::new(service_fn(move |request: Request<Bytes>| {
         let (taken, requests) = (Arc::clone(&taken), Arc::clone(&requests));
         async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
             let mut answer = Response::new(Bytes::new());
             let number = {
                 let mut requests = requests.lock().unwrap();
                 *requests += 1;
                 *requests
             };
+            let message = wire::decode_v1(request.body(), 1 << 20).unwrap();
             if number % one_in == 0 {
                 *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                return Ok::<_, BoxError>(answer);
             }
-            let message = wire::decode_v1(request.body(), 1 << 20).unwrap();
-            let mut taken = taken.lock().unwrap();
-            for series in message.timeseries {
+            for series in message.timeseries.into_iter().filter(|_| number % one_in != 0) {
                 let value =
                     |name| series.labels.iter().find(|label| label.name == name).map(|label| &label.value);
                 let text =
                     ["cluster", "instance", "number"].map(|name| value(name).cloned().unwrap_or_default());
-                taken.extend(series.samples.iter().map(|sample| (text.join(" "), sample.timestamp - START)));
+                taken
+                    .lock()
+                    .unwrap()
+                    .extend(series.samples.iter().map(|sample| (text.join(" "), sample.timestamp - *START)));
             }
-            Ok(answer)
+            // It has them, whether the answer arrives or not.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok::<_, BoxError>(answer)
         }
     }))
 }
@@ -783,5 +790,186 @@ async fn a_shutdown_ends_a_change_that_waits_for_an_answer() {
     // What was not answered waits still, and goes on in the new way.
     let remote = start(dir.path(), cluster("green"), vec![config("silent", receiver.address)]).await;
     assert_eq!(drained(&remote).await["silent"].ledger.delivered.samples, 20);
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_begins_while_delivery_is_handed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let receiver = Receiver::start().await;
+    let mut config = config("amp", silent.local_addr().unwrap());
+    config.remote_timeout = PromDuration::from_millis(1500);
+    config.queue_config.min_shards = 8;
+    let remote = start(dir.path(), cluster("blue"), vec![config.clone()]).await;
+    Target::open(&remote, "a:80", 10).scrape(0).await;
+    let connection = silent.accept().await.unwrap();
+    let mut there = config.clone();
+    there.url = receiver.url();
+    let applying = tokio::spawn({
+        let (remote, changes) = (remote.clone(), vec![anew(there)]);
+        async move { remote.apply(cluster("blue"), changes).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // These wait for whoever comes next.
+    for target in 0..20 {
+        Target::open(&remote, &format!("b-{target}:80"), 10).scrape(1).await;
+    }
+    // Nor does the one that had no answer begin again.
+    let another = tokio::time::timeout(Duration::from_millis(2500), silent.accept()).await;
+    assert!(another.is_err(), "{another:?}");
+    assert!(applying.is_finished(), "the request had its time");
+    applying.await.unwrap().unwrap();
+    let status = drained(&remote).await;
+    assert_eq!(status["amp"].ledger.delivered.samples, 210);
+    assert_eq!(receiver.count(), 210);
+    receiver.assert_once_in_order();
+    drop(connection);
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_made_one_after_the_other_whoever_waits_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = slow_receiver().await;
+    let remote = start(dir.path(), cluster("none"), vec![config("amp", receiver.address)]).await;
+    let load = Load::start(&remote, 3, 5);
+    load.go_on_for(3).await;
+    let mut changes = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        let (remote, change) = (remote.clone(), vec![anew(config("amp", receiver.address))]);
+        changes.spawn(async move {
+            let applying = remote.apply(cluster(&number.to_string()), change);
+            if number % 3 == 0 {
+                // Who waited for it has gone.
+                drop(tokio::time::timeout(Duration::from_millis(2), applying).await);
+            } else {
+                applying.await.unwrap();
+            }
+        });
+    }
+    while let Some(changed) = changes.join_next().await {
+        changed.unwrap();
+    }
+    remote.apply(cluster("last"), vec![anew(config("amp", receiver.address))]).await.unwrap();
+    load.go_on_for(3).await;
+    let scrapes = load.stop().await;
+    let status = drained(&remote).await;
+    assert_eq!(status["amp"].ledger.delivered.samples as i64, 5 * scrapes.iter().sum::<i64>());
+    assert_eq!(receiver.count() as u64, status["amp"].ledger.delivered.samples);
+    receiver.assert_once_in_order();
+    let came = numbers(&receiver);
+    for (target, scrapes) in scrapes.iter().enumerate() {
+        let instance = format!("instance=host-{target}:80,job=test,number=0");
+        let mut all: Vec<i64> = came
+            .iter()
+            .filter(|(series, _)| series.contains(&instance))
+            .flat_map(|(_, came)| came.clone())
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..*scrapes).collect::<Vec<_>>(), "each scrape under one label");
+        let last =
+            came.iter().find(|(series, _)| series.contains(&instance) && series.contains("cluster=last"));
+        assert_eq!(last.and_then(|(_, came)| came.last()), Some(&(scrapes - 1)));
+    }
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+/// A scrape that begins and does not end holds nobody up for long.
+#[tokio::test(start_paused = true)]
+async fn a_scrape_that_does_not_end_is_not_waited_for_for_ever() {
+    let taken = Taken::default();
+    let endpoint = |name: &str| Endpoint {
+        config: config(name, ([127, 0, 0, 1], 9).into()),
+        transport: in_memory(&taken, usize::MAX),
+        explain_denial: None,
+        describe_body: None,
+    };
+    let storage = MemoryStorage::new();
+    let clock = Arc::new(SystemClock::new());
+    let remote =
+        sender::start_in(storage, SpoolOptions::default(), clock, cluster("blue"), vec![endpoint("amp")])
+            .await;
+    let mut stuck = Target::open(&remote, "stuck", 2);
+    let mut well = Target::open(&remote, "well", 2);
+    stuck.begin(0);
+    let change = vec![EndpointChange::SameTransport(endpoint("amp").config)];
+    remote.apply(cluster("green"), change).await.unwrap();
+    tokio::time::resume();
+    well.scrape(1).await;
+    let late = stuck.commit().await;
+    assert_eq!(late, Err(SinkError::Storage("its log was closed".to_owned())));
+    stuck.scrape(2).await;
+    assert_eq!(drained(&remote).await["amp"].ledger.delivered.samples, 4);
+    let mut came = taken.lock().unwrap().clone();
+    came.sort();
+    let expected = ["green stuck 0", "green stuck 1", "green well 0", "green well 1"];
+    assert_eq!(
+        came,
+        expected.map(|series| (series.to_owned(), if series.contains("stuck") { 2 } else { 1 }))
+    );
+    remote.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn series_that_new_rules_make_alike_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut config = config("amp", receiver.address);
+    let remote = start(dir.path(), cluster("blue"), vec![config.clone()]).await;
+    let mut target = Target::open(&remote, "a:80", 3);
+    target.scrape(0).await;
+    config.write_relabel_configs = vec![RelabelConfig {
+        regex: Some("number".into()),
+        action: Action::LabelDrop,
+        ..RelabelConfig::default()
+    }];
+    remote.apply(cluster("blue"), vec![same(&config)]).await.unwrap();
+    assert_eq!(remote.duplicates(), []);
+    target.scrape(1).await;
+    let told = remote.duplicates();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].labels.get("number"), told[0].owner.as_str()), ("1", "http://a:80/metrics"));
+    let ledger = drained(&remote).await.remove("amp").unwrap().ledger;
+    assert_eq!((ledger.delivered.samples, ledger.dropped_total().samples), (3 + 1, 2));
+    remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_write_that_is_accepted_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut requests = 0;
+    receiver.answer_by(move |_| {
+        requests += 1;
+        let headers = match requests {
+            1 => vec![("x-amzn-requestid", "denied".to_owned())],
+            2 => vec![("x-request-id", "proxy".to_owned()), ("x-amzn-requestid", "5c7a".to_owned())],
+            3 => vec![("x-request-id", "proxy".to_owned())],
+            _ => Vec::new(),
+        };
+        Verdict { headers, ..(if requests == 1 { 503 } else { 200 }, String::new()).into() }
+    });
+    let mut config = config("amp", receiver.address);
+    config.url = format!("http://user:hunter2@{}/api/v1/write?token=hunter2", receiver.address);
+    let remote = start(dir.path(), cluster("blue"), vec![config.clone()]).await;
+    let mut target = Target::open(&remote, "a:80", 4);
+    assert_eq!(status(&remote).await["amp"].delivery.first_success, None);
+    for (number, request_id) in [Some("5c7a"), Some("proxy"), None].into_iter().enumerate() {
+        if number > 0 {
+            remote.apply(cluster("blue"), vec![anew(config.clone())]).await.unwrap();
+        }
+        for again in 0..2 {
+            target.scrape(2 * number as i64 + again).await;
+            let first = drained(&remote).await["amp"].delivery.first_success.clone().unwrap();
+            assert_eq!(first.host, receiver.address.to_string());
+            assert_eq!(first.request_id.as_deref(), request_id, "of the first of this delivery");
+            assert_eq!(first.accepted, Counts { samples: 4, ..Counts::default() });
+            assert!(first.at > Timestamp::from_millis(*START) && !format!("{first:?}").contains("hunter2"));
+            if number < 2 {
+                break;
+            }
+        }
+    }
     remote.shutdown(Duration::from_secs(20)).await;
 }

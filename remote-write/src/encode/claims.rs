@@ -121,8 +121,15 @@ impl Claims {
         }
     }
 
-    /// Takes over other profiles, the arena too.
-    pub(super) fn set_profiles(&mut self, profiles: &Profiles, arena: &mut Arena, context: &EncodingContext) {
+    /// Takes over other profiles, the arena too. Returns the first series that is not sent from now on because of
+    /// another one, and whose that is.
+    pub(super) fn set_profiles(
+        &mut self,
+        profiles: &Profiles,
+        arena: &mut Arena,
+        context: &EncodingContext,
+    ) -> Option<(SeriesId, SmolStr)> {
+        let mut first = None;
         let sets = sets(profiles, context);
         let mut old: Vec<Option<Way>> = std::mem::take(&mut self.ways).into_iter().map(Some).collect();
         for way in old.iter().flatten().filter(|way| !sets.iter().any(|(set, _)| way.owner.is_of(set))) {
@@ -141,22 +148,28 @@ impl Claims {
                     }
                 }
                 None => {
-                    let first = profiles.first().copied().unwrap_or_default();
+                    let profile = profiles.first().copied().unwrap_or_default();
                     self.ways.push(Way { owner: set.register(&self.job, &self.url), profiles });
                     let owner = &self.ways[number].owner;
                     let duplicates: Vec<_> = arena
                         .ids()
                         .filter_map(|id| {
-                            let fingerprint = arena.outgoing_hash(first, id, self.seed)?;
-                            (owner.claim(fingerprint, self.at) != Claim::New).then_some((id, fingerprint))
+                            let fingerprint = arena.outgoing_hash(profile, id, self.seed)?;
+                            match owner.claim(fingerprint, self.at) {
+                                Claim::New => None,
+                                Claim::Own => Some((id, fingerprint, self.url.clone())),
+                                Claim::Foreign(owner) => Some((id, fingerprint, owner)),
+                            }
                         })
                         .collect();
-                    for (id, fingerprint) in duplicates {
+                    for (id, fingerprint, owner) in duplicates {
                         self.add_duplicate(number, id, fingerprint, arena);
+                        first = first.or(Some((id, owner)));
                     }
                 }
             }
         }
+        first
     }
 
     /// Bytes of memory that the claims of this many series take, in the sets of active series too.

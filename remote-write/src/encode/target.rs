@@ -186,8 +186,8 @@ impl TargetEncoder {
         }
     }
 
-    /// The first series since the last call that was admitted and that some profile does not send, because
-    /// another one leaves under the same labels.
+    /// The first series since the last call that was admitted, or came under another profile, and that some profile does
+    /// not send, because another one leaves under the same labels.
     pub fn take_duplicate(&mut self) -> Option<DuplicateSeries> {
         self.duplicate.take()
     }
@@ -451,7 +451,13 @@ impl TargetEncoder {
 
     fn take_next_profiles(&mut self) {
         if let Some(profiles) = self.next_profiles.take() {
-            self.claims.set_profiles(&profiles, &mut self.arena, &self.context);
+            let duplicate = self.claims.set_profiles(&profiles, &mut self.arena, &self.context);
+            if let Some((id, owner)) = duplicate
+                && self.duplicate.is_none()
+                && let Some(labels) = self.arena.labels(id)
+            {
+                self.duplicate = Some(DuplicateSeries { labels: labels.to_labels(), owner });
+            }
             self.profiles = profiles;
             // Under other labels they are other series.
             self.first_samples |= self.arena.len() > 0;

@@ -28,10 +28,12 @@ pub use apply::{Applied, EndpointChange};
 pub use set::Commit;
 pub use target::RemoteWriteTarget;
 
-/// A durable remote-write sender: the [`Sink`](promferry_model::Sink) that samples are given to, and the delivery to every endpoint.
+/// A durable remote-write sender: the [`Sink`](promferry_model::Sink) that samples are given to, and the delivery to
+/// every endpoint.
 ///
-/// Clones share everything. Endpoints and external labels can be [changed](RemoteWrite::apply) while it runs. Samples of a committed scrape are in the spool before the commit resolves, and
-/// leave it when the endpoint has them or has refused them for good.
+/// Clones share everything. Samples of a committed scrape are in the spool before the commit resolves, and
+/// leave it when the endpoint has them or has refused them for good. Endpoints and external labels can be
+/// [changed](Self::apply) meanwhile.
 #[derive(Clone)]
 pub struct RemoteWrite(Arc<Inner>);
 

@@ -62,6 +62,13 @@ impl RemoteWriteTarget {
             self.encoder.abort();
             self.encoder.set_profiles(Arc::clone(&self.set.profiles));
             self.meters = meters(&self.set, &self.job);
+            self.say_duplicate();
+        }
+    }
+
+    fn say_duplicate(&mut self) {
+        if let Some(duplicate) = self.encoder.take_duplicate() {
+            self.inner.duplicates.say(self.inner.clock.monotonic(), duplicate);
         }
     }
 }
@@ -76,9 +83,7 @@ impl TargetSink for RemoteWriteTarget {
 
     fn admit(&mut self, series: &SeriesView<'_>) -> Result<SeriesId, Refused> {
         let admitted = self.encoder.admit(series);
-        if let Some(duplicate) = self.encoder.take_duplicate() {
-            self.inner.duplicates.say(self.inner.clock.monotonic(), duplicate);
-        }
+        self.say_duplicate();
         admitted
     }
 

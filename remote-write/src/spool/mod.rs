@@ -13,6 +13,7 @@
 
 mod abandoned;
 mod append;
+mod attach;
 mod backlog;
 mod core;
 mod cursor;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stdout, reason = "what is measured is shown with --nocapture")]
 
+mod applied;
 mod backend;
 mod capped;
 mod held;

@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) largest: (usize, usize),
     /// Connections that were ever taken.
     pub(crate) connections: usize,
+    /// What was judged is taken also when its sender goes away before the answer.
+    pub(crate) is_thorough: bool,
     /// Requests that are being answered, and the most that ever were.
     pub(crate) in_hand: (usize, usize),
 }
@@ -80,7 +82,16 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = Arc::clone(&state);
                 state.lock().unwrap().connections += 1;
-                let service = service_fn(move |request| answer(request, Arc::clone(&state)));
+                let service = service_fn(move |request| {
+                    let is_thorough = state.lock().unwrap().is_thorough;
+                    let answer = answer(request, Arc::clone(&state));
+                    async move {
+                        match is_thorough {
+                            true => tokio::spawn(answer).await.unwrap(),
+                            false => answer.await,
+                        }
+                    }
+                });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service),
