@@ -25,8 +25,8 @@ pub trait TargetSink: Send + 'static {
     /// may be open at once.
     type Commit: Future<Output = Result<Receipt, SinkError>> + Send + 'static;
 
-    /// Changes whenever series have to be admitted anew (external labels or write relabelling changed). A
-    /// series whose labels come out equal keeps its id.
+    /// Changes whenever series have to be admitted anew. A series whose labels come out equal keeps its id. A sink
+    /// that derives what it sends from the labels that it was given never needs that, whatever it is to send.
     fn generation(&self) -> u32;
 
     /// Makes a series known. The same labels give the same id, and later metadata replaces earlier.

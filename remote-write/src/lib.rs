@@ -21,7 +21,7 @@
 //! What it is:
 //! - [`Writer`]: what a service appends its own samples to.
 //! - [`RemoteWrite`]: the [`Sink`](promferry_model::Sink) for scraped samples, and delivery to any number of
-//!   endpoints over remote write 1.0 and 2.0.
+//!   endpoints over remote write 1.0 and 2.0, which can be [changed](RemoteWrite::apply) while it runs.
 //! - [`Client`]: one request and what became of it; [`WriteLayer`] and
 //!   [`ReadAnswerLayer`](delivery::ReadAnswerLayer) are the tower layers that it is made of.
 //! - [`receiver`]: both versions of the message read into one model, and the answers that senders expect.
@@ -59,11 +59,12 @@
 //! use std::time::Duration;
 //! use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
 //! use promferry_model::{
-//!     Labels, MemoryBudget, MetadataView, Sample, SeriesView, Sink, SystemClock, TargetInfo, TargetSink, Timestamp,
+//!     Labels, MemoryBudget, MetadataView, PromDuration, Sample, SeriesView, Sink, SystemClock, TargetInfo, TargetSink,
+//!     Timestamp,
 //! };
 //! use promferry_remote_write::delivery::transport;
 //! use promferry_remote_write::spool::{DiskStorage, Spool, SpoolOptions};
-//! use promferry_remote_write::{Endpoint, RemoteWrite, RemoteWriteConfig, Shared};
+//! use promferry_remote_write::{Endpoint, EndpointChange, RemoteWrite, RemoteWriteConfig, Shared};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -95,6 +96,13 @@
 //!
 //! let status = remote.status().await?;
 //! assert_eq!(status[0].ledger.pending.samples, 1); // nobody listens on that port
+//!
+//! // Other external labels from the next scrape on, and more patience, by the same connections.
+//! let mut config = RemoteWriteConfig { url: "http://127.0.0.1:9/api/v1/write".into(), ..Default::default() };
+//! config.remote_timeout = PromDuration::from_secs(60);
+//! let external_labels = Labels::from_pairs([("cluster", "green")]);
+//! let applied = remote.apply(external_labels, vec![EndpointChange::SameTransport(config)]).await?;
+//! assert_eq!(applied.changed, ["http://127.0.0.1:9/api/v1/write"]);
 //! remote.shutdown(Duration::ZERO).await;        // it stays in the spool for the next start
 //! # Ok(())
 //! # }

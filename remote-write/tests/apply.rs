@@ -19,7 +19,10 @@ use promferry_model::{
 };
 use promferry_relabel::{Action, RelabelConfig};
 use promferry_remote_write::delivery::Transport;
-use promferry_remote_write::spool::{DiskStorage, MemoryStorage, Spool, SpoolError, SpoolOptions};
+use promferry_remote_write::spool::sim::SimDisk;
+use promferry_remote_write::spool::{
+    DiskStorage, FsyncPolicy, MemoryStorage, Spool, SpoolError, SpoolOptions,
+};
 use promferry_remote_write::{
     Applied, Commit, Counts, Endpoint, EndpointChange, EndpointStatus, RemoteWrite, RemoteWriteConfig,
     RemoteWriteTarget, StartError, wire,
@@ -972,4 +975,71 @@ async fn the_first_write_that_is_accepted_is_told() {
         }
     }
     remote.shutdown(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_takes_nothing_is_handed_over_at_once() {
+    for status in [503, 403] {
+        let dir = tempfile::tempdir().unwrap();
+        let [away, here] = [Receiver::start().await, Receiver::start().await];
+        away.answer(status, "");
+        let mut config = config("amp", away.address);
+        config.queue_config.min_backoff = PromDuration::from_secs(20);
+        config.queue_config.max_backoff = PromDuration::from_secs(20);
+        let remote = start(dir.path(), cluster("blue"), vec![config.clone()]).await;
+        Target::open(&remote, "a:80", 10).scrape(0).await;
+        away.until("it was tried", |away| !away.requests().is_empty()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        config.url = here.url();
+        let started = Instant::now();
+        remote.apply(cluster("blue"), vec![anew(config)]).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+        drained(&remote).await;
+        assert_eq!((away.requests().len(), here.count()), (1, 10));
+        remote.shutdown(Duration::from_secs(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_spool_during_a_change_costs_nothing() {
+    for call in 0..30 {
+        let disk = SimDisk::new();
+        let taken = Taken::default();
+        let endpoint = |name: &str| Endpoint {
+            config: config(name, ([127, 0, 0, 1], 9).into()),
+            transport: in_memory(&taken, 5),
+            explain_denial: None,
+            describe_body: None,
+        };
+        let options = SpoolOptions { fsync: FsyncPolicy::Always, ..SpoolOptions::default() };
+        let remote = sender::start_in(
+            disk.storage(),
+            options,
+            Arc::new(SystemClock::new()),
+            cluster("blue"),
+            vec![endpoint("a")],
+        )
+        .await;
+        let mut target = Target::open(&remote, "t", 3);
+        target.scrape(0).await;
+        disk.panic_at(call);
+        let changes = vec![endpoint("a").into(), endpoint("b").into()];
+        remote.apply(cluster("green"), changes).await.unwrap();
+        // The fault may come as late as this: then the scrape is told that it is not stored.
+        let mut number = 1;
+        loop {
+            target.begin(number);
+            match target.commit().await {
+                Ok(_) => break,
+                Err(_) => number += 1,
+            }
+        }
+        let status = drained(&remote).await;
+        let came = |cluster: &str, at: i64| {
+            let taken = taken.lock().unwrap();
+            taken.iter().filter(|(series, number)| series.starts_with(cluster) && *number == at).count()
+        };
+        assert_eq!((came("blue", 0), came("green", number)), (3, 2 * 3), "{call}: {status:?}");
+        remote.shutdown(Duration::from_secs(5)).await;
+    }
 }

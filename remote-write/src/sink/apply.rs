@@ -6,7 +6,7 @@ use promferry_model::Labels;
 use super::profiles::{OpenedProfiles, ProfilePlan};
 use super::running::{Delivering, Reach, Running, deliver_alike, options, rewind};
 use super::set::{ProfileLog, Set};
-use super::{Endpoint, Inner, RemoteWrite, Sends, StartError, check};
+use super::{Endpoint, Inner, RemoteWrite, Sends, StartError, check, insist};
 use crate::delivery::Phase;
 use crate::options::RemoteWriteConfig;
 use crate::spool::{EndpointId, Spool, SpoolError};
@@ -136,7 +136,7 @@ impl Inner {
         });
         let plan = ProfilePlan::new(Some(&set), &external_labels, profiles)?;
         for wanted in &wanted {
-            self.spool.check_key(&wanted.key).await?;
+            insist(&self.spool, || self.spool.check_key(&wanted.key)).await?;
         }
         let opened = plan.open(&self.spool).await?;
 
@@ -176,14 +176,15 @@ impl Inner {
         }
         let mut attached = Vec::new();
         for (wanted, known) in wanted.iter().zip(&opened.of_endpoints) {
-            attached.push(self.spool.attach(&wanted.key, known.log, options(&wanted.config)).await?);
+            let attach = || self.spool.attach(&wanted.key, known.log, options(&wanted.config));
+            attached.push(insist(&self.spool, attach).await?);
         }
         for gone in gone {
-            self.spool.detach(gone.id).await?;
+            insist(&self.spool, || self.spool.detach(gone.id)).await?;
         }
         drop(held);
         for left in set.logs.iter().filter(|left| !opened.logs.iter().any(|known| known.log == left.log)) {
-            self.spool.close_log(left.log).await?;
+            insist(&self.spool, || self.spool.close_log(left.log)).await?;
         }
         Ok(attached)
     }
@@ -220,7 +221,7 @@ impl Inner {
                 Some(delivering) => Arc::clone(delivering),
                 None => {
                     let before = before.map(Arc::as_ref);
-                    Delivering::start(self, &config, &reach, id, before).await?
+                    insist(&self.spool, || Delivering::start(self, &config, &reach, id, before)).await?
                 }
             };
             running.push(Arc::new(Running { key, config, reach, id, profile: Some(profile), delivering }));
@@ -241,7 +242,7 @@ async fn hand_over(spool: &Spool, endpoints: impl Iterator<Item = &Arc<Running>>
         let (endpoint, spool) = (Arc::clone(endpoint), spool.clone());
         ending.spawn(async move {
             endpoint.delivering.hand_over().await;
-            rewind(&spool, endpoint.id).await
+            insist(&spool, || rewind(&spool, endpoint.id)).await
         });
     }
     while let Some(ended) = ending.join_next().await {
@@ -267,7 +268,7 @@ fn wanted(
             }
             EndpointChange::SameTransport(config) => {
                 let Some(before) = &before else { return Err(StartError::NoTransport(key)) };
-                let delivers_on = deliver_alike(&before.config, &config);
+                let delivers_on = deliver_alike(&before.config, &config) && !before.delivering.has_ended();
                 (config, before.reach.clone(), delivers_on)
             }
         };

@@ -431,3 +431,15 @@ fn check<'a>(configs: impl IntoIterator<Item = &'a RemoteWriteConfig>) -> Result
     }
     Ok(())
 }
+
+/// Asks the spool again when a fault of its thread came upon the first question: the thread goes on after it, and what is
+/// asked may be asked twice.
+async fn insist<T, F>(spool: &Spool, ask: impl Fn() -> F) -> Result<T, SpoolError>
+where
+    F: Future<Output = Result<T, SpoolError>>,
+{
+    match ask().await {
+        Err(SpoolError::Closed) if spool.is_working() => ask().await,
+        answered => answered,
+    }
+}

@@ -4,8 +4,8 @@ use promferry_model::{Labels, Stage};
 use promferry_relabel::{RelabelConfig, RelabelRules};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::StartError;
 use super::set::{ProfileLog, Set};
+use super::{StartError, insist};
 use crate::encode::Profile;
 use crate::options::ConfigError;
 use crate::spool::{Spool, SpoolError};
@@ -103,7 +103,7 @@ impl ProfilePlan {
                 Planned::New { identity, rules, profile, after } => (identity, rules, profile, after),
             };
             let key = format!("{}-{identity:016x}", protocol_name(profile.protocol));
-            let log = match spool.open_log(&key).await {
+            let log = match insist(spool, || spool.open_log(&key)).await {
                 Ok(log) => log,
                 Err(error) => {
                     for log in opened {

@@ -112,6 +112,11 @@ impl Delivering {
         self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether it has come to its end, or failed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.abort.is_finished()
+    }
+
     pub(super) fn abort(&self) {
         self.abort.abort();
     }

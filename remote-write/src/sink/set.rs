@@ -1,3 +1,4 @@
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -102,20 +103,46 @@ impl Set {
     }
 }
 
-/// A scrape between its beginning and its end.
-pub(super) struct OpenScrape(Arc<Set>);
+/// A target's hold on the set that its scrapes are encoded and stored with.
+pub(super) struct Entered {
+    set: Arc<Set>,
+    /// Whether a scrape is under way.
+    is_open: bool,
+}
 
-impl OpenScrape {
-    pub(super) fn begin(set: &Arc<Set>) -> Self {
-        // Either who waits for the set to be left sees this, or who begins sees after this that another set is current.
-        set.open.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(set))
+impl Entered {
+    pub(super) const fn new(set: Arc<Set>) -> Self {
+        Self { set, is_open: false }
+    }
+
+    /// A scrape begins. It is to end at once where the set is not the current one any more.
+    pub(super) fn begin(&mut self) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            // Either who waits for the set to be left sees this, or who begins sees after this that another set is
+            // current.
+            self.set.open.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The scrape is stored, or taken back.
+    pub(super) fn end(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.set.open.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
-impl Drop for OpenScrape {
+impl Deref for Entered {
+    type Target = Set;
+
+    fn deref(&self) -> &Set {
+        &self.set
+    }
+}
+
+impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.end();
     }
 }
 

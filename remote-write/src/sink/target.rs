@@ -7,7 +7,7 @@ use promferry_model::{
 };
 use smol_str::SmolStr;
 
-use super::set::{Commit, OpenScrape, Scrape, Set};
+use super::set::{Commit, Entered, Scrape, Set};
 use super::{Inner, RemoteWrite};
 use crate::Counts;
 use crate::encode::{EncodedProfile, NotEncoded, TargetEncoder};
@@ -25,8 +25,7 @@ impl Sink for RemoteWrite {
             meters: meters(&set, &target.job),
             job: target.job.clone(),
             values: Counts::default(),
-            open: None,
-            set,
+            set: Entered::new(set),
         }
     }
 }
@@ -37,27 +36,23 @@ pub struct RemoteWriteTarget {
     inner: Arc<Inner>,
     job: SmolStr,
     /// The set that the scrape under way began with, else that of the last one.
-    set: Arc<Set>,
+    set: Entered,
     /// What the job's rate is counted with, by the profile's position.
     meters: Box<[Arc<RateMeter>]>,
     /// What was added since `begin`, whichever profiles send it.
     values: Counts,
-    /// The scrape under way.
-    open: Option<OpenScrape>,
 }
 
 impl RemoteWriteTarget {
     /// Begins a scrape with the current set.
     fn enter(&mut self) {
-        self.open = None;
+        self.set.end();
         loop {
-            let open = OpenScrape::begin(&self.set);
+            self.set.begin();
             if self.inner.generation.load(Ordering::SeqCst) == self.set.generation() {
-                self.open = Some(open);
                 return;
             }
-            drop(open);
-            self.set = self.inner.set();
+            self.set = Entered::new(self.inner.set());
             // What was open is forgotten by whoever begins.
             self.encoder.abort();
             self.encoder.set_profiles(Arc::clone(&self.set.profiles));
@@ -125,7 +120,7 @@ impl TargetSink for RemoteWriteTarget {
 
     fn abort(&mut self) {
         self.encoder.abort();
-        self.open = None;
+        self.set.end();
     }
 
     fn commit(&mut self) -> Commit {
@@ -159,7 +154,7 @@ impl TargetSink for RemoteWriteTarget {
             }
         }
         let commit = set.store(scrape, &inner.spool);
-        self.open = None;
+        self.set.end();
         commit
     }
 }
