@@ -111,7 +111,8 @@ pub struct EndpointStatus {
     pub protocol: Protocol,
     /// What became of everything so far.
     pub ledger: LedgerSnapshot,
-    /// Requests, bytes and the latest trouble.
+    /// Requests, bytes and the latest trouble, since its delivery began: at the start, or when
+    /// [`RemoteWrite::apply`] last changed it.
     pub delivery: EndpointSnapshot,
     /// What each job writes to the endpoint, by name.
     pub jobs: Vec<JobUsage>,
