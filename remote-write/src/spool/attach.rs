@@ -14,7 +14,7 @@ impl<S: Storage> SpoolCore<S> {
     ///
     /// # Errors
     /// [`SpoolError::KeyCollision`] when its name is taken by another key. A directory that can't be created is no
-    /// error: it is tried again later ([`StorageState`]).
+    /// error: it is tried again later ([`StorageState`](super::StorageState)).
     pub fn open_log(&mut self, key: &str) -> Result<LogId, SpoolError> {
         let hash = key_hash(key);
         let at = match self.logs.iter().position(|log| log.hash == hash) {
@@ -54,7 +54,7 @@ impl<S: Storage> SpoolCore<S> {
     ///
     /// # Errors
     /// When the log is unknown or another endpoint's key has the same file name. A cursor that can't be
-    /// written is no error: it is tried again later ([`StorageState`]).
+    /// written is no error: it is tried again later ([`StorageState`](super::StorageState)).
     pub fn attach(
         &mut self,
         key: &str,
