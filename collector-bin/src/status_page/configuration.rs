@@ -40,13 +40,13 @@ impl Html {
             None => text("it is in force"),
             Some(error) => trouble(format!("{}: {error}", at(configuration.status.last_attempt))),
         };
-        let row = [
-            text(&configuration.source),
-            text(at(configuration.status.last_success)),
-            last_attempt,
-            text(env!("CARGO_PKG_VERSION")),
-        ];
-        let heads = ["from", "in force since", "as it is now", "Promferry"];
+        let mut heads = vec!["in force since", "as it is now", "Promferry"];
+        let mut row =
+            vec![text(at(configuration.status.last_success)), last_attempt, text(env!("CARGO_PKG_VERSION"))];
+        if !configuration.source.is_empty() {
+            heads.insert(0, "from");
+            row.insert(0, text(&configuration.source));
+        }
         self.table("Configuration", &heads, [row]);
     }
 }

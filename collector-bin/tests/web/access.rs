@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use promferry_bench::process::free_address;
+use promferry_collector::cli::WebArgs;
+use promferry_model::PromDuration;
 use rcgen::SanType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -97,6 +99,21 @@ async fn who_speaks_http_where_tls_is_spoken_is_told() {
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer).await;
     assert_eq!(answer, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_does_not_come_takes_no_place_for_ever() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    folder.identity(&authority.server());
+    let file = folder.write("web.yml", TLS);
+    let args =
+        WebArgs { read_timeout: PromDuration::from_millis(300), max_connections: 1, ..with_file(file) };
+    let site = Site::start(args).await;
+    let mut silent = TcpStream::connect(site.address()).await.unwrap();
+    let client = Client { trusts: Some(&authority), ..Client::default() };
+    assert_eq!(client.get(site.address(), "/metrics").await.unwrap().status, 200);
+    let mut rest = Vec::new();
+    assert_eq!(silent.read_to_end(&mut rest).await.unwrap_or_default(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
