@@ -269,13 +269,14 @@ impl Pipeline {
     }
 
     /// Takes `config` into what runs. Everything new is made ready first: unless all of it can be, nothing changes.
-    /// What did not change is not touched: its loops, caches and connections live on.
+    /// What did not change is not touched: its loops, caches and connections live on. The future has to be driven to
+    /// its end.
     ///
     /// # Errors
     /// As [`Pipeline::start`], and [`StartError::Stopping`].
     pub async fn apply(&self, config: &Config) -> Result<Reloaded, StartError> {
         let mut running = self.configured.lock().await;
-        if self.is_stopping.load(Ordering::Relaxed) {
+        if self.is_stopping() {
             return Err(StartError::Stopping);
         }
         let (config, before) = (config.clone(), Arc::clone(&running));
@@ -327,7 +328,12 @@ impl Pipeline {
     /// Whether what is scraped can be stored. Faults of ours from which the spool's thread could not recover end
     /// that; a new start finds on the disk what waits.
     pub fn is_working(&self) -> bool {
-        self.remote.spool().is_working() || self.is_stopping.load(Ordering::Relaxed)
+        self.remote.spool().is_working() || self.is_stopping()
+    }
+
+    /// Whether [`Pipeline::shutdown`] was called.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The scrape side.

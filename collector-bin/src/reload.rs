@@ -245,6 +245,8 @@ impl Inner {
                 Some(Ok(reloaded))
             }
             Err(error) if attempt == (Attempt::ByItself { is_last: false }) => Some(Err(error)),
+            // Nobody wants to know any more what the configuration is worth.
+            Err(error) if self.pipeline.is_stopping() => Some(Err(error)),
             Err(error) => {
                 state.files = files;
                 state.is_unready = matches!(error, ReloadError::Start(_));

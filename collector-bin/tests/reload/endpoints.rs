@@ -125,3 +125,28 @@ async fn external_labels_change_from_one_scrape_to_the_next() {
     assert_nothing_lost(&farm, &sink, collector.interruption().as_slice(), &collector);
     assert!(farm.record().targets.iter().all(|target| target.connections == 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_signed_for_from_now_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = Farm::start(2, 20).await.unwrap();
+    let sink = Sink::start(Judgement::EachSeries).await.unwrap();
+    let of = |more: &str| config(&farm, &[endpoint("amp", &sink, more)], "cluster: test");
+    let mut collector = start(folder.path(), &of(""), FLAGS);
+    until("samples", async || sink.stats().samples > 200).await;
+    assert!(collector.metric("promferry_credentials_valid", "").await < 1.0);
+    let keys = ", sigv4: {region: eu-west-1, access_key: AKIDEXAMPLE, secret_key: hunter2}";
+    reload(&folder, &collector, &of(keys)).await;
+    until("it says with what", async || collector.log().contains("remote_write amp: signs with ")).await;
+    assert_eq!(collector.metric("promferry_credentials_valid", "amp").await, 1.0);
+    let before = sink.stats().samples;
+    until("signed samples", async || sink.stats().samples > before + 200).await;
+    reload(&folder, &collector, &of("")).await;
+    assert!(collector.metric("promferry_credentials_valid", "").await < 1.0);
+    let before = sink.stats().samples;
+    until("samples without", async || sink.stats().samples > before + 200).await;
+    collector.terminate().await;
+    assert_nothing_lost(&farm, &sink, collector.interruption().as_slice(), &collector);
+    assert_eq!(collector.log().matches("endpoints ~amp").count(), 2);
+    assert!(!collector.log().contains("hunter2"));
+}
