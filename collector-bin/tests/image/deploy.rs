@@ -6,6 +6,9 @@ use std::time::Duration;
 use promferry_aws_stand_in::{Cloud, KubernetesApi, Policy, Sts, Workspaces};
 use promferry_bench::farm::Farm;
 use promferry_collector::cli::{self, Command};
+use promferry_config::{Config, NoFiles};
+use promferry_model::{Labels, LabelsBuilder, NameValidation};
+use promferry_relabel::RelabelRules;
 use serde_json::{Value, json};
 
 use crate::collector::{is_full_tier, output};
@@ -75,6 +78,64 @@ fn the_manifest_fits_the_smallest_size_and_its_configuration_is_valid() {
         let (code, answer, said) = output(&["check", "config", &file.display().to_string()]);
         assert_eq!((code, said.as_str()), (0, ""), "{answer}");
         assert!(answer.ends_with("valid, 1 jobs, 1 remote_write endpoints\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_pods_annotations_say_whether_and_where_it_is_scraped() {
+    let map = object("ConfigMap");
+    let text = map["data"]["prometheus.yml"].as_str().unwrap();
+    let no_environment = |_: &str| None;
+    let config =
+        Config::from_prometheus(Path::new("prometheus.yml"), text, &NoFiles, &no_environment).unwrap();
+    let rules = &config.jobs[0].scrape.relabel_configs;
+    let rules = RelabelRules::compile(rules, NameValidation::Utf8).unwrap();
+    let annotation = |name: &str| format!("__meta_kubernetes_pod_annotation_prometheus_io_{name}");
+    let ip = "__meta_kubernetes_pod_ip".to_owned();
+    let container_port = |address: &str| ("__address__".to_owned(), address.to_owned());
+    let to_be_scraped = (annotation("scrape"), "true".to_owned());
+    let of = |ip_value: &str, port: &str| {
+        vec![to_be_scraped.clone(), (ip.clone(), ip_value.to_owned()), (annotation("port"), port.to_owned())]
+    };
+    for (mut labels, expected) in [
+        (of("10.0.3.7", "9102"), Some("http 10.0.3.7:9102 /metrics")),
+        (of("2001:db8::7", "9102"), Some("http [2001:db8::7]:9102 /metrics")),
+        // The container's port holds where the annotation is none.
+        (of("10.0.3.7", ""), Some("http 10.0.3.7:80 /metrics")),
+        (of("10.0.3.7", "metrics"), Some("http 10.0.3.7:80 /metrics")),
+        (
+            [of("10.0.3.7", "9102"), vec![(annotation("path"), "/stats".to_owned())]].concat(),
+            Some("http 10.0.3.7:9102 /stats"),
+        ),
+        (
+            [of("10.0.3.7", "9102"), vec![(annotation("scheme"), "https".to_owned())]].concat(),
+            Some("https 10.0.3.7:9102 /metrics"),
+        ),
+        (
+            [
+                of("10.0.3.7", "9102"),
+                vec![("__meta_kubernetes_pod_phase".to_owned(), "Succeeded".to_owned())],
+            ]
+            .concat(),
+            None,
+        ),
+        (
+            [
+                of("10.0.3.7", "9102"),
+                vec![("__meta_kubernetes_pod_container_init".to_owned(), "true".to_owned())],
+            ]
+            .concat(),
+            None,
+        ),
+        (of("10.0.3.7", "9102")[1..].to_vec(), None),
+    ] {
+        let defaults = [("__scheme__", "http"), ("__metrics_path__", "/metrics")];
+        labels.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        labels.push(container_port("10.0.3.7:80"));
+        let mut target = LabelsBuilder::from(&Labels::from_pairs(labels.clone()));
+        let is_kept = rules.apply(&mut target);
+        let url = ["__scheme__", "__address__", "__metrics_path__"].map(|name| target.get(name)).join(" ");
+        assert_eq!(is_kept.then_some(url.as_str()), expected, "{labels:?}");
     }
 }
 
