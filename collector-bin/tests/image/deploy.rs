@@ -92,7 +92,6 @@ fn a_pods_annotations_say_whether_and_where_it_is_scraped() {
     let rules = RelabelRules::compile(rules, NameValidation::Utf8).unwrap();
     let annotation = |name: &str| format!("__meta_kubernetes_pod_annotation_prometheus_io_{name}");
     let ip = "__meta_kubernetes_pod_ip".to_owned();
-    let container_port = |address: &str| ("__address__".to_owned(), address.to_owned());
     let to_be_scraped = (annotation("scrape"), "true".to_owned());
     let of = |ip_value: &str, port: &str| {
         vec![to_be_scraped.clone(), (ip.clone(), ip_value.to_owned()), (annotation("port"), port.to_owned())]
@@ -129,9 +128,9 @@ fn a_pods_annotations_say_whether_and_where_it_is_scraped() {
         ),
         (of("10.0.3.7", "9102")[1..].to_vec(), None),
     ] {
-        let defaults = [("__scheme__", "http"), ("__metrics_path__", "/metrics")];
+        let defaults =
+            [("__scheme__", "http"), ("__address__", "10.0.3.7:80"), ("__metrics_path__", "/metrics")];
         labels.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        labels.push(container_port("10.0.3.7:80"));
         let mut target = LabelsBuilder::from(&Labels::from_pairs(labels.clone()));
         let is_kept = rules.apply(&mut target);
         let url = ["__scheme__", "__address__", "__metrics_path__"].map(|name| target.get(name)).join(" ");
