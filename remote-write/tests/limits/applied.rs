@@ -52,15 +52,16 @@ async fn series_that_are_delivered_after_a_change_are_known_to_be_accepted() {
     let remote = start(dir.path(), vec![config.clone()]).await;
     let mut targets = established(&remote).await;
     until(&remote, "they are known", |s| s.delivery.limits.accepted_series == OLD).await;
-    // Another delivery, which has seen none of their first samples.
-    remote.apply(Labels::default(), anew(&config)).await.unwrap();
-    scrape_all(&mut targets).await;
-    until(&remote, "they are known again", |s| s.delivery.limits.accepted_series == OLD).await;
     // The same delivery, and other series to it.
     let labels = Labels::from_pairs([("cluster", "green")]);
-    let applied = remote.apply(labels, vec![EndpointChange::SameTransport(config)]).await.unwrap();
+    let change = vec![EndpointChange::SameTransport(config.clone())];
+    let applied = remote.apply(labels.clone(), change).await.unwrap();
     assert!(applied.changed.is_empty() && applied.external_labels);
     scrape_all(&mut targets).await;
     until(&remote, "the others are known too", |s| s.delivery.limits.accepted_series == 2 * OLD).await;
+    // Another delivery, which has seen none of their first samples.
+    remote.apply(labels, anew(&config)).await.unwrap();
+    scrape_all(&mut targets).await;
+    until(&remote, "they are known again", |s| s.delivery.limits.accepted_series == OLD).await;
     remote.shutdown(Duration::from_secs(20)).await;
 }
