@@ -74,7 +74,7 @@ pub enum ScrapeError {
         reason: String,
     },
     /// The page breaks the rules of its format.
-    #[error(transparent)]
+    #[error("the page cannot be read: {0}")]
     Parse(#[from] promferry_exposition::ParseError),
     /// A series is not acceptable.
     #[error("{reason}")]

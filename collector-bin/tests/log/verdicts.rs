@@ -165,6 +165,18 @@ async fn zero_targets_say_why() {
         }
         assert!(*name == "nothing" || verdict.message.contains(&format!("job {name}: ")), "{verdict:?}");
     }
+    // Discovery that fails again and again, or lacks a file, says so once.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for (name, collector, _) in running {
+        let lines = collector.log_lines();
+        let about =
+            lines.iter().filter(|line| !line.is_verdict() && line.message.contains(" discovery")).count();
+        assert_eq!(
+            about,
+            usize::from(matches!(name, "missing" | "broken" | "refused")),
+            "{name}: {lines:#?}"
+        );
+    }
     // Over its limit a job keeps its targets, and none of them is scraped.
     let over = folder.path().join("over");
     std::fs::create_dir(&over).unwrap();

@@ -20,6 +20,7 @@ mod shards;
 mod size;
 mod stats;
 mod transport;
+mod words;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};

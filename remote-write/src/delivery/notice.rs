@@ -53,8 +53,14 @@ impl Notices {
             had_trouble |= std::mem::replace(&mut said.lasts, false);
             said.causes.clear();
         }
+        if !had_trouble {
+            return;
+        }
         // Each recovery is one of its own.
-        if had_trouble && let Some(more) = self.due(now, "recovered", now.as_millis().to_string()) {
+        if let Some(said) = self.said().get_mut("recovered") {
+            said.causes.clear();
+        }
+        if let Some(more) = self.due(now, "recovered", String::new()) {
             tracing::info!("{endpoint}: accepts data again{more}");
         }
     }

@@ -21,6 +21,7 @@ use super::search::{MAX_OF_ONE_REQUEST, SearchAllowance};
 use super::size::SizeLimit;
 use super::stats::{EndpointStats, FirstSuccess};
 use super::transport::Transport;
+use super::words::{in_words, with_short_values};
 use crate::encode::{self, FragmentError, LeftOut, Pushed, RequestBuilder, RequestLimits};
 use crate::limits::{Limits, Way};
 use crate::options::shown_host;
@@ -568,38 +569,6 @@ impl Sender {
 /// Larger than the endpoint takes, and a single value: nothing is left to split.
 fn too_large() -> Reason {
     Reason::new("too_large")
-}
-
-/// `3 samples and 1 histogram`.
-fn in_words(counts: Counts) -> String {
-    let kinds =
-        [(counts.samples, "sample"), (counts.histograms, "histogram"), (counts.exemplars, "exemplar")];
-    let named = kinds.iter().filter(|(count, _)| *count > 0);
-    let named: Vec<_> =
-        named.map(|(count, kind)| format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })).collect();
-    named.join(" and ")
-}
-
-/// A series as it is printed, its long label values cut: whose it is often comes behind them.
-fn with_short_values(series: &str) -> String {
-    const SHOWN_VALUE_CHARS: usize = 64;
-    let (mut short, mut in_value, mut is_escaped, mut length) = (String::new(), false, false, 0_usize);
-    for c in series.chars() {
-        let is_quote = c == '"' && !is_escaped;
-        is_escaped = c == '\\' && !is_escaped;
-        if is_quote {
-            in_value = !in_value;
-            length = 0;
-        } else if in_value {
-            length += 1;
-        }
-        match length {
-            0..=SHOWN_VALUE_CHARS => short.push(c),
-            length if length == SHOWN_VALUE_CHARS + 1 => short.push('…'),
-            _ => {}
-        }
-    }
-    short
 }
 
 /// As much of a series' name as a log line shows.
