@@ -25,6 +25,7 @@ pub mod logging;
 pub mod pages;
 pub mod pipeline;
 pub mod promise;
+mod reasons;
 pub mod reload;
 pub mod run;
 pub mod self_metrics;

@@ -457,7 +457,8 @@ fn phase_seed(external_labels: &str) -> u64 {
     hasher.finish()
 }
 
-fn host_name() -> Option<String> {
+/// In Kubernetes that is the pod's name.
+pub(crate) fn host_name() -> Option<String> {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }

@@ -16,7 +16,7 @@ use crate::cli::{LogLevel, RunArgs};
 use crate::health_check::HealthCheckServer;
 use crate::limits::{Limits, raise_open_files};
 use crate::pages::CollectorPages;
-use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY};
+use crate::pipeline::{Pipeline, PipelineOptions, SPOOL_DIRECTORY, host_name};
 use crate::reload::Reloader;
 use crate::storage_location::StorageLocation;
 use crate::watched_files::{ConfigFiles, Reading};
@@ -34,6 +34,9 @@ pub(crate) const USER_AGENT: &str = concat!("Promferry/", env!("CARGO_PKG_VERSIO
 
 /// `promferry run`: scrapes and delivers until SIGTERM or SIGINT, then exits with 0.
 pub fn run(args: &RunArgs) -> ExitCode {
+    let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
+    // First of all: until it is listened to, SIGHUP ends the process.
+    let listening = listening_runtime(&limits);
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let sources = args.sources(is_set);
     let (loaded, files) = watched_files::load(&sources, Reading::First);
@@ -41,6 +44,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     // Of a dry run the report is what is to be read.
     let least = if args.dry_run.is_some() { Some(LogLevel::Warn) } else { of_file };
     logging::start(args.log_level.or(least).unwrap_or(LogLevel::Info), args.log_format);
+    let (configuration, host) = (named(&sources), host_name());
+    tracing::info!(config = configuration, host, "promferry {}", env!("CARGO_PKG_VERSION"));
     for warning in args.warnings() {
         tracing::warn!("{warning}");
     }
@@ -52,11 +57,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     };
     if let Some(limit) = args.dry_run {
-        let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
+        drop(listening);
         return dry_run::run(args, (&sources, &config), limits, limit.as_std());
     }
     reload::notes(&config).for_each(|note| note.log());
-    let limits = Limits { budget_share: args.budget_share, ..Limits::of_process() };
     match raise_open_files() {
         Ok(open_files) => tracing::info!(
             open_files,
@@ -67,14 +71,14 @@ pub fn run(args: &RunArgs) -> ExitCode {
         ),
         Err(error) => tracing::warn!("the limit of open files can't be raised: {error}"),
     }
-    let runtime = match runtime(&limits) {
-        Ok(runtime) => runtime,
+    let (runtime, hangup) = match listening {
+        Ok(listening) => listening,
         Err(error) => {
             tracing::error!("the runtime can't be started: {error}");
             return ExitCode::from(CANNOT_START);
         }
     };
-    let outcome = runtime.block_on(serve(args, Read { sources, config, files }, limits));
+    let outcome = runtime.block_on(serve(args, Read { sources, config, files }, limits, hangup));
     // A task that hangs on something outside must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -108,6 +112,28 @@ pub fn runtime(limits: &Limits) -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// A runtime and what hears SIGHUP, which asks to read the configuration again.
+fn listening_runtime(limits: &Limits) -> std::io::Result<(tokio::runtime::Runtime, Signal)> {
+    let runtime = runtime(limits)?;
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
+    Ok((runtime, hangup))
+}
+
+/// Where the configuration is, without what it says.
+fn named(sources: &Sources) -> String {
+    match sources {
+        Sources::Prometheus(path) => path.display().to_string(),
+        Sources::OpenTelemetry { uris, .. } => {
+            let named =
+                |uri: &String| if uri.starts_with("yaml:") { "yaml:…".to_owned() } else { uri.clone() };
+            uris.iter().map(named).collect::<Vec<_>>().join(",")
+        }
+    }
+}
+
 /// A configuration and where it came from.
 struct Read {
     sources: Sources,
@@ -115,10 +141,14 @@ struct Read {
     files: ConfigFiles,
 }
 
-async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(
+    args: &RunArgs,
+    read: Read,
+    limits: Limits,
+    mut hangup: Signal,
+) -> Result<(), Box<dyn std::error::Error>> {
     let Read { sources, config, files } = read;
     let mut signals = Signals::listen()?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let web = Web::bind(&args.web).await?;
     for url in web.urls()? {
         tracing::info!("listening on {url}");
@@ -193,13 +223,18 @@ async fn serve(args: &RunArgs, read: Read, limits: Limits) -> Result<(), Box<dyn
     ready.store(false, Ordering::Release);
     for endpoint in pipeline.shutdown(args.flush_deadline.as_std()).await {
         let ledger = endpoint.ledger;
+        let lost = |is_refusal: bool| -> u64 {
+            let lost = ledger.dropped.iter().filter(|(reason, _)| reason.is_refusal() == is_refusal);
+            lost.map(|(_, counts)| counts.values()).sum()
+        };
         tracing::info!(
-            "{}: stopped; {} samples accepted, {} delivered, {} dropped, {} stay in the spool",
+            "{}: stopped; {} samples accepted, {} delivered, {} refused, {} dropped, {} stay in the spool",
             endpoint.key,
-            ledger.accepted.samples,
-            ledger.delivered.samples,
-            ledger.dropped_total().samples,
-            ledger.pending.samples
+            ledger.accepted.values(),
+            ledger.delivered.values(),
+            lost(true),
+            lost(false),
+            ledger.pending.values()
         );
     }
     stop.send_replace(true);

@@ -5,7 +5,6 @@
 
 mod notices;
 mod observation;
-mod reasons;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -18,8 +17,8 @@ use tokio::time::Instant;
 
 use self::notices::Notices;
 use self::observation::Observation;
-use self::reasons::{kind_of, shortened};
 use crate::pipeline::Pipeline;
+use crate::reasons::{brief, kind_of, shortened};
 
 /// How often it is looked before the first verdict.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
@@ -126,7 +125,9 @@ impl Voice {
                 lines.push(Line::FirstSuccess(endpoint.key.clone(), first.clone()));
             }
         }
-        lines.extend(self.notices.hear(now - self.started, seen).into_iter().map(Line::Notice));
+        let is_first = self.last.is_none() && self.is_due(now, seen, &verdict);
+        let notices = self.notices.hear(now - self.started, seen, is_first);
+        lines.extend(notices.into_iter().map(Line::Notice));
         if self.is_due(now, seen, &verdict) {
             self.said.retain(|(_, at)| now - *at < SAME_AGAIN);
             self.said.push((verdict.kind(), now));
@@ -152,7 +153,9 @@ impl Voice {
         let changed = *self.changed.get_or_insert(now);
         let kind = verdict.kind();
         let is_new = !self.said.iter().any(|(said, at)| *said == kind && now - *at < SAME_AGAIN);
-        is_new && now - changed >= GATHER && now - last >= BETWEEN_CHANGES
+        // What has begun is told by itself first, with all there is to say of it.
+        let is_told = !self.notices.is_gathering(now - self.started);
+        is_new && is_told && now - changed >= GATHER && now - last >= BETWEEN_CHANGES
     }
 }
 
@@ -213,6 +216,7 @@ struct Verdict {
     dropped: BTreeMap<(String, String), u64>,
     waiting: u64,
     oldest: Option<Duration>,
+    waiting_bytes: u64,
     spool_bytes: u64,
     credentials_until: Option<SystemTime>,
     endpoints: usize,
@@ -247,6 +251,7 @@ impl Verdict {
             delivered: now.delivered.saturating_sub(before.delivered),
             waiting: seen.endpoints.iter().map(|endpoint| endpoint.waiting).sum(),
             oldest: seen.endpoints.iter().filter_map(|endpoint| endpoint.oldest).max(),
+            waiting_bytes: seen.spool.waiting_bytes,
             spool_bytes: seen.spool.bytes,
             credentials_until: seen
                 .endpoints
@@ -284,14 +289,13 @@ impl Verdict {
     fn judge_delivery(&mut self, seen: &Observation) {
         for endpoint in &seen.endpoints {
             let key = &endpoint.key;
-            if let Some(trouble) = &endpoint.trouble {
-                let words = shortened(trouble, REASON_CHARS);
+            if let Some(words) = &endpoint.trouble {
                 let since = match endpoint.last_success {
                     Some(ago) => format!("has taken nothing for {}", duration(ago)),
                     None => "has taken nothing yet".to_owned(),
                 };
                 self.add(
-                    format!("{key} takes nothing: {}", kind_of(&words, "")),
+                    format!("{key} takes nothing: {}", kind_of(words, "")),
                     format!("{key} {since}: {words}"),
                 );
             } else if let Some((limit, series)) = &endpoint.limit {
@@ -336,26 +340,31 @@ impl Verdict {
         if self.kept == 0 {
             return self.judge_none(seen);
         }
-        // By what went wrong: how many, and one of them with its job.
-        let mut reasons: BTreeMap<&str, (u64, &str, &observation::Target)> = BTreeMap::new();
+        // By what went wrong: how many, and whose they are.
+        let mut reasons: BTreeMap<&str, (u64, Vec<&str>)> = BTreeMap::new();
         for job in &seen.jobs {
             for target in &job.down {
-                let (targets, ..) = reasons.entry(&target.kind).or_insert((0, &job.name, target));
+                let (targets, jobs) = reasons.entry(&target.brief).or_default();
                 *targets += 1;
-                self.class.troubles.insert(format!("job {}: {}", job.name, target.kind));
+                if jobs.last() != Some(&job.name.as_str()) {
+                    jobs.push(&job.name);
+                    self.class.troubles.insert(format!("job {}: {}", job.name, target.brief));
+                }
             }
         }
         if !reasons.is_empty() {
-            let mut reasons: Vec<_> = reasons.into_values().collect();
-            reasons.sort_by_key(|(targets, ..)| std::cmp::Reverse(*targets));
-            let shown = reasons.iter().take(REASONS_SHOWN).map(|(targets, job, target)| {
-                let such_as = if *targets > 1 { ", such as" } else { ":" };
-                let reason = shortened(&target.reason, REASON_CHARS);
-                format!("{reason} ({}{such_as} {job} {})", number(*targets), target.place)
+            let mut reasons: Vec<_> = reasons.into_iter().collect();
+            reasons.sort_by_key(|(_, (targets, _))| std::cmp::Reverse(*targets));
+            let shown = reasons.iter().take(REASONS_SHOWN).map(|(reason, (targets, jobs))| {
+                let jobs = named(jobs);
+                match targets {
+                    1 => format!("{reason} ({jobs})"),
+                    targets => format!("{reason} ({} of {jobs})", number(*targets)),
+                }
             });
             let mut words = format!("{} of {} targets down: ", number(self.down), number(self.kept));
             words.push_str(&shown.collect::<Vec<_>>().join(", "));
-            let others: u64 = reasons.iter().skip(REASONS_SHOWN).map(|(targets, ..)| targets).sum();
+            let others: u64 = reasons.iter().skip(REASONS_SHOWN).map(|(_, (targets, _))| targets).sum();
             if others > 0 {
                 let _ = write!(words, ", and {} for other reasons", number(others));
             }
@@ -364,10 +373,7 @@ impl Verdict {
         for (what, reason) in &seen.failing_discovery {
             self.add(
                 format!("{what} fails"),
-                format!(
-                    "{what} fails, the targets it found before stay: {}",
-                    shortened(reason, REASON_CHARS)
-                ),
+                format!("{what} fails, the targets it found before stay: {}", brief(reason)),
             );
         }
     }
@@ -437,6 +443,7 @@ impl Verdict {
                     dropped = sum(&self.dropped),
                     waiting = self.waiting,
                     oldest_s = self.oldest.unwrap_or_default().as_secs(),
+                    waiting_bytes = self.waiting_bytes,
                     spool_bytes = self.spool_bytes,
                     credentials_until = until,
                     period_s = self.period.as_secs(),
@@ -469,6 +476,23 @@ impl fmt::Display for Verdict {
             _ => "nothing waiting".to_owned(),
         };
         write!(f, ", {}{each} delivered, nothing refused, {waiting}", rate(self.delivered))
+    }
+}
+
+/// Jobs that are named where the same happens to several.
+const JOBS_NAMED: usize = 2;
+
+/// `api`, `api and db`, `api, db and 4 other jobs`.
+fn named(jobs: &[&str]) -> String {
+    match jobs {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [one, other] => format!("{one} and {other}"),
+        more => {
+            let (shown, others) = more.split_at(JOBS_NAMED);
+            let jobs = if others.len() == 1 { "job" } else { "jobs" };
+            format!("{} and {} other {jobs}", shown.join(", "), others.len())
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Updates {
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 /// Reasons that are said while a mechanism fails.
 const REASONS_SAID: usize = 10;
+/// Jobs that are named where one mechanism is for several.
+const JOBS_NAMED: usize = 3;
 
 /// The mechanism as it is logged.
 struct Name {
@@ -59,6 +61,8 @@ pub(crate) struct Found {
     pub(crate) is_failing: bool,
     /// Why there may be less than was asked for, although nothing failed.
     pub(crate) remark: Option<String>,
+    /// The jobs that it is for, as it is logged.
+    pub(crate) jobs: BTreeSet<SmolStr>,
     said: Said,
 }
 
@@ -109,7 +113,7 @@ impl Updates {
         found.refreshes_total += 1;
         found.is_failing = false;
         if !std::mem::take(&mut found.said.reasons).is_empty() {
-            tracing::info!("{} works again", self.mechanism);
+            tracing::info!("{} works again", self.mechanism.of(&found.jobs, ""));
         }
         found.last_success = Some(SystemTime::now());
         found.has_result = true;
@@ -124,11 +128,11 @@ impl Updates {
         found.refreshes_total += 1;
         found.failures_total += 1;
         found.is_failing = true;
+        // What the reason names need not be named twice.
+        let mechanism = self.mechanism.of(&found.jobs, &reason);
         let said = &mut found.said;
         let is_due = said.at.is_none_or(|at| at.elapsed() >= BETWEEN_WARNINGS);
         let is_new = !said.reasons.contains(&reason) && said.reasons.len() < REASONS_SAID;
-        // What the reason names need not be named twice.
-        let mechanism = self.mechanism.without_what_is_in(&reason);
         if is_due && is_new {
             said.reasons.insert(reason.clone());
             said.at = Some(Instant::now());
@@ -145,7 +149,7 @@ impl Updates {
     pub(crate) fn remark(&self, remark: Option<String>) {
         let mut found = self.found();
         if let Some(remark) = remark.as_ref().filter(|remark| found.remark.as_ref() != Some(remark)) {
-            let mechanism = self.mechanism.without_what_is_in(remark);
+            let mechanism = self.mechanism.of(&found.jobs, remark);
             if found.said.remarked.is_none_or(|at| at.elapsed() >= BETWEEN_WARNINGS) {
                 found.said.remarked = Some(Instant::now());
                 tracing::warn!("{mechanism}: {remark}");
@@ -194,16 +198,20 @@ impl Found {
 }
 
 impl Name {
-    fn without_what_is_in(&self, text: &str) -> String {
-        if text.contains(&self.subject) { format!("{} discovery", self.kind) } else { self.to_string() }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// `file discovery of job api (targets-*.json)`, without what `text` names.
+    fn of(&self, jobs: &BTreeSet<SmolStr>, text: &str) -> String {
+        let named: Vec<&str> = jobs.iter().take(JOBS_NAMED).map(SmolStr::as_str).collect();
+        let named = named.join(", ");
+        let of = match jobs.len() {
+            0 => String::new(),
+            1 => format!(" of job {named}"),
+            2..=JOBS_NAMED => format!(" of jobs {named}"),
+            all => format!(" of jobs {named} and {} others", all - JOBS_NAMED),
+        };
+        let kind = self.kind;
         match self.subject.as_str() {
-            "" => write!(f, "{} discovery", self.kind),
-            subject => write!(f, "{} discovery ({subject})", self.kind),
+            subject if text.contains(subject) || subject.is_empty() => format!("{kind} discovery{of}"),
+            subject => format!("{kind} discovery{of} ({subject})"),
         }
     }
 }

@@ -201,7 +201,7 @@ impl Discovery {
                     continue;
                 }
             }
-            let id = state.start(mechanism, built.ok(), &self.0);
+            let id = state.start(mechanism, built.ok(), &slot.job, &self.0);
             after.insert(slot, id);
         }
         state.rearrange(&before, after);
@@ -267,10 +267,18 @@ impl Set {
 }
 
 impl State {
-    fn start(&mut self, mechanism: Mechanism, built: Option<Box<dyn Discover>>, set: &Set) -> MechanismId {
+    fn start(
+        &mut self,
+        mechanism: Mechanism,
+        built: Option<Box<dyn Discover>>,
+        job: &SmolStr,
+        set: &Set,
+    ) -> MechanismId {
         let id = MechanismId(self.next_id);
         self.next_id += 1;
         let updates = Updates::new(mechanism.name(), mechanism.subject(), set.changed.clone());
+        // It may fail before it is known who else asks for it.
+        updates.found().jobs.insert(job.clone());
         let task = tokio::spawn(keep_running(mechanism.clone(), built, updates.clone(), set.options.clone()));
         let running = Running { mechanism, updates, task, slots: BTreeSet::new(), inherited: Vec::new() };
         self.running.insert(id, running);
@@ -326,6 +334,9 @@ impl State {
             }
         }
         self.running.retain(|_, running| !running.slots.is_empty());
+        for running in self.running.values() {
+            running.updates.found().jobs = running.slots.iter().map(|slot| slot.job.clone()).collect();
+        }
     }
 
     /// The changes that may be passed on now, and whether others have to wait.
@@ -380,12 +391,11 @@ impl Inherited {
 impl Running {
     fn status(&self, id: MechanismId) -> MechanismStatus {
         let found = self.updates.found();
-        let jobs: BTreeSet<&SmolStr> = self.slots.iter().map(|slot| &slot.job).collect();
         MechanismStatus {
             id,
             mechanism: self.mechanism.name(),
             subject: self.mechanism.subject(),
-            jobs: jobs.into_iter().cloned().collect(),
+            jobs: found.jobs.iter().cloned().collect(),
             groups: found.groups.len(),
             targets: found.groups.values().map(|group| group.targets.len()).sum(),
             updates_total: found.updates_total,

@@ -10,6 +10,7 @@ use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
 
 use super::format::{count, rate, targets, url};
 use super::survey::{Ended, Survey};
+use crate::reasons::{host_of, kind_of, shortened};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,21 +227,11 @@ pub(super) fn down_by_reason(survey: &Survey<'_>, pool: &PoolStatus) -> Vec<Down
             target.last_error.replace(&target.scrape_url, shown)
         };
         let new = || DownTargets { reason: reason.clone(), url: shown.to_owned(), targets: 0, is_own_page };
-        by_kind.entry(kind_of(&reason, target)).or_insert_with(new).targets += 1;
+        by_kind.entry(kind_of(&reason, host_of(&target.scrape_url))).or_insert_with(new).targets += 1;
     }
     let mut reasons: Vec<_> = by_kind.into_values().collect();
     reasons.sort_by(|a, b| b.targets.cmp(&a.targets).then_with(|| a.url.cmp(&b.url)));
     reasons
-}
-
-/// A reason without what differs from target to target: its address, and numbers.
-fn kind_of(reason: &str, target: &TargetStatus) -> String {
-    let host = target.scrape_url.split("://").nth(1).and_then(|rest| rest.split('/').next());
-    let without_host = match host {
-        Some(host) if !host.is_empty() => reason.replace(host, ""),
-        _ => reason.to_owned(),
-    };
-    without_host.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// Series of up targets that are not taken.
@@ -335,7 +326,7 @@ fn of_endpoint(survey: &Survey<'_>, endpoint: &Endpoint, add: &mut impl FnMut(St
 /// What is wrong with what an endpoint would get.
 fn of_delivery(survey: &Survey<'_>, status: &EndpointStatus, add: &mut impl FnMut(String)) {
     for (labels, reason) in survey.recorded.get(&status.key).iter().flat_map(|recorded| &recorded.refused) {
-        add(format!("AMP would refuse the series {}: {reason}", shortened(labels)));
+        add(format!("AMP would refuse the series {}: {reason}", short_series(labels)));
     }
     for usage in status.limits.iter().filter(|usage| usage.limit == "active_series_limit") {
         if usage.ratio() >= 1.0 {
@@ -367,11 +358,8 @@ const TEXT_SHOWN: usize = 40;
 /// Labels that are shown of it.
 const LABELS_SHOWN: usize = 10;
 
-fn shortened(labels: &Labels) -> String {
-    let short = |text: &str| match text.char_indices().nth(TEXT_SHOWN) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    };
+fn short_series(labels: &Labels) -> String {
+    let short = |text: &str| shortened(text, TEXT_SHOWN);
     let shown = labels.iter().take(LABELS_SHOWN);
     let mut shown: Vec<_> =
         shown.map(|label| format!("{}={:?}", short(&label.name), short(&label.value))).collect();

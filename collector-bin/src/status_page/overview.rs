@@ -9,6 +9,7 @@ use promferry_scrape::{PoolStatus, TargetHealth};
 
 use super::html::{Html, ago, bytes, grouped, time};
 use super::{Shown, targets};
+use crate::reasons::brief;
 
 impl Html {
     pub(super) fn overview(&mut self, shown: &Shown) {
@@ -215,7 +216,7 @@ fn commonest_reason(pools: &[PoolStatus]) -> String {
         targets.filter(|target| target.health == TargetHealth::Down)
     };
     for target in down() {
-        *reasons.entry(without_address(&target.last_error, &target.scrape_url)).or_default() += 1;
+        *reasons.entry(brief(&target.last_error)).or_default() += 1;
     }
     let kinds = reasons.len();
     match reasons.into_iter().max_by_key(|(_, count)| *count) {
@@ -223,21 +224,6 @@ fn commonest_reason(pools: &[PoolStatus]) -> String {
         Some((reason, _)) if kinds == 1 => format!(" ({reason})"),
         Some((reason, count)) => format!(" ({}: {reason})", grouped(count)),
     }
-}
-
-/// An error without what only one target has: `cannot connect to it: connection refused`.
-fn without_address(error: &str, url: &str) -> String {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let mut error = error.to_owned();
-    for own in [url, authority, host] {
-        // A name of one word may be part of another.
-        if own.contains(['.', ':']) {
-            error = error.replace(own, "it");
-        }
-    }
-    error
 }
 
 fn well(shown: &Shown, flow: &Flow) -> String {
@@ -296,22 +282,6 @@ fn sentence(clauses: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_targets_have_in_common_is_without_their_addresses() {
-        for (error, url, expected) in [
-            (
-                "cannot connect to 10.0.0.1:80: connection refused",
-                "http://10.0.0.1:80/metrics",
-                "cannot connect to it: connection refused",
-            ),
-            ("cannot resolve api.example", "https://api.example:8443/metrics?a=b", "cannot resolve it"),
-            ("http://a/metrics answered with 500", "http://a/metrics", "it answered with 500"),
-            ("", "", ""),
-        ] {
-            assert_eq!(without_address(error, url), expected);
-        }
-    }
 
     #[test]
     fn clauses_make_a_sentence() {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::observation::{Cause, Job, Observation, Target};
-use super::reasons::{kind_of, shortened};
 use super::{duration, number, size};
+use crate::reasons::{kind_of, shortened};
 
 /// A line of the log about something that began or is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ enum Key {
 struct Condition {
     began: Duration,
     last_seen: Duration,
+    /// How long it has to last before it is said.
+    gather: Duration,
     /// When its beginning was said last.
     said: Option<Duration>,
     /// It was over, and that was said where it had to be.
@@ -92,8 +94,9 @@ const REASON_CHARS: usize = 1000;
 const SPOOL_WELL: u64 = 40;
 
 impl Notices {
-    /// What there is to say about what is seen `now`, by a clock that only goes forward.
-    pub(super) fn hear(&mut self, now: Duration, seen: &Observation) -> Vec<Notice> {
+    /// What there is to say about what is seen `now`, by a clock that only goes forward; without waiting for what else
+    /// may fail with it where `is_complete`.
+    pub(super) fn hear(&mut self, now: Duration, seen: &Observation, is_complete: bool) -> Vec<Notice> {
         let all =
             conditions(seen, self.conditions.get(&Key::SpoolFilling).is_some_and(|known| !known.is_over));
         for condition in &all {
@@ -102,6 +105,7 @@ impl Notices {
                 *known = Condition { said: known.said, ..Condition::new(now) };
             }
             known.last_seen = now;
+            known.gather = if is_complete { Duration::ZERO } else { condition.gather };
             known.places.extend(condition.targets.iter().map(|target| target.place.clone()));
         }
         let mut notices = self.begun(now, &all, seen);
@@ -109,6 +113,12 @@ impl Notices {
         notices.truncate(MAX_LINES);
         self.conditions.retain(|_, known| !known.is_over || now - known.last_seen < REMEMBERED);
         notices
+    }
+
+    /// Whether something has begun that is said soon.
+    pub(super) fn is_gathering(&self, now: Duration) -> bool {
+        let mut lasting = self.conditions.values().filter(|known| known.last_seen == now);
+        lasting.any(|known| known.said.is_none() && now - known.began < known.gather)
     }
 
     /// What has begun, the same of several jobs in one line.
@@ -120,7 +130,7 @@ impl Notices {
                 None => true,
                 Some(said) => said < known.began && now - said >= SAME_AGAIN,
             };
-            if is_due && now - known.began >= condition.gather {
+            if is_due && now - known.began >= known.gather {
                 known.said = Some(now);
                 groups.entry(condition.key.group()).or_default().push(condition);
             }
@@ -155,7 +165,8 @@ impl Seen<'_> {
 
 impl Condition {
     fn new(now: Duration) -> Self {
-        Self { began: now, last_seen: now, said: None, is_over: false, places: HashSet::new() }
+        let gather = Duration::ZERO;
+        Self { began: now, last_seen: now, gather, said: None, is_over: false, places: HashSet::new() }
     }
 }
 
@@ -331,10 +342,11 @@ fn plural(count: u64, one: &str) -> String {
 mod tests {
     use super::super::observation::WithoutTargets;
     use super::*;
+    use crate::reasons::brief;
 
     fn target(at: usize, reason: &str) -> Target {
         let place = format!("http://10.0.0.{at}:80/metrics");
-        Target { place, reason: reason.to_owned(), kind: kind_of(reason, "") }
+        Target { place, reason: reason.to_owned(), kind: kind_of(reason, ""), brief: brief(reason) }
     }
 
     fn job(name: &str, kept: u64, down: Vec<Target>) -> Job {
@@ -348,7 +360,7 @@ mod tests {
 
     /// What is said at each of these seconds, as `WARN text`.
     fn said(notices: &mut Notices, seconds: impl Iterator<Item = u64>, seen: &Observation) -> Vec<String> {
-        let at = |second| notices.hear(Duration::from_secs(second), seen);
+        let at = |second| notices.hear(Duration::from_secs(second), seen, false);
         let all: Vec<_> = seconds.flat_map(at).collect();
         all.iter().map(|notice| format!("{:?} {}", notice.level, notice.text)).collect()
     }

@@ -10,8 +10,8 @@ use promferry_remote_write::delivery::FirstSuccess;
 use promferry_remote_write::spool::{SpoolStats, StorageState};
 use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
 
-use super::reasons::kind_of;
 use crate::pipeline::{DeliveryStatus, Pipeline};
+use crate::reasons::{brief, host_of, kind_of};
 use crate::signing::Signing;
 
 /// How everything stands.
@@ -57,6 +57,8 @@ pub(crate) struct Target {
     pub(crate) reason: String,
     /// [`kind_of`] the reason.
     pub(crate) kind: String,
+    /// The reason in a few words.
+    pub(crate) brief: String,
 }
 
 /// Why a job has no target.
@@ -111,6 +113,8 @@ pub(crate) struct Credentials {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spool {
     pub(crate) bytes: u64,
+    /// Of them those of what waits for an endpoint; what waits for two counts twice.
+    pub(crate) waiting_bytes: u64,
     /// Of the fullest log, and what it may take.
     pub(crate) fullest: (u64, u64),
     /// What fails of the disk.
@@ -192,8 +196,6 @@ impl Job {
 impl Target {
     fn of(target: &TargetStatus, reason: &str) -> Self {
         let (url, query) = target.scrape_url.split_once('?').unwrap_or((&target.scrape_url, ""));
-        let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let host = host.split(['/', ':']).next().unwrap_or_default();
         let instance = target.labels.get("instance");
         let place = match query {
             // Behind one that asks others, the instance is what tells them apart.
@@ -202,7 +204,7 @@ impl Target {
         };
         // The URL is in the place; in the reason it might come with its query.
         let reason = reason.replace(&target.scrape_url, url);
-        Self { place, kind: kind_of(&reason, host), reason }
+        Self { place, kind: kind_of(&reason, host_of(url)), brief: brief(&reason), reason }
     }
 }
 
@@ -294,7 +296,7 @@ impl Endpoint {
             waiting: ledger.pending.values(),
             oldest: stored.and_then(|stored| stored.oldest_pending).map(|oldest| now.since(oldest)),
             last_success,
-            trouble: trouble.map(|error| in_short(&error.text)),
+            trouble: trouble.map(|error| brief(&error.text)),
             limit: limits
                 .limit
                 .as_ref()
@@ -303,15 +305,6 @@ impl Endpoint {
             credentials: signing.map(Credentials::of),
             first_success: delivery.first_success.clone(),
         }
-    }
-}
-
-/// An answer in words without its text and its id: they are said with the first such answer.
-fn in_short(words: &str) -> String {
-    let end = [" \"", " (request id "].iter().filter_map(|end| words.find(end)).min();
-    match words.strip_prefix("answered ") {
-        Some(_) => words[..end.unwrap_or(words.len())].to_owned(),
-        None => words.to_owned(),
     }
 }
 
@@ -337,6 +330,11 @@ impl Spool {
         };
         Self {
             bytes: logs.iter().map(|(bytes, _)| bytes).sum(),
+            waiting_bytes: stats
+                .endpoints
+                .iter()
+                .map(|stored| stored.pending_bytes + stored.parked_bytes)
+                .sum(),
             fullest: logs.iter().max_by_key(share).copied().unwrap_or_default(),
             disk,
         }

@@ -3,7 +3,7 @@ use super::*;
 
 fn target(at: usize, reason: &str) -> Target {
     let place = format!("http://10.0.3.{at}:8080/metrics");
-    Target { place, reason: reason.to_owned(), kind: kind_of(reason, "") }
+    Target { place, reason: reason.to_owned(), kind: kind_of(reason, ""), brief: brief(reason) }
 }
 
 fn job(name: &str, kept: u64, down: Vec<Target>) -> Job {
@@ -65,10 +65,7 @@ fn what_is_not_well_is_named_with_its_reason() {
     for (said, expected) in [
         (
             changed(&|seen| seen.jobs = vec![job("api", 41, vec![target(7, REFUSED), target(9, MISSING)])]),
-            format!(
-                "2 of 41 targets down: {REFUSED} (1: api http://10.0.3.7:8080/metrics), {MISSING} (1: api \
-                 http://10.0.3.9:8080/metrics)"
-            ),
+            "2 of 41 targets down: 404 Not Found (api), connection refused (api)".to_owned(),
         ),
         (
             changed(&|seen| seen.endpoints[0].trouble = Some("answered 503 Service Unavailable".to_owned())),
@@ -128,15 +125,21 @@ fn what_is_not_well_is_named_with_its_reason() {
 fn the_three_most_frequent_reasons_are_told_with_an_example_each() {
     let mut down: Vec<_> = (0..100).map(|at| target(at, REFUSED)).collect();
     down.extend((100..120).map(|at| target(at, MISSING)));
-    down.extend((120..125).map(|at| target(at, "line 3: what is this?")));
-    down.extend([target(125, "too long"), target(126, "too wide")]);
-    let said = verdict(&seen(vec![job("api", 200, down)])).to_string();
-    let expected = format!(
-        "127 of 200 targets down: {REFUSED} (100, such as api http://10.0.3.0:8080/metrics), {MISSING} (20, such as api \
-         http://10.0.3.100:8080/metrics), line 3: what is this? (5, such as api http://10.0.3.120:8080/metrics), and 2 for \
-         other reasons"
+    down.extend(
+        (120..125).map(|at| target(at, &format!("the page cannot be read: line {at}: what is this?"))),
     );
-    assert_eq!(said, expected);
+    down.extend([target(125, "too long"), target(126, "too wide")]);
+    let others = ["db", "web", "x"].map(|name| job(name, 5, vec![target(7, REFUSED)]));
+    for (with, expected) in [
+        (0, "127 of 200 targets down: connection refused (100 of api), "),
+        (1, "128 of 205 targets down: connection refused (101 of api and db), "),
+        (3, "130 of 215 targets down: connection refused (103 of api, db and 2 other jobs), "),
+    ] {
+        let mut jobs = vec![job("api", 200, down.clone())];
+        jobs.extend_from_slice(&others[..with]);
+        let rest = "404 Not Found (20 of api), page cannot be read (5 of api), and 2 for other reasons";
+        assert_eq!(verdict(&seen(jobs)).to_string(), format!("{expected}{rest}"));
+    }
 }
 
 #[test]

@@ -78,7 +78,7 @@ const TEN: [Planted; 10] = [
         at: 440,
         until: None,
         what: "the file that job reports reads its targets from is broken JSON",
-        said: &["file discovery", "reports.json"],
+        said: &["file discovery of job reports", "reports.json"],
     },
     Planted {
         fault: Fault::TooManySamples,

@@ -40,6 +40,25 @@ async fn until_said(collector: &Collector, text: &str) {
 const SUCCESSFUL: &str = "prometheus_config_last_reload_successful";
 const SUCCESS_AT: &str = "prometheus_config_last_reload_success_timestamp_seconds";
 
+/// The configuration is a pipe, so that the signal comes while it is read for the first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_before_the_start_is_over_is_obeyed_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prometheus.yml");
+    let script = format!("rm {0} && mkfifo {0} && exec \"$@\" --no-config.auto-reload", file.display());
+    let config = "scrape_configs: []\n";
+    let collector = Collector::start_by(folder.path(), config, Some(&script));
+    until("there is a pipe", async || std::fs::metadata(&file).is_ok_and(|found| !found.is_file())).await;
+    // Opening it waits for the program to open it too.
+    let opening = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(&file));
+    let mut pipe = tokio::time::timeout(Duration::from_secs(30), opening).await.unwrap().unwrap().unwrap();
+    collector.signal("HUP");
+    std::io::Write::write_all(&mut pipe, config.as_bytes()).unwrap();
+    drop(pipe);
+    // It was to be read again, which a pipe can't be.
+    until_said(&collector, "the configuration was not reloaded").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_the_endpoint_and_by_itself() {
     let (folder, config, collector, ..) =

@@ -2,6 +2,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::words::in_minutes;
+
 /// Says each kind of trouble when it begins and when it has another cause, once a minute at most; while it lasts as it
 /// is, again after an hour, with how often it happened since.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ struct Said {
     unsaid: u64,
     /// It happened since it last was well.
     lasts: bool,
+    /// Since when.
+    began: Duration,
     /// When it happened last.
     last: Duration,
     /// What was said of it since it began.
@@ -46,22 +50,23 @@ impl Notices {
 
     /// Says that it works again, if trouble was said before; once a minute at most, as trouble is.
     pub(super) fn recovered(&self, now: Duration, endpoint: &str) {
-        let mut had_trouble = false;
+        let mut began: Option<Duration> = None;
         for said in
             self.said().iter_mut().filter_map(|(kind, said)| ENDED_BY_SUCCESS.contains(kind).then_some(said))
         {
-            had_trouble |= std::mem::replace(&mut said.lasts, false);
+            if std::mem::replace(&mut said.lasts, false) {
+                began = Some(began.map_or(said.began, |other| other.min(said.began)));
+            }
             said.causes.clear();
         }
-        if !had_trouble {
-            return;
-        }
+        let Some(began) = began else { return };
         // Each recovery is one of its own.
         if let Some(said) = self.said().get_mut("recovered") {
             said.causes.clear();
         }
         if let Some(more) = self.due(now, "recovered", String::new()) {
-            tracing::info!("{endpoint}: accepts data again{more}");
+            let lasted = in_minutes(now.saturating_sub(began));
+            tracing::info!("{endpoint}: accepts data again after {lasted}{more}");
         }
     }
 
@@ -70,11 +75,14 @@ impl Notices {
         let mut said = self.said();
         let Some(known) = said.get_mut(kind) else {
             let causes = HashSet::from([cause]);
-            said.insert(kind, Said { at: now, unsaid: 0, lasts: true, last: now, causes });
+            said.insert(kind, Said { at: now, unsaid: 0, lasts: true, began: now, last: now, causes });
             return Some(String::new());
         };
         if now >= known.last + OVER_AFTER || now >= known.at + SAID_AGAIN_AFTER {
             known.causes.clear();
+        }
+        if !known.lasts || now >= known.last + OVER_AFTER {
+            known.began = now;
         }
         (known.last, known.lasts) = (now, true);
         let is_new = known.causes.len() < CAUSES_SAID && !known.causes.contains(&cause);
@@ -144,6 +152,8 @@ mod tests {
         notices.recovered(Duration::from_secs(10), "amp");
         assert_eq!(due(20), None);
         assert!(due(61).is_some());
+        // Since what was not said, too.
+        assert_eq!(notices.said()["retry"].began, Duration::from_secs(20));
     }
 
     #[test]

@@ -496,8 +496,8 @@ impl Sender {
         }
         let mut text = match refusal.class {
             _ if dropped.is_zero() => "no sample was refused".to_owned(),
-            Some(class) => format!("{what} dropped ({})", class.reason),
-            None => format!("{what} refused for good and dropped"),
+            Some(class) => format!("{what} refused ({})", class.reason),
+            None => format!("{what} refused for good"),
         };
         if let Some(series) = first {
             text.push_str(" of ");
@@ -525,7 +525,7 @@ impl Sender {
         }
         let series: String = series.chars().take(SHOWN_SERIES_CHARS).collect();
         let text = format!(
-            "{}: a sample of {} bytes is larger than a request may be and dropped (too_large): {series}",
+            "{}: a sample of {} bytes is larger than a request may be and refused (too_large): {series}",
             self.endpoint, fragment.raw_len
         );
         self.notices.error(self.clock.monotonic(), "single value too large", &text);

@@ -1,5 +1,7 @@
 //! What is refused, in words for the log.
 
+use std::time::Duration;
+
 use crate::Counts;
 
 /// `3 samples and 1 histogram`.
@@ -14,7 +16,7 @@ pub(super) fn in_words(counts: Counts) -> String {
 
 /// A series as it is printed, its long label values cut: whose it is often comes behind them.
 pub(super) fn with_short_values(series: &str) -> String {
-    const SHOWN_VALUE_CHARS: usize = 64;
+    const SHOWN_VALUE_CHARS: usize = 60;
     let (mut short, mut in_value, mut is_escaped, mut length) = (String::new(), false, false, 0_usize);
     for c in series.chars() {
         let is_quote = c == '"' && !is_escaped;
@@ -34,6 +36,17 @@ pub(super) fn with_short_values(series: &str) -> String {
     short
 }
 
+/// `14 s`, `1 m 58 s`, `2 h 5 m`.
+pub(super) fn in_minutes(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, 0) => format!("{minutes} m"),
+        (0, minutes, seconds) => format!("{minutes} m {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} m"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +57,12 @@ mod tests {
         assert_eq!(in_words(counts(1, 0, 0)), "1 sample");
         assert_eq!(in_words(counts(3, 1, 0)), "3 samples and 1 histogram");
         assert_eq!(in_words(counts(0, 0, 2)), "2 exemplars");
+    }
+
+    #[test]
+    fn a_time_is_told_in_minutes() {
+        let told = [14, 60, 118, 7500].map(|seconds| in_minutes(Duration::from_secs(seconds)));
+        assert_eq!(told, ["14 s", "1 m", "1 m 58 s", "2 h 5 m"]);
     }
 
     #[test]
