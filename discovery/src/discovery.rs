@@ -90,7 +90,8 @@ pub struct MechanismStatus {
     pub id: MechanismId,
     /// Prometheus' name of its kind: `static`, `file`, `http`, `dns`.
     pub mechanism: &'static str,
-    /// What it looks at: files, a URL without its password, names.
+    /// What it looks at: files, a URL without its password and the values of its query, names. Two mechanisms may look
+    /// the same.
     pub subject: String,
     /// The jobs that it finds targets for.
     pub jobs: Vec<SmolStr>,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use promferry_discovery::MechanismStatus;
 use promferry_model::Timestamp;
@@ -11,12 +12,36 @@ pub(super) fn write(page: &mut Page, pipeline: &Pipeline) {
     let jobs = pipeline.scraper().stats();
     let subjects: Vec<_> = jobs.iter().map(|(job, stats)| (vec![("job", job.as_str())], stats)).collect();
     page.write(JOBS, &subjects);
-    let mechanisms = pipeline.discovery();
+    let mechanisms = alike_together(pipeline.discovery());
     let subjects: Vec<_> = mechanisms
-        .iter()
+        .values()
         .map(|m| (vec![("mechanism", m.mechanism), ("subject", m.subject.as_str())], m))
         .collect();
     page.write(DISCOVERY, &subjects);
+}
+
+/// Mechanisms that look at the same, as all static ones do, are one subject: a series stands on a page once.
+fn alike_together(mechanisms: Vec<MechanismStatus>) -> BTreeMap<(&'static str, String), MechanismStatus> {
+    let mut together: BTreeMap<_, MechanismStatus> = BTreeMap::new();
+    for other in mechanisms {
+        match together.entry((other.mechanism, other.subject.clone())) {
+            Entry::Vacant(entry) => {
+                entry.insert(other);
+            }
+            Entry::Occupied(mut entry) => {
+                let one = entry.get_mut();
+                one.groups += other.groups;
+                one.targets += other.targets;
+                one.updates_total += other.updates_total;
+                one.refreshes_total += other.refreshes_total;
+                one.failures_total += other.failures_total;
+                one.is_failing |= other.is_failing;
+                // Since when all of them are right.
+                one.last_success = one.last_success.min(other.last_success);
+            }
+        }
+    }
+    together
 }
 
 const JOBS: &[Family<JobStats>] = &[

@@ -149,3 +149,30 @@ async fn the_status_page_has_all_of_it_and_no_secrets() {
         assert!(!page.contains("hunter"), "{page}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mechanisms_that_look_alike_are_one_series_and_keys_in_urls_are_nowhere() {
+    const CONFIG: &str = "scrape_configs:\n\
+        - {job_name: a, static_configs: [{targets: ['127.0.0.1:1']}]}\n\
+        - {job_name: b, static_configs: [{targets: ['127.0.0.1:1', '127.0.0.1:2']}]}\n\
+        - {job_name: c, http_sd_configs: [{url: 'http://127.0.0.1:1/sd?key=HUNTER1'}]}\n\
+        - {job_name: d, http_sd_configs: [{url: 'http://127.0.0.1:1/sd?key=HUNTER2'}]}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let collector = Collector::start(folder.path(), CONFIG);
+    until("targets are found, and those of URLs are not", async || {
+        collector.metric("promferry_discovered_targets", "mechanism=\"static\"").await == 3.0
+            && collector.metric("promferry_discovery_failures_total", "mechanism=\"http\"").await >= 2.0
+    })
+    .await;
+    let page = collector.text("/metrics").await;
+    let series: Vec<_> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.rsplit_once(' ')?.0))
+        .collect();
+    let different: BTreeSet<_> = series.iter().collect();
+    assert_eq!(different.len(), series.len(), "{page}");
+    for page in [page, collector.text("/").await, collector.log()] {
+        assert!(page.contains("key=xxxxx") && !page.contains("HUNTER"), "{page}");
+    }
+}

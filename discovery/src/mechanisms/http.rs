@@ -15,7 +15,7 @@ use tower::Service;
 use super::http_config::with_http_config;
 use super::list::{List, groups};
 use super::refresh;
-use super::url::without_password;
+use super::url::{without_password, without_secrets};
 use crate::config::{ConfigError, validate_interval};
 use crate::{Discover, Error, Updates};
 
@@ -94,6 +94,8 @@ pub(crate) struct HttpDiscovery {
     uri: Uri,
     /// The URL without its password: names the groups and the label.
     url: String,
+    /// What may be shown of it.
+    shown: String,
     interval: Duration,
 }
 
@@ -104,7 +106,9 @@ impl HttpDiscovery {
             .map_err(|error| Error::Construct { mechanism: "http", reason: error.to_string() })?;
         let uri = config.url.expose().parse().map_err(|_| ConfigError::new(&["url"], "not a URL"))?;
         let interval = config.refresh_interval.as_std();
-        Ok(Self { client: Client::new(http), uri, url: without_password(config.url.expose()), interval })
+        let url = config.url.expose();
+        let (url, shown) = (without_password(url), without_secrets(url));
+        Ok(Self { client: Client::new(http), uri, url, shown, interval })
     }
 
     async fn refresh(&self) -> Result<Vec<TargetGroup>, String> {
@@ -152,7 +156,7 @@ impl Discover for HttpDiscovery {
                         true
                     }
                     Err(reason) => {
-                        updates.failed(&format_args!("{}: {reason}", this.url));
+                        updates.failed(&format_args!("{}: {reason}", this.shown));
                         false
                     }
                 }
@@ -164,7 +168,7 @@ impl Discover for HttpDiscovery {
 
 impl fmt::Debug for HttpDiscovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpDiscovery").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("HttpDiscovery").field("url", &self.shown).finish_non_exhaustive()
     }
 }
 

@@ -153,7 +153,7 @@ impl Mechanism {
                 files.join(", ")
             }
             #[cfg(feature = "http")]
-            Self::Http(ref config) => super::url::without_password(config.url.expose()),
+            Self::Http(ref config) => super::url::without_secrets(config.url.expose()),
             #[cfg(feature = "dns")]
             Self::Dns(ref config) => config.names.join(", "),
             #[cfg(feature = "kubernetes")]
