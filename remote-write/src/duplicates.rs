@@ -32,6 +32,8 @@ impl DuplicateNotices {
         let is_due = noticed.said.is_none_or(|said| now >= said + INTERVAL);
         if is_due && !noticed.said_of.contains_key(&duplicate.owner) {
             let DuplicateSeries { labels, owner } = &duplicate;
+            // A URL's query may hold a token.
+            let owner = owner.split('?').next().unwrap_or_default();
             let more = match std::mem::take(&mut noticed.unsaid) {
                 0 => String::new(),
                 unsaid => format!(" ({unsaid} more like it since last said)"),

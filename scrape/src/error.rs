@@ -9,7 +9,7 @@ pub enum ScrapeError {
     /// The target's labels make no URL.
     #[error("invalid URL {url:?}: {reason}")]
     InvalidUrl {
-        /// The text.
+        /// The text up to its query.
         url: String,
         /// What is wrong with it.
         reason: String,

@@ -95,7 +95,8 @@ fn announced_length(body: &Body) -> Option<usize> {
 
 fn request(job: &Job, target: &Target) -> Result<Request<Bytes>, ScrapeError> {
     let encoding = if job.config.enable_compression { "gzip" } else { "identity" };
-    let invalid = |reason: String| ScrapeError::InvalidUrl { url: target.url().to_owned(), reason };
+    let invalid =
+        |reason: String| ScrapeError::InvalidUrl { url: target.url_without_query().to_owned(), reason };
     let url = target.url().parse::<http::Uri>().map_err(|error| invalid(error.to_string()))?;
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err(invalid("the scheme has to be http or https".to_owned()));

@@ -142,7 +142,7 @@ impl<S: Sink> PageReader<S> {
 
 impl<S: Sink> std::fmt::Debug for PageReader<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PageReader").field("target", &self.target.url()).finish_non_exhaustive()
+        f.debug_struct("PageReader").field("target", &self.target.url_without_query()).finish_non_exhaustive()
     }
 }
 

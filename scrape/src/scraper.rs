@@ -14,6 +14,7 @@ use crate::notices::Notices;
 use crate::section::PageKeeper;
 use crate::stats::SharedStats;
 use crate::status::global_url;
+use crate::target::without_query;
 use crate::target_loop::{self, Assignment, Context, LoopShared, Order};
 use crate::{
     CpuSections, DroppedBy, InvalidTargets, Job, JobStats, PoolStatus, Schedule, Target, TargetStatus,
@@ -227,7 +228,9 @@ impl<S: Sink> Scraper<S> {
     fn sync(&self, pool: &mut Pool, rng: &mut dyn Rng, job_changed: bool) {
         let found = pool.job.targets(&pool.groups);
         for (source, labels, error) in &found.errors {
-            tracing::debug!(job = %pool.job.name, group = %source, target = %labels, %error, "creating a target failed");
+            // No other label: parameters, and what annotations say, may be secrets.
+            let address = without_query(labels.get("__address__"));
+            tracing::debug!(job = %pool.job.name, group = %source, address, %error, "creating a target failed");
         }
         pool.stats.lock().target_errors += found.errors.len() as u64;
         pool.dropped = found.dropped;

@@ -35,7 +35,7 @@ pub enum TargetError {
     /// `__address__` is empty after relabelling.
     #[error("no address: __address__ is empty after relabelling")]
     NoAddress,
-    /// `__address__` is more than host and port.
+    /// `__address__` is more than host and port; shown without a query.
     #[error("{0:?} is not a valid hostname: scheme and path belong to scheme and metrics_path")]
     AddressWithPath(SmolStr),
     /// `__scrape_interval__` or `__scrape_timeout__` is not a duration.
@@ -134,7 +134,7 @@ impl Target {
             return Err(TargetError::NoAddress);
         }
         if address.contains('/') {
-            return Err(TargetError::AddressWithPath(address));
+            return Err(TargetError::AddressWithPath(without_query(&address).into()));
         }
         let interval = duration(&labels, SCRAPE_INTERVAL)?;
         let timeout = duration(&labels, SCRAPE_TIMEOUT)?;
@@ -194,6 +194,11 @@ impl Target {
         &self.url
     }
 
+    /// The URL without its query, which may hold a token: for logs and error texts.
+    pub fn url_without_query(&self) -> &str {
+        without_query(&self.url)
+    }
+
     /// How often the target is scraped.
     pub fn scrape_interval(&self) -> Duration {
         self.scrape_interval
@@ -250,6 +255,11 @@ fn go_bool(labels: &LabelsBuilder, label: &'static str) -> Result<Option<bool>, 
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
         value => Err(TargetError::Bool { label, value: value.into() }),
     }
+}
+
+/// An address or a URL up to its query.
+pub(crate) fn without_query(text: &str) -> &str {
+    text.split('?').next().unwrap_or_default()
 }
 
 /// `__param_x` replaces the first value of the parameter `x`; what else the job says of it stays.

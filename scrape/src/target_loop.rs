@@ -156,7 +156,7 @@ pub(crate) async fn run<S: Sink>(context: Arc<Context<S>>, shared: Arc<LoopShare
         let Err(panic) = ended else { return };
         let assignment = shared.assignment();
         if let Some(more) = context.notices.due(Event::LoopPanic) {
-            let (job, target) = (&assignment.job.name, assignment.target.url());
+            let (job, target) = (&assignment.job.name, assignment.target.url_without_query());
             let panic = panic_message(&*panic);
             tracing::error!(%job, target, panic, "a scrape loop panicked and is started again{more}");
         }
@@ -293,7 +293,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             && !self.clock_is_behind
             && let Some(more) = self.context.notices.due(Event::ClockSetBack)
         {
-            let (job, target) = (&assignment.job.name, assignment.target.url());
+            let (job, target) = (&assignment.job.name, assignment.target.url_without_query());
             let behind_s = self.last_at.since(at).as_secs();
             tracing::warn!(%job, target, behind_s, "the clock was set back: not scraping until it has caught up{more}");
         }
@@ -425,7 +425,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         }
         stats.add_section(&output);
         drop(stats);
-        let url = assignment.target.url();
+        let url = assignment.target.url_without_query();
         let health = if error.is_none() { TargetHealth::Up } else { TargetHealth::Down };
         let mut last = self.shared.last_scrape.lock().unwrap_or_else(PoisonError::into_inner);
         // A gateway takes hundreds of targets with it: who runs the scraper says it of all at once.
@@ -505,7 +505,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         self.shared.stats.lock().commits_failed += 1;
         if let Some(more) = self.context.notices.due(Event::NotStored) {
             let Assignment { job, target, .. } = self.shared.assignment();
-            tracing::warn!(job = %job.name, target = target.url(), %error, "a scrape was not stored{more}");
+            tracing::warn!(job = %job.name, target = target.url_without_query(), %error, "a scrape was not stored{more}");
         }
         if let Some(state) = self.state {
             state.owe_markers(&marked);

@@ -108,8 +108,12 @@ fn urls() {
 
 #[test]
 fn what_cannot_be_scraped_is_said() {
-    let table: [(Pairs, &str); 11] = [
+    let table: [(Pairs, &str); 12] = [
         (&[("a", "b")], "no address: __address__ is empty after relabelling"),
+        (
+            &[("__address__", "http://h/p?token=secret")],
+            "\"http://h/p\" is not a valid hostname: scheme and path belong to scheme and metrics_path",
+        ),
         (
             &[("__address__", "h/p")],
             "\"h/p\" is not a valid hostname: scheme and path belong to scheme and metrics_path",
