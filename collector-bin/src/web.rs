@@ -132,7 +132,7 @@ impl Web {
     /// # Errors
     /// What the system answered.
     pub fn urls(&self) -> io::Result<Vec<String>> {
-        let is_tls = self.access.as_ref().is_some_and(|access| access.tls().is_some());
+        let is_tls = self.access.as_ref().is_some_and(|access| access.speaks_tls());
         let scheme = if is_tls { "https" } else { "http" };
         let addresses = self.local_addresses()?;
         Ok(addresses.iter().map(|address| format!("{scheme}://{address}{}/", self.prefix)).collect())
@@ -195,9 +195,11 @@ const QUIT: &str = "/-/quit";
 
 impl<P: Pages> Site<P> {
     async fn connection(self: Arc<Self>, stream: TcpStream) {
-        let Some(tls) = self.access.as_ref().and_then(|access| access.tls()) else {
-            return self.serve(stream).await;
+        let tls = match &self.access {
+            Some(access) => access.tls().await,
+            None => None,
         };
+        let Some(tls) = tls else { return self.serve(stream).await };
         // A handshake is a part of the first request's time, as in Go.
         let handshake = async {
             if !begins_tls(&stream).await? {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,18 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use promferry_config::{ConfigError, Pem, RateLimit, WebConfig};
 use promferry_http_client::Secret;
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use self::passwords::Passwords;
 use self::request_rate::RequestRate;
 
 /// Who may look at the pages, and by which certificate they know them.
 pub(crate) struct Access {
-    path: PathBuf,
-    state: Mutex<State>,
+    files: Arc<Files>,
+    /// One look at the files at a time.
+    turn: Arc<Semaphore>,
+    /// Whether the last look that was waited for had not ended in time.
+    is_slow: AtomicBool,
     passwords: Passwords,
     rate: RequestRate,
 }
@@ -67,13 +72,21 @@ pub enum WebConfigError {
     },
 }
 
-struct State {
+/// The file and those that it names.
+struct Files {
+    path: PathBuf,
+    /// Held while they are read, which may take long.
+    read: Mutex<Read>,
+    in_force: Mutex<Arc<InForce>>,
+    /// When it was last said that they can't be used.
+    said: Mutex<Option<Instant>>,
+}
+
+/// What was read of them.
+struct Read {
     texts: Texts,
-    in_force: Arc<InForce>,
-    /// When the file was last found broken.
+    /// When they were last found broken.
     tried: Option<Instant>,
-    /// When that was last said.
-    said: Option<Instant>,
 }
 
 /// What the file says, made ready.
@@ -89,6 +102,8 @@ struct InForce {
 const SAID_EVERY: Duration = Duration::from_secs(60);
 /// and read again once in this.
 const TRIED_EVERY: Duration = Duration::from_secs(1);
+/// A volume that does not answer holds nobody up for longer.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// More than any certificate needs.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
@@ -99,23 +114,34 @@ impl Access {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let state = State { texts, in_force: Arc::new(in_force), tried: None, said: None };
-        Ok(Self {
+        let files = Files {
             path: path.to_owned(),
-            state: Mutex::new(state),
+            read: Mutex::new(Read { texts, tried: None }),
+            in_force: Mutex::new(Arc::new(in_force)),
+            said: Mutex::default(),
+        };
+        Ok(Self {
+            files: Arc::new(files),
+            turn: Arc::new(Semaphore::new(1)),
+            is_slow: AtomicBool::new(false),
             passwords: Passwords::default(),
             rate: RequestRate::default(),
         })
     }
 
+    /// Whether TLS is spoken, as far as was found out by now.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.files.in_force().tls.is_some()
+    }
+
     /// How TLS is spoken with the next connection, if it is.
-    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
-        self.in_force().tls.clone()
+    pub(crate) async fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.in_force().await.tls.clone()
     }
 
     /// Judges a request by its headers; those that its answer gets are returned too.
     pub(crate) async fn admit(&self, headers: &HeaderMap) -> (Admission, HeaderMap) {
-        let in_force = self.in_force();
+        let in_force = self.in_force().await;
         if !self.rate.allows(in_force.rate_limit) {
             return (Admission::TooMany, HeaderMap::new());
         }
@@ -125,33 +151,73 @@ impl Access {
         (admission, in_force.headers.clone())
     }
 
-    /// What the files say now; what they said before, as long as they can't be used.
+    /// What the files say now; what they said before, as long as they can't be used or don't answer. They are read on
+    /// the blocking pool: scraping and delivery do not wait for them.
+    async fn in_force(&self) -> Arc<InForce> {
+        let look = async {
+            let turn = Arc::clone(&self.turn);
+            let turn = match self.is_slow.load(Ordering::Relaxed) {
+                // Who waited for it before waited for everybody.
+                true => turn.try_acquire_owned().ok()?,
+                false => turn.acquire_owned().await.ok()?,
+            };
+            self.is_slow.store(false, Ordering::Relaxed);
+            let files = Arc::clone(&self.files);
+            let look = move || {
+                // Held until it is done, also when nobody waits any more.
+                let _turn = turn;
+                files.look();
+            };
+            tokio::task::spawn_blocking(look).await.ok()
+        };
+        if tokio::time::timeout(LOOK_LIMIT, look).await.is_err() {
+            self.is_slow.store(true, Ordering::Relaxed);
+            let path = self.files.path.display();
+            self.files.say(format_args!("{path}: it was not read within {LOOK_LIMIT:?}"));
+        }
+        self.files.in_force()
+    }
+}
+
+impl Files {
     fn in_force(&self) -> Arc<InForce> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.texts.still_hold(&self.path) {
-            state.tried = None;
-            return Arc::clone(&state.in_force);
+        Arc::clone(&self.in_force.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts in force what they say now, if that can be used.
+    fn look(&self) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.texts.still_hold(&self.path) {
+            read.tried = None;
+            return;
         }
-        if state.tried.is_some_and(|tried| tried.elapsed() < TRIED_EVERY) {
-            return Arc::clone(&state.in_force);
+        if read.tried.is_some_and(|tried| tried.elapsed() < TRIED_EVERY) {
+            return;
         }
-        match load(&self.path).and_then(|loaded| self.no_less(&state.in_force, loaded)) {
+        match load(&self.path).and_then(|loaded| self.no_less(&self.in_force(), loaded)) {
             Ok((config, texts, in_force)) => {
                 for warning in &config.warnings {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!("{}: what changed is in force", self.path.display());
-                *state = State { texts, in_force: Arc::new(in_force), tried: None, said: None };
+                *read = Read { texts, tried: None };
+                *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
+                *self.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
             }
             Err(error) => {
-                state.tried = Some(Instant::now());
-                if state.said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
-                    state.said = state.tried;
-                    tracing::warn!("{error}; the pages go on as they were");
-                }
+                read.tried = Some(Instant::now());
+                self.say(format_args!("{error}"));
             }
         }
-        Arc::clone(&state.in_force)
+    }
+
+    /// Says why they can't be used, once in a while.
+    fn say(&self, reason: fmt::Arguments<'_>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+            *said = Some(Instant::now());
+            tracing::warn!("{reason}; the pages go on as they were");
+        }
     }
 
     /// Refuses to take protection off while the process runs.
@@ -172,7 +238,7 @@ impl Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Access").field("path", &self.files.path).finish_non_exhaustive()
     }
 }
 
@@ -233,10 +299,44 @@ impl Texts {
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    // To open a pipe might wait for ever, and what was in it is gone after the first look.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut text = String::new();
     std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[expect(clippy::await_holding_lock, reason = "it stands for a volume that hangs")]
+    async fn files_that_do_not_answer_hold_up_only_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yml");
+        std::fs::write(&path, "http_server_config: {headers: {X-Frame-Options: deny}}\n").unwrap();
+        let access = Access::load(&path).unwrap();
+        let hanging = access.files.read.lock().unwrap();
+        let waited = async |access: &Access| {
+            let began = Instant::now();
+            let (admission, headers) = access.admit(&HeaderMap::new()).await;
+            assert_eq!((admission, headers.len()), (Admission::Welcome, 1));
+            began.elapsed()
+        };
+        let (first, second) = (waited(&access).await, waited(&access).await);
+        assert!(first >= LOOK_LIMIT && second < LOOK_LIMIT, "{first:?} {second:?}");
+        drop(hanging);
+        std::fs::write(&path, "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n").unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        while access.admit(&HeaderMap::new()).await.1["x-frame-options"] != "sameorigin" {
+            assert!(Instant::now() < end, "what changed is not in force");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }

@@ -107,7 +107,7 @@ async fn a_handshake_that_does_not_come_takes_no_place_for_ever() {
     folder.identity(&authority.server());
     let file = folder.write("web.yml", TLS);
     let args =
-        WebArgs { read_timeout: PromDuration::from_millis(300), max_connections: 1, ..with_file(file) };
+        WebArgs { read_timeout: PromDuration::from_millis(3000), max_connections: 1, ..with_file(file) };
     let site = Site::start(args).await;
     let mut silent = TcpStream::connect(site.address()).await.unwrap();
     let client = Client { trusts: Some(&authority), ..Client::default() };
@@ -160,6 +160,27 @@ async fn passwords_change_while_it_runs_and_do_not_go_away() {
     assert_eq!(Client::default().get(site.address(), "/").await.unwrap().status, 401);
     users(&format!("alice: {HASH}"));
     until("alice is back", async || status("alice").await == 200).await;
+}
+
+/// To open a pipe that nobody writes to would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_in_the_files_place_holds_nobody_up() {
+    let folder = Folder::new();
+    let users = format!("basic_auth_users: {{alice: {HASH}}}\n");
+    let file = folder.write("web.yml", &users);
+    let site = Site::start(with_file(file.clone())).await;
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let refused = Site::try_start(with_file(pipe.clone())).await.err().unwrap().to_string();
+    assert_eq!(refused, format!("{}: cannot be read: it is no regular file", pipe.display()));
+
+    std::fs::rename(&pipe, &file).unwrap();
+    let client = Client { user: Some(("alice", "promferry")), ..Client::default() };
+    assert_eq!(client.get(site.address(), "/").await.unwrap().status, 200);
+    assert_eq!(Client::default().get(site.address(), "/").await.unwrap().status, 401);
+    folder.write("web.yml", &users.replace("alice", "bob"));
+    let bob = Client { user: Some(("bob", "promferry")), ..Client::default() };
+    until("it is a file again", async || bob.get(site.address(), "/").await.unwrap().status == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
