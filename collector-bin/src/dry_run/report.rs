@@ -106,8 +106,9 @@ impl Report<'_> {
             let key = endpoint.write.key();
             let name = if endpoint.write.name.is_empty() { endpoint.write.shown_url() } else { key.clone() };
             let cells = match self.survey.endpoints.get(&key) {
-                None => vec!["can't be started".to_owned()],
                 Some(status) => self.endpoint_cells(status),
+                None if self.survey.is_encoded => vec!["can't be started".to_owned()],
+                None => vec!["nothing is known in time".to_owned()],
             };
             table.add(format!("remote_write {name}"), cells);
             signing.push(match self.survey.signing.get(&key) {

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use super::findings::Finding;
 use super::recorder::{Recorded, Recorder};
 use super::storage::StorageSight;
-use crate::cli::RunArgs;
+use crate::cli::{RunArgs, WebArgs};
 use crate::limits::Limits;
 use crate::listener;
 use crate::pipeline::{self, Pipeline, PipelineOptions, StartError};
 use crate::run::{Signals, USER_AGENT};
-use crate::web::{Web, WebError};
+use crate::web::Web;
 
 /// What a dry run found out.
 pub(super) struct Survey<'a> {
@@ -31,7 +31,9 @@ pub(super) struct Survey<'a> {
     /// How the configuration was named on the command line.
     pub(super) source: String,
     pub(super) ended: Ended,
-    /// Jobs and endpoints that can't be started, and so are in nothing below.
+    /// Whether requests were made of all that was scraped.
+    pub(super) is_encoded: bool,
+    /// What is in nothing below, or not all of it: jobs and endpoints that can't be started, what was not encoded in time.
     pub(super) left_out: Vec<Finding>,
     pub(super) pools: BTreeMap<String, PoolStatus>,
     /// Series that are taken of each job's pages; those that say how the scrapes went are not among them.
@@ -66,8 +68,10 @@ pub(super) enum Ended {
 const LOOK: Duration = Duration::from_millis(50);
 /// A mechanism that fails is waited for as long as its first attempts take.
 const SECOND_ATTEMPT: Duration = Duration::from_secs(2);
-/// How long it may take to make requests of what waits.
+/// How long it may take at least to make requests of what waits.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long delivery may take to say how it stands.
+const ANSWER: Duration = Duration::from_secs(5);
 /// What may wait in memory: requests are taken at once.
 const SPOOL_BYTES: u64 = 256 << 20;
 
@@ -86,17 +90,16 @@ impl<'a> Survey<'a> {
         let end = Instant::now() + limit;
         let mut addresses = Vec::new();
         for address in &args.web.listen_addresses {
-            // Let go of at once: it is for a real run.
+            // For a moment alone: it is for a real run.
             let bound = listener::bind(address).await.map(drop);
             let reason = |error: std::io::Error| std::io::Error::from(error.kind()).to_string();
             addresses.push((address.clone(), bound.map_err(reason)));
         }
-        let pages_fault = match Web::bind(&args.web).await {
-            Ok(_) | Err(WebError::Listen(_)) => None,
-            Err(error) => Some(error.to_string()),
-        };
+        // The rest of what a real run would find wrong with the pages.
+        let elsewhere = WebArgs { listen_addresses: Vec::new(), ..args.web.clone() };
+        let pages_fault = Web::bind(&elsewhere).await.err().map(|error| error.to_string());
         let environment = Environment::process();
-        let (startable, left_out) = startable(config, &environment);
+        let (startable, mut left_out) = startable(config, &environment);
         let recorder = Recorder::new(config);
         let features = args.features();
         let options = PipelineOptions {
@@ -120,14 +123,38 @@ impl<'a> Survey<'a> {
             });
         }
         let mut signing = BTreeMap::new();
-        let ended = tokio::select! {
+        let mut ended = tokio::select! {
             () = known(&pipeline, &mut asking, &mut signing) => Ended::Complete,
             () = tokio::time::sleep_until(end) => Ended::AtLimit(limit),
             _ = signals.next() => Ended::BySignal,
         };
         asking.abort_all();
-        let flushed = tokio::time::timeout(FLUSH, pipeline.remote().flush(FLUSH)).await;
-        let endpoints = flushed.ok().and_then(Result::ok).unwrap_or_default();
+        let limit = match ended {
+            Ended::Complete => FLUSH.max(end.saturating_duration_since(Instant::now())),
+            Ended::AtLimit(_) | Ended::BySignal => FLUSH,
+        };
+        let mut endpoints = tokio::select! {
+            // It looks at the limit only when it has an answer.
+            flushed = tokio::time::timeout(limit + ANSWER, pipeline.remote().flush(limit)) => {
+                flushed.ok().and_then(Result::ok)
+            }
+            _ = signals.next() => {
+                ended = Ended::BySignal;
+                None
+            }
+        };
+        if endpoints.is_none() {
+            let told = tokio::time::timeout(ANSWER, pipeline.remote().status()).await;
+            endpoints = told.ok().and_then(Result::ok);
+        }
+        let endpoints = endpoints.unwrap_or_default();
+        let is_encoded = endpoints.len() == startable.remote_write.len()
+            && endpoints.iter().all(|endpoint| endpoint.ledger.pending == endpoint.ledger.parked);
+        if !is_encoded {
+            let text = "not all that was scraped was made requests of in time: what is told of remote_write is less \
+                        than a run would send";
+            left_out.push(Finding::new(None, text));
+        }
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.key.clone(), endpoint));
         let pools = pipeline.scraper().status().into_iter();
         let stats = pipeline.scraper().stats().into_iter();
@@ -135,6 +162,7 @@ impl<'a> Survey<'a> {
             config,
             source: source(sources),
             ended,
+            is_encoded,
             left_out,
             pools: pools.map(|pool| (pool.scrape_pool.to_string(), pool)).collect(),
             series: stats.map(|(job, stats)| (job.to_string(), stats.series)).collect(),

@@ -220,22 +220,28 @@ async fn it_ends_in_time_with_what_is_known() {
     std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
     let arguments = ["--config.file=prometheus.yml", "--web.listen-address=127.0.0.1:0"];
     let limited = in_folder(folder.path(), move |folder| {
-        dry_run(folder, &["--config.file=prometheus.yml", "--dry-run=1s"])
+        dry_run(folder, &["--config.file=prometheus.yml", "--dry-run=5s"])
     });
     let limited = limited.await;
     let expected = format!(
-        "prometheus.yml:3: job a: 1 of 2 targets were not scraped within 1s (such as http://{}/metrics)",
+        "prometheus.yml:3: job a: 1 of 2 targets were not scraped within 5s (such as http://{}/metrics)",
         silent.local_addr().unwrap()
     );
     assert_eq!((limited.status, limited.findings()), (1, vec![expected.as_str()]), "{limited:?}");
     assert!(limited.report.contains("up 1   down 0   not scraped 1   3 series"), "{}", limited.report);
-    assert!(limited.report.contains("ended after 1s, before everything was known"), "{}", limited.report);
+    assert!(limited.report.contains("ended after 5s, before everything was known"), "{}", limited.report);
 
     let interrupted = in_folder(folder.path(), move |folder| {
         let mut command = command(folder, &arguments);
         let child = command.arg("--dry-run=5m").stdout(std::process::Stdio::piped()).spawn().unwrap();
         let started = Instant::now();
-        std::thread::sleep(Duration::from_millis(700));
+        // The run before has scraped it too.
+        while target.scrapes().len() < 2 {
+            assert!(started.elapsed() < Duration::from_secs(60), "it has scraped nothing");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // What was answered is read, too.
+        std::thread::sleep(Duration::from_secs(1));
         let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
         assert!(kill.unwrap().success());
         let output = child.wait_with_output().unwrap();
