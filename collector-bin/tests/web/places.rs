@@ -36,7 +36,7 @@ async fn max_connections_and_read_timeout() {
     assert!(is_answered(&mut third, ENOUGH).await);
 
     // What idles, and what does not say all of its request, is ended.
-    let args = WebArgs { read_timeout: PromDuration::from_millis(300), ..flags() };
+    let args = WebArgs { read_timeout: PromDuration::from_millis(2000), ..flags() };
     let site = Site::start(args).await;
     let mut idle = asks(&site, 0).await;
     assert!(is_answered(&mut idle, ENOUGH).await);
