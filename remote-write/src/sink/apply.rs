@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promferry_model::Labels;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::profiles::{OpenedProfiles, ProfilePlan};
 use super::running::{Delivering, Reach, Running, deliver_alike, options, rewind};
@@ -58,7 +59,7 @@ impl Applied {
 
 /// How long scrapes may take that began before a change. What one that takes longer holds for an endpoint whose log is
 /// another by then does not reach it.
-const LONGEST_SCRAPE: Duration = Duration::from_secs(30);
+const LONGEST_SCRAPE: Duration = Duration::from_secs(10);
 
 impl RemoteWrite {
     /// Makes these the external labels and the endpoints, while scrapes and delivery go on.
@@ -69,20 +70,21 @@ impl RemoteWrite {
     /// - Delivery to any other that was there is handed over: no request begins any more, those that have begun come to
     ///   their end within `remote_timeout`, and a new delivery goes on after what they settled, with statistics of its
     ///   own. A request without an answer by then, or of which a part was to be sent again just then, may be sent
-    ///   twice, as over a restart.
+    ///   twice, as over a restart. No endpoint waits for another's requests; this future does, for all of them.
     /// - An endpoint that left keeps its backlog and its ledger as one that a restart does not find any more: for
     ///   [`abandoned_after`](crate::spool::SpoolOptions::abandoned_after). If it comes back it goes on where it stopped.
     /// - A new one gets what scrapes bring from then on. A scrape that is under way when an endpoint comes or goes
     ///   reaches it whole or not at all.
     ///
     /// Each scrape is encoded with the labels and rules that there were when it began, whole; those that begin later
-    /// have the new ones, and wait to be stored until the earlier ones are: for milliseconds, and at most for 30 s
+    /// have the new ones, and wait to be stored until the earlier ones are: for milliseconds, and at most for 10 s
     /// where one does not end. Series need not be admitted anew, and none of them ends.
     ///
     /// Changes are made one at a time, in the order of calls; dropping the future does not stop one that has begun.
     ///
     /// # Errors
-    /// [`StartError`]; then everything is as it was. [`SpoolError::Closed`] after [`RemoteWrite::shutdown`].
+    /// [`StartError`]; then everything is as it was. [`SpoolError::Closed`] after [`RemoteWrite::shutdown`], or when
+    /// the spool's thread is gone for good: then endpoints may have been changed in part.
     pub async fn apply(
         &self,
         external_labels: Labels,
@@ -140,17 +142,46 @@ impl Inner {
         }
         let opened = plan.open(&self.spool).await?;
 
-        // From here on nothing fails but the spool as a whole.
-        let gone: Vec<_> = running
-            .into_iter()
-            .filter(|endpoint| !wanted.iter().any(|wanted| wanted.key == endpoint.key))
+        // From here on nothing fails but the spool as a whole, and whoever is handed over is started again whatever
+        // comes.
+        let is_gone = |endpoint: &Running| !wanted.iter().any(|wanted| wanted.key == endpoint.key);
+        let gone: Vec<_> = running.iter().filter(|endpoint| is_gone(endpoint)).map(Arc::clone).collect();
+        let hand_over =
+            |before: &Arc<Running>| tokio::spawn(hand_over(self.spool.clone(), Arc::clone(before)));
+        let leaving: Vec<_> = gone.iter().map(hand_over).collect();
+        let ending: Vec<_> = wanted
+            .iter()
+            .map(|wanted| wanted.before.as_ref().filter(|_| !wanted.delivers_on).map(hand_over))
             .collect();
-        let handed_over =
-            wanted.iter().filter(|wanted| !wanted.delivers_on).filter_map(|w| w.before.as_ref());
-        hand_over(&self.spool, gone.iter().chain(handed_over)).await?;
         let next = Set::new(set.generation() + 1, external_labels, opened.logs.clone());
-        let attached = self.switch(&set, next, &wanted, &opened, &gone).await?;
-        self.start(wanted, opened, attached).await?;
+        let mut changing = JoinSet::new();
+        let attached = match self.switch(&set, next, &wanted, &opened).await {
+            Ok(ids) => ids,
+            Err(error) => {
+                let ending = ending
+                    .into_iter()
+                    .zip(&wanted)
+                    .filter_map(|(ending, wanted)| Some((Arc::clone(wanted.before.as_ref()?), ending?)));
+                for (before, ending) in ending.chain(gone.into_iter().zip(leaving)) {
+                    changing.spawn(Arc::clone(&self).start(Successor::as_it_was(before), Some(ending)));
+                }
+                while changing.join_next().await.is_some() {}
+                return Err(error.into());
+            }
+        };
+        for (gone, ending) in gone.into_iter().zip(leaving) {
+            changing.spawn(Arc::clone(&self).detach(gone, ending));
+        }
+        let keys: Vec<_> = wanted.iter().map(|wanted| wanted.key.clone()).collect();
+        let successors = wanted.into_iter().zip(opened.of_endpoints).zip(attached);
+        for (((wanted, profile), id), ending) in successors.zip(ending) {
+            changing.spawn(Arc::clone(&self).start(Successor { wanted, profile: Some(profile), id }, ending));
+        }
+        while changing.join_next().await.is_some() {}
+        self.keep_in_order(&keys);
+        for left in set.logs.iter().filter(|left| !opened.logs.iter().any(|known| known.log == left.log)) {
+            insist(&self.spool, || self.spool.close_log(left.log)).await?;
+        }
         self.watch_limits();
         Ok(applied)
     }
@@ -163,9 +194,8 @@ impl Inner {
         next: Set,
         wanted: &[Wanted],
         opened: &OpenedProfiles,
-        gone: &[Arc<Running>],
     ) -> Result<Vec<EndpointId>, SpoolError> {
-        let is_same = same(&set.logs, &next.logs);
+        let is_same = same(&set.logs, &next.logs) && set.external_labels == next.external_labels;
         let held = (!is_same).then(|| {
             let held = Held { set: Arc::new(next.held()), spool: &self.spool };
             self.replace_set(&held.set);
@@ -179,13 +209,7 @@ impl Inner {
             let attach = || self.spool.attach(&wanted.key, known.log, options(&wanted.config));
             attached.push(insist(&self.spool, attach).await?);
         }
-        for gone in gone {
-            insist(&self.spool, || self.spool.detach(gone.id)).await?;
-        }
         drop(held);
-        for left in set.logs.iter().filter(|left| !opened.logs.iter().any(|known| known.log == left.log)) {
-            insist(&self.spool, || self.spool.close_log(left.log)).await?;
-        }
         Ok(attached)
     }
 
@@ -206,49 +230,85 @@ impl Inner {
         }
     }
 
-    /// Starts delivery where it does not go on by itself.
-    async fn start(
-        &self,
-        wanted: Vec<Wanted>,
-        opened: OpenedProfiles,
-        attached: Vec<EndpointId>,
-    ) -> Result<(), SpoolError> {
-        let mut running = Vec::new();
-        for ((wanted, profile), id) in wanted.into_iter().zip(opened.of_endpoints).zip(attached) {
-            let Wanted { key, config, reach, before, delivers_on } = wanted;
-            let before = before.as_ref().map(|before| &before.delivering);
-            let delivering = match before.filter(|_| delivers_on) {
-                Some(delivering) => Arc::clone(delivering),
-                None => {
-                    let before = before.map(Arc::as_ref);
-                    insist(&self.spool, || Delivering::start(self, &config, &reach, id, before)).await?
-                }
-            };
-            running.push(Arc::new(Running { key, config, reach, id, profile: Some(profile), delivering }));
+    /// Puts an endpoint in the place of the one of its key, and starts delivery, where it does not go on by itself, as
+    /// soon as the one before has ended.
+    async fn start(self: Arc<Self>, successor: Successor, ending: Option<JoinHandle<()>>) {
+        if let Some(ending) = ending {
+            // However it ended.
+            let _ = ending.await;
         }
+        let Successor { wanted, profile, id } = successor;
+        let Wanted { key, config, reach, before, delivers_on } = wanted;
+        let before = before.as_ref().map(|before| &before.delivering);
+        let delivering = match before.filter(|_| delivers_on) {
+            Some(delivering) => Arc::clone(delivering),
+            None => {
+                // Without an answer it is found out anew.
+                let choice = insist(&self.spool, || self.spool.protocol_choice(id)).await.unwrap_or(None);
+                Delivering::start(&self, &config, &reach, id, choice, before.map(Arc::as_ref))
+            }
+        };
+        let running = Arc::new(Running { key, config, reach, id, profile, delivering });
         let mut endpoints = self.lock_endpoints();
         // The end may have begun meanwhile.
-        let phase = *self.phase.borrow();
-        running.iter().for_each(|endpoint| endpoint.delivering.enter(phase));
-        *endpoints = running;
-        Ok(())
+        running.delivering.enter(*self.phase.borrow());
+        match endpoints.iter_mut().find(|known| known.key == running.key) {
+            Some(known) => *known = running,
+            None => endpoints.push(running),
+        }
+    }
+
+    /// Ends what an endpoint gets that has left, as soon as its delivery has ended.
+    async fn detach(self: Arc<Self>, gone: Arc<Running>, ending: JoinHandle<()>) {
+        // However it ended.
+        let _ = ending.await;
+        if let Err(error) = insist(&self.spool, || self.spool.detach(gone.id)).await {
+            tracing::error!(endpoint = gone.key, "samples are kept for an endpoint that has left: {error}");
+        }
+    }
+
+    /// Keeps these endpoints and no others.
+    fn keep_in_order(&self, keys: &[String]) {
+        let mut endpoints = self.lock_endpoints();
+        let place = |endpoint: &Arc<Running>| keys.iter().position(|key| *key == endpoint.key);
+        endpoints.retain(|endpoint| place(endpoint).is_some());
+        endpoints.sort_by_key(place);
     }
 }
 
-/// Ends delivery to these endpoints, all at the same time, so that another may go on after it.
-async fn hand_over(spool: &Spool, endpoints: impl Iterator<Item = &Arc<Running>>) -> Result<(), SpoolError> {
-    let mut ending = tokio::task::JoinSet::new();
-    for endpoint in endpoints {
-        let (endpoint, spool) = (Arc::clone(endpoint), spool.clone());
-        ending.spawn(async move {
-            endpoint.delivering.hand_over().await;
-            insist(&spool, || rewind(&spool, endpoint.id)).await
-        });
+/// An endpoint with what the spool has for it, to be put in the place of the one before.
+struct Successor {
+    wanted: Wanted,
+    profile: Option<Arc<ProfileLog>>,
+    id: EndpointId,
+}
+
+impl Successor {
+    /// What goes on where this one was handed over in vain.
+    fn as_it_was(before: Arc<Running>) -> Self {
+        Self {
+            profile: before.profile.clone(),
+            id: before.id,
+            wanted: Wanted {
+                key: before.key.clone(),
+                config: before.config.clone(),
+                reach: before.reach.clone(),
+                before: Some(before),
+                delivers_on: false,
+            },
+        }
     }
-    while let Some(ended) = ending.join_next().await {
-        ended.unwrap_or(Err(SpoolError::Closed))?;
+}
+
+/// Ends delivery to an endpoint so that another may go on after it.
+async fn hand_over(spool: Spool, endpoint: Arc<Running>) {
+    endpoint.delivering.hand_over().await;
+    if let Err(error) = insist(&spool, || rewind(&spool, endpoint.id)).await
+        && spool.is_working()
+    {
+        let key = &endpoint.key;
+        tracing::error!(endpoint = key, "what was on its way waits for the next start: {error}");
     }
-    Ok(())
 }
 
 /// Finds what there is of each endpoint, and notes what is to be changed.

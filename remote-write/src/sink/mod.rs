@@ -222,7 +222,8 @@ impl RemoteWrite {
         }
         let mut running = Vec::new();
         for (key, config, reach, id, profile) in attached {
-            let delivering = Delivering::start(&inner, &config, &reach, id, None).await?;
+            let choice = inner.spool.protocol_choice(id).await?;
+            let delivering = Delivering::start(&inner, &config, &reach, id, choice, None);
             running.push(Arc::new(Running { key, config, reach, id, profile, delivering }));
         }
         *inner.lock_endpoints() = running;
@@ -251,7 +252,7 @@ impl RemoteWrite {
 
     /// Sends what waits without waiting for more, for at most `limit`, then stops delivery and closes the
     /// spool. What could not be delivered stays there for the next start. It ends early when everything is
-    /// delivered or the endpoints refuse, and two seconds after `limit` at the latest, also when the disk does not
+    /// delivered or the endpoints refuse, and three seconds after `limit` at the latest, also when the disk does not
     /// answer. Every endpoint as it finally stands.
     pub async fn shutdown(&self, limit: Duration) -> Vec<EndpointStatus> {
         let started = tokio::time::Instant::now();
@@ -433,14 +434,21 @@ fn check<'a>(configs: impl IntoIterator<Item = &'a RemoteWriteConfig>) -> Result
     Ok(())
 }
 
-/// Asks the spool again when a fault of its thread came upon the first question: the thread goes on after it, and what is
+/// How often the spool is asked when faults of its thread come upon the question. After fewer than these in a row it
+/// goes on in memory, where it has none of the disk's.
+const ASKED_AT_MOST: u32 = 6;
+
+/// Asks the spool again when a fault of its thread came upon the question: the thread goes on after it, and what is
 /// asked may be asked twice.
 async fn insist<T, F>(spool: &Spool, ask: impl Fn() -> F) -> Result<T, SpoolError>
 where
     F: Future<Output = Result<T, SpoolError>>,
 {
-    match ask().await {
-        Err(SpoolError::Closed) if spool.is_working() => ask().await,
-        answered => answered,
+    for _ in 1..ASKED_AT_MOST {
+        match ask().await {
+            Err(SpoolError::Closed) if spool.is_working() => {}
+            answered => return answered,
+        }
     }
+    ask().await
 }

@@ -11,7 +11,7 @@ use super::{Endpoint, Inner, LAST_ANSWER};
 use crate::delivery::{
     Delivery, DescribeBody, EndpointStats, ExplainDenial, Phase, SentAhead, Transport, start_endpoint,
 };
-use crate::spool::{EndpointId, EndpointOptions, Spool, SpoolError};
+use crate::spool::{EndpointId, EndpointOptions, ProtocolChoice, Spool, SpoolError};
 use crate::{Lane, RemoteWriteConfig};
 
 /// An endpoint as it is configured, and its delivery.
@@ -53,14 +53,14 @@ impl Reach {
 
 impl Delivering {
     /// Starts delivery to an endpoint; after `before`, where it takes up what that one has left.
-    pub(super) async fn start(
+    pub(super) fn start(
         inner: &Inner,
         config: &RemoteWriteConfig,
         reach: &Reach,
         id: EndpointId,
+        protocol_choice: Option<ProtocolChoice>,
         before: Option<&Self>,
-    ) -> Result<Arc<Self>, SpoolError> {
-        let protocol_choice = inner.spool.protocol_choice(id).await?;
+    ) -> Arc<Self> {
         let (phase, phases) = watch::channel(Phase::Running);
         let stats = Arc::new(EndpointStats::default());
         let ahead = before.map(|before| Arc::clone(&before.ahead)).unwrap_or_default();
@@ -83,14 +83,14 @@ impl Delivering {
             ahead: Arc::clone(&ahead),
             is_late: inner.is_started(),
         }));
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             stats,
             ahead,
             phase,
             abort: task.abort_handle(),
             task: Mutex::new(Some(task)),
             attempt_timeout: config.remote_timeout.as_std(),
-        }))
+        })
     }
 
     /// Comes to this phase, unless it is further on already.
