@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use promferry_config::{Config, ConfigError, HealthCheck, LogLevel, Sources};
 use promferry_remote_write::EndpointStatus;
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 
 use crate::pipeline::{Pipeline, Reloaded, StartError};
-use crate::watched_files::{self, ConfigFiles, NamedFiles, Reading};
+use crate::watched_files::{self, ConfigFiles, Finding, NamedFiles, Reading};
 
 /// Takes the configuration, as it is on the disk by now, into a running pipeline: when it is asked to, and by itself
 /// while it [watches](Self::watch). One that can't be used changes nothing. Clones are handles to the same one.
@@ -88,9 +88,23 @@ pub enum ReloadError {
     /// It was read, and something in it can't be used.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The attempt itself broke off.
+    /// The attempt itself broke off, for a fault of the program or at its end.
     #[error("the attempt broke off: {0}")]
-    Broken(#[from] tokio::task::JoinError),
+    Broken(String),
+}
+
+impl From<JoinError> for ReloadError {
+    fn from(error: JoinError) -> Self {
+        // Without the task's number: the same fault is the same text.
+        Self::Broken(match error.try_into_panic() {
+            Ok(panic) => {
+                let message = panic.downcast_ref::<&str>().copied();
+                let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                format!("a fault of this program ({})", message.unwrap_or("it says no more"))
+            }
+            Err(_) => "the process is ending".to_owned(),
+        })
+    }
 }
 
 /// Who tries.
@@ -144,10 +158,7 @@ impl Reloader {
     /// # Errors
     /// [`ReloadError`] says why the configuration from before goes on.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        match self.attempt(Attempt::Asked).await? {
-            Some(outcome) => outcome,
-            None => Ok(Reloaded::default()),
-        }
+        self.attempt(Attempt::Asked).await.unwrap_or_else(|| Ok(Reloaded::default()))
     }
 
     /// Looks every `interval` whether the files of the configuration, and those that it and `more` name, have other
@@ -156,13 +167,11 @@ impl Reloader {
         let mut named_files = NamedFiles::default();
         loop {
             let named = self.0.state.lock().await.named.iter().chain(&more).cloned().collect::<Vec<_>>();
-            let look = move || {
+            named_files = look(move || {
                 let findings = named_files.look(named);
                 (named_files, findings)
-            };
-            let Ok((looked, findings)) = tokio::task::spawn_blocking(look).await else { return };
-            named_files = looked;
-            findings.iter().for_each(watched_files::Finding::log);
+            })
+            .await;
             tokio::time::sleep(interval.max(MIN_INTERVAL)).await;
             if self.is_due().await {
                 self.reload_by_itself().await;
@@ -176,14 +185,15 @@ impl Reloader {
             let state = self.0.state.lock().await;
             (state.files.clone(), state.is_unready)
         };
-        is_unready || tokio::task::spawn_blocking(move || files.have_changed()).await.unwrap_or(false)
+        // Where looking breaks off, so will the attempt, and say it.
+        is_unready || tokio::task::spawn_blocking(move || files.have_changed()).await.unwrap_or(true)
     }
 
     async fn reload_by_itself(&self) {
         self.until_settled().await;
         for pause in PAUSES {
             match self.attempt(Attempt::ByItself { is_last: false }).await {
-                Ok(Some(Err(_))) => tokio::time::sleep(pause).await,
+                Some(Err(_)) => tokio::time::sleep(pause).await,
                 _ => return,
             }
         }
@@ -206,12 +216,26 @@ impl Reloader {
     }
 
     /// `None` when what is there was judged already.
-    async fn attempt(
-        &self,
-        attempt: Attempt,
-    ) -> Result<Option<Result<Reloaded, ReloadError>>, tokio::task::JoinError> {
+    async fn attempt(&self, attempt: Attempt) -> Option<Result<Reloaded, ReloadError>> {
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move { inner.attempt(attempt).await }).await
+        let attempted = tokio::spawn(async move { inner.attempt(attempt).await });
+        self.0.concluded(attempt, attempted.await).await
+    }
+}
+
+/// Looks, and says what was found. Where that breaks off, for a fault of this program, everything is looked at anew the
+/// next time.
+async fn look(look: impl FnOnce() -> (NamedFiles, Vec<Finding>) + Send + 'static) -> NamedFiles {
+    match tokio::task::spawn_blocking(look).await {
+        Ok((looked, findings)) => {
+            findings.iter().for_each(Finding::log);
+            looked
+        }
+        Err(error) => {
+            let error = ReloadError::from(error);
+            tracing::error!("the files that the configuration names were not looked at: {error}");
+            NamedFiles::default()
+        }
     }
 }
 
@@ -254,6 +278,24 @@ impl Inner {
                 Some(Err(error))
             }
         }
+    }
+
+    /// What an attempt came to; one that broke off is shown as any other that failed, and is due again.
+    async fn concluded(
+        &self,
+        attempt: Attempt,
+        attempted: Result<Option<Result<Reloaded, ReloadError>>, JoinError>,
+    ) -> Option<Result<Reloaded, ReloadError>> {
+        let error = match attempted {
+            Ok(outcome) => return outcome,
+            Err(error) => ReloadError::from(error),
+        };
+        if attempt != (Attempt::ByItself { is_last: false }) && !self.pipeline.is_stopping() {
+            let mut state = self.state.lock().await;
+            state.is_unready = true;
+            self.refused(&mut state, attempt, &error);
+        }
+        Some(Err(error))
     }
 
     fn taken_up(&self, state: &mut State, config: &Config, reloaded: &Reloaded) {
@@ -384,4 +426,80 @@ pub(crate) fn notes(config: &Config) -> impl Iterator<Item = Note> {
 fn named(config: &Config) -> Vec<(PathBuf, String)> {
     let files = config.files().into_iter();
     files.map(|file| (file.path, format!("{} of {}", file.key, file.owner))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use promferry_config::NoFiles;
+    use promferry_remote_write::spool::{MemoryStorage, SpoolOptions};
+    use promferry_sigv4_auth::Environment;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::pipeline::PipelineOptions;
+
+    const CONFIG: &str = "global: {external_labels: {cluster: a}}\n";
+
+    /// A reloader of this file, with nothing to scrape and nowhere to send it.
+    async fn reloader(file: PathBuf) -> Reloader {
+        let options = PipelineOptions {
+            storage_path: PathBuf::from("/nonexistent"),
+            spool: SpoolOptions::default(),
+            limits: Limits {
+                memory_bytes: 512 << 20,
+                memory_is_limited: true,
+                cpus: 1.0,
+                budget_share: None,
+            },
+            user_agent: "promferry-test".to_owned(),
+            environment: Environment::from_pairs([] as [(&str, &str); 0]),
+            discovery_debounce: Duration::from_millis(100),
+            start_timestamps: false,
+            extra_scrape_metrics: false,
+            transports: None,
+        };
+        let config = Config::from_prometheus(&file, CONFIG, &NoFiles, &|_: &str| None).unwrap();
+        let pipeline = Pipeline::start_on(&config, options, || Ok(MemoryStorage::new())).await.unwrap();
+        let sources = Sources::Prometheus(file);
+        let (_, files) = watched_files::load(&sources, Reading::First);
+        Reloader::new(sources, &config, files, Arc::new(pipeline))
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_breaks_off_is_shown_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prometheus.yml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let reloader = reloader(file).await;
+        assert!(!reloader.is_due().await && reloader.status().is_successful());
+        for attempt in [Attempt::Asked, Attempt::ByItself { is_last: true }] {
+            let broken = tokio::spawn(async { panic!("a number that is none") }).await;
+            let outcome = reloader.0.concluded(attempt, broken).await;
+            let text = "the attempt broke off: a fault of this program (a number that is none)";
+            assert_eq!(outcome.unwrap().unwrap_err().to_string(), text);
+            assert_eq!(reloader.status().error.as_deref(), Some(text));
+            assert!(reloader.is_due().await, "nothing else would show that it can be tried again");
+        }
+        assert!(reloader.attempt(Attempt::ByItself { is_last: false }).await.unwrap().is_ok());
+        assert!(reloader.status().is_successful() && !reloader.is_due().await);
+        reloader.0.pipeline.shutdown(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_look_that_breaks_off_is_not_the_last_one() {
+        let looked = look(|| panic!("a file that is none")).await;
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        let named = vec![(token.clone(), "job a".to_owned())];
+        std::fs::write(&token, "one").unwrap();
+        let before = named.clone();
+        let mut files = look(move || {
+            let mut files = looked;
+            let findings = files.look(before);
+            (files, findings)
+        })
+        .await;
+        std::fs::write(&token, "two").unwrap();
+        assert_eq!(files.look(named).len(), 1);
+    }
 }

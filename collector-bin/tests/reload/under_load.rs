@@ -22,6 +22,8 @@ const GAUGES: u64 = 10;
 const REPORT_SERIES: u64 = 5;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Where somebody was kept waiting for longer, scrapes may fail or be missed for that.
+const STILL: Duration = Duration::from_millis(250);
 
 fn job(name: &str, targets: &[SocketAddr], more: &str) -> String {
     let targets: Vec<_> = targets.iter().map(|address| format!("'{address}'")).collect();
@@ -118,11 +120,16 @@ async fn under_load() {
 
     config.swap(&[("prometheus.yml", &whole(&[with_limit, is_added.clone()]))]);
     said("configuration reloaded: jobs −removed, 7 unchanged; endpoints unchanged").await;
+    // A scrape that fails ends series, too.
+    let are_ended = |farm: &Farm, series: u64| {
+        let was_still = stalls.longest() > STILL;
+        stale(farm).into_iter().all(|ended| ended == series || (was_still && ended > series))
+    };
     until("the series of the removed job have ended", async || {
-        stale(&removed) == vec![SERIES as u64 + REPORT_SERIES; 4]
+        are_ended(&removed, SERIES as u64 + REPORT_SERIES)
     })
     .await;
-    assert_eq!(stale(&changed), [0; 4], "a limit ends no series");
+    assert!(are_ended(&changed, 0), "a limit ends no series: {:?}", stale(&changed));
 
     config.swap(&[("prometheus.yml", "scrape_configs: [{job_name: broken]\n")]);
     said("the configuration was not reloaded, the one of ").await;
@@ -130,7 +137,7 @@ async fn under_load() {
 
     config.swap(&[("prometheus.yml", &whole(&[without_gauges, is_added]))]);
     said("configuration reloaded: jobs ~changed, 7 unchanged; endpoints unchanged\n").await;
-    until("what is dropped has ended", async || stale(&changed) == vec![GAUGES; 4]).await;
+    until("what is dropped has ended", async || are_ended(&changed, GAUGES)).await;
 
     // The connection that is open lives on; the next one needs both, the new authority and the new certificate.
     front.turn_to(&new);
@@ -139,16 +146,17 @@ async fn under_load() {
     said("tls/ca.pem has changed and is used as it is from now on (tls_config.ca_file of job secure)").await;
     until("it is scraped with the new ones", async || {
         let of_target = &secure.record().targets[0];
-        of_target.connections == 2 && of_target.answered.len() > before + 3
+        of_target.connections >= 2 && of_target.answered.len() > before + 3
     })
     .await;
 
     let missed = missed().await - missed_at_first;
     collector.terminate().await;
-    let was_still = stalls.longest() > INTERVAL / 4;
+    let was_still = stalls.longest() > STILL;
     if was_still {
         eprintln!(
-            "the machine stood still for {:?}: nothing can be said of scrapes that were missed",
+            "the machine stood still for {:?}: nothing can be said of scrapes that were missed or failed, nor of \
+             connections that were closed for that",
             stalls.longest()
         );
     }
@@ -158,11 +166,17 @@ async fn under_load() {
     }
     let received = sink.received();
     for (farm, connections) in [(&steady, 1), (&added, 1), (&secure, 2)] {
-        assert_eq!(stale(farm), vec![0; farm.addresses().len()], "series that go on");
+        assert!(are_ended(farm, 0), "series that go on: {:?}", stale(farm));
         for target in farm.record().targets {
-            assert_eq!(target.connections, connections, "{}", target.instance);
             let instance = &received.instances[&target.instance];
-            assert!(instance.failed_ms.is_empty(), "{}: {:?}", target.instance, instance.failed_ms);
+            let is_kept = target.connections == connections && instance.failed_ms.is_empty();
+            assert!(
+                was_still || is_kept,
+                "{}: {} connections, failed at {:?}",
+                target.instance,
+                target.connections,
+                instance.failed_ms
+            );
             assert!(
                 was_still || longest_gap(instance) < INTERVAL * 3 / 2,
                 "{}: {instance:?}",
@@ -170,9 +184,10 @@ async fn under_load() {
             );
         }
     }
-    assert_eq!(front.refused(), 0);
+    assert!(was_still || front.refused() == 0, "{} were refused", front.refused());
     for target in changed.record().targets {
-        assert!(received.instances[&target.instance].failed_ms.is_empty());
+        let failed = &received.instances[&target.instance].failed_ms;
+        assert!(was_still || failed.is_empty(), "{}: {failed:?}", target.instance);
     }
     let stats = sink.stats();
     assert_eq!((stats.out_of_order, stats.retimed, stats.duplicates), (0, 0, 0), "{stats:?}");
