@@ -5,6 +5,7 @@
 
 mod notices;
 mod observation;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use self::notices::Notices;
 use self::observation::Observation;
+use self::tally::Tally;
 use crate::pipeline::Pipeline;
 use crate::reasons::{brief, kind_of, shortened};
 
@@ -82,9 +84,9 @@ impl Line {
 struct Voice {
     started: Instant,
     notices: Notices,
-    /// What was counted when the last verdict was given.
-    totals: Totals,
-    totals_at: Instant,
+    /// What was counted since the last verdict.
+    tally: Tally,
+    tally_began: Instant,
     last: Option<Instant>,
     /// What the last verdict found.
     class: Class,
@@ -100,8 +102,8 @@ impl Voice {
         Self {
             started: now,
             notices: Notices::default(),
-            totals: Totals::of(seen),
-            totals_at: now,
+            tally: Tally::new(now, seen),
+            tally_began: now,
             last: None,
             class: Class::default(),
             changed: None,
@@ -116,7 +118,8 @@ impl Voice {
 
     /// What there is to say about what is seen now.
     fn hear(&mut self, now: Instant, seen: &Observation) -> Vec<Line> {
-        let verdict = Verdict::new(seen, &self.totals, now - self.totals_at, self.last.is_none());
+        self.tally.add(now, seen);
+        let verdict = Verdict::new(seen, &self.tally, now - self.tally_began, self.last.is_none());
         let mut lines = Vec::new();
         for endpoint in &seen.endpoints {
             if let Some(first) = &endpoint.first_success
@@ -131,8 +134,8 @@ impl Voice {
         if self.is_due(now, seen, &verdict) {
             self.said.retain(|(_, at)| now - *at < SAME_AGAIN);
             self.said.push((verdict.kind(), now));
-            self.totals = Totals::of(seen);
-            (self.totals_at, self.last, self.changed) = (now, Some(now), None);
+            self.tally.restart();
+            (self.tally_began, self.last, self.changed) = (now, Some(now), None);
             self.class = verdict.class.clone();
             lines.push(Line::Verdict(Box::new(verdict)));
         }
@@ -156,29 +159,6 @@ impl Voice {
         // What has begun is told by itself first, with all there is to say of it.
         let is_told = !self.notices.is_gathering(now - self.started);
         is_new && is_told && now - changed >= GATHER && now - last >= BETWEEN_CHANGES
-    }
-}
-
-/// What is counted from the start on.
-#[derive(Clone, Debug, Default)]
-struct Totals {
-    scraped: u64,
-    delivered: u64,
-    /// By endpoint and reason.
-    dropped: BTreeMap<(String, String), u64>,
-}
-
-impl Totals {
-    fn of(seen: &Observation) -> Self {
-        let dropped = seen.endpoints.iter().flat_map(|endpoint| {
-            let of = |reason: &String| (endpoint.key.clone(), reason.clone());
-            endpoint.dropped.iter().map(move |(reason, (count, _))| (of(reason), *count))
-        });
-        Self {
-            scraped: seen.scraped,
-            delivered: seen.endpoints.iter().map(|endpoint| endpoint.delivered).sum(),
-            dropped: dropped.collect(),
-        }
     }
 }
 
@@ -238,17 +218,19 @@ const REASON_CHARS: usize = 120;
 const ENDS_SOON: Duration = Duration::from_secs(600);
 
 impl Verdict {
-    fn new(seen: &Observation, before: &Totals, period: Duration, is_first: bool) -> Self {
+    fn new(seen: &Observation, tally: &Tally, period: Duration, is_first: bool) -> Self {
         let sum = |count: fn(&observation::Job) -> u64| seen.jobs.iter().map(count).sum();
-        let now = Totals::of(seen);
+        let counted = tally.counted.clone();
         let mut verdict = Self {
             discovered: sum(|job| job.discovered),
             kept: seen.kept(),
             up: sum(|job| job.up),
             down: sum(|job| job.down.len() as u64),
             unscraped: sum(|job| job.unscraped),
-            scraped: now.scraped.saturating_sub(before.scraped),
-            delivered: now.delivered.saturating_sub(before.delivered),
+            scraped: counted.scraped,
+            delivered: counted.delivered,
+            refused: counted.refused,
+            dropped: counted.dropped,
             waiting: seen.endpoints.iter().map(|endpoint| endpoint.waiting).sum(),
             oldest: seen.endpoints.iter().filter_map(|endpoint| endpoint.oldest).max(),
             waiting_bytes: seen.spool.waiting_bytes,
@@ -263,17 +245,7 @@ impl Verdict {
             is_first,
             ..Self::default()
         };
-        for endpoint in &seen.endpoints {
-            for (reason, (count, is_refusal)) in &endpoint.dropped {
-                let key = (endpoint.key.clone(), reason.clone());
-                let more = count.saturating_sub(before.dropped.get(&key).copied().unwrap_or_default());
-                if more > 0 {
-                    let kind = if *is_refusal { &mut verdict.refused } else { &mut verdict.dropped };
-                    kind.insert(key, more);
-                }
-            }
-        }
-        verdict.judge_delivery(seen);
+        verdict.judge_delivery(seen, tally);
         verdict.judge_spool(seen);
         verdict.judge_targets(seen);
         verdict.judge_losses();
@@ -286,11 +258,11 @@ impl Verdict {
         self.troubles.push(words);
     }
 
-    fn judge_delivery(&mut self, seen: &Observation) {
+    fn judge_delivery(&mut self, seen: &Observation, tally: &Tally) {
         for endpoint in &seen.endpoints {
             let key = &endpoint.key;
             if let Some(words) = &endpoint.trouble {
-                let since = match endpoint.last_success {
+                let since = match tally.last_success(key) {
                     Some(ago) => format!("has taken nothing for {}", duration(ago)),
                     None => "has taken nothing yet".to_owned(),
                 };

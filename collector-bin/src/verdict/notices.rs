@@ -34,6 +34,8 @@ impl Notice {
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     conditions: BTreeMap<Key, Condition>,
+    /// When lines about beginnings were said, in the last minute.
+    begun: Vec<Duration>,
 }
 
 /// What tells one condition from another.
@@ -84,7 +86,8 @@ const OVER_AFTER: Duration = Duration::from_secs(15);
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 /// What is over is remembered for this long.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// The most lines at once; what is beyond them is in the verdict and on the status page.
+/// The most lines about beginnings in a minute; what is beyond them and lasts is said in the next, and is in the verdict
+/// and on the status page all along.
 const MAX_LINES: usize = 10;
 /// Jobs that are named where the same happens to several.
 const JOBS_NAMED: usize = 3;
@@ -110,7 +113,6 @@ impl Notices {
         }
         let mut notices = self.begun(now, &all, seen);
         notices.extend(self.over(now, seen));
-        notices.truncate(MAX_LINES);
         self.conditions.retain(|_, known| !known.is_over || now - known.last_seen < REMEMBERED);
         notices
     }
@@ -125,17 +127,27 @@ impl Notices {
     fn begun(&mut self, now: Duration, all: &[Seen<'_>], seen: &Observation) -> Vec<Notice> {
         let mut groups: BTreeMap<String, Vec<&Seen<'_>>> = BTreeMap::new();
         for condition in all {
-            let Some(known) = self.conditions.get_mut(&condition.key) else { continue };
+            let Some(known) = self.conditions.get(&condition.key) else { continue };
             let is_due = match known.said {
                 None => true,
                 Some(said) => said < known.began && now - said >= SAME_AGAIN,
             };
             if is_due && now - known.began >= known.gather {
-                known.said = Some(now);
                 groups.entry(condition.key.group()).or_default().push(condition);
             }
         }
-        groups.into_values().map(|group| begin(&group, seen)).collect()
+        self.begun.retain(|said| now - *said < SAME_AGAIN);
+        let mut notices = Vec::new();
+        for group in groups.into_values().take(MAX_LINES.saturating_sub(self.begun.len())) {
+            for condition in &group {
+                if let Some(known) = self.conditions.get_mut(&condition.key) {
+                    known.said = Some(now);
+                }
+            }
+            notices.push(begin(&group, seen));
+        }
+        self.begun.extend(notices.iter().map(|_| now));
+        notices
     }
 
     /// What is over, the same of several jobs in one line.
@@ -448,6 +460,28 @@ mod tests {
                 said(&mut notices, 60..90, &seen(vec![job("pods", 2, vec![]), job("api", 1, vec![])]));
             assert_eq!(lines.len(), expected.len(), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_said_a_minute_later_or_is_over_in_silence() {
+        let without = |why: &str| Some(WithoutTargets { why: why.to_owned(), cause: Cause::NoneKept });
+        let empty = |at: usize| Job {
+            name: format!("pods-{at:02}"),
+            without_targets: without("discovered 12, all dropped"),
+            ..Job::default()
+        };
+        let jobs = |empty_jobs: usize| {
+            let mut jobs: Vec<_> = (0..empty_jobs).map(empty).collect();
+            jobs.extend((empty_jobs..25).map(|at| job(&format!("pods-{at:02}"), 1, vec![])));
+            seen(jobs.into_iter().chain([job("api", 1, vec![])]).collect())
+        };
+        let mut notices = Notices::default();
+        assert_eq!(said(&mut notices, 0..50, &jobs(25)).len(), 10);
+        assert_eq!(said(&mut notices, 50..70, &jobs(25)).len(), 10);
+        // The last five were never said to have begun.
+        assert_eq!(said(&mut notices, 70..100, &jobs(20)), [""; 0]);
+        let over = said(&mut notices, 100..200, &jobs(0));
+        assert!(over.len() == 20 && over.iter().all(|line| line.contains("has 1 target now")), "{over:?}");
     }
 
     #[test]

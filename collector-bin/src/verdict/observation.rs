@@ -24,8 +24,8 @@ pub(crate) struct Observation {
     pub(crate) failing_discovery: BTreeMap<String, String>,
     /// All of discovery has said something, and the scraper knows of it.
     pub(crate) is_discovered: bool,
-    /// Samples on pages so far.
-    pub(crate) scraped: u64,
+    /// Samples on pages so far, by job.
+    pub(crate) scraped: BTreeMap<String, u64>,
     /// How long it took to look.
     pub(crate) took: Duration,
 }
@@ -143,17 +143,19 @@ impl Observation {
         if published.age >= HELD_UP_AFTER {
             spool.disk = Some(format!("it has not answered for {} s", published.age.as_secs()));
         }
+        let signing = pipeline.signing();
         let endpoints = endpoints.iter().map(|endpoint| {
-            let signing = pipeline.signing().iter().find(|signing| signing.endpoint == endpoint.key).cloned();
-            Endpoint::of(endpoint, &published.stats, signing.as_ref(), now)
+            let signing = signing.iter().find(|signing| signing.endpoint == endpoint.key);
+            Endpoint::of(endpoint, &published.stats, signing, now)
         });
+        let scraped = pipeline.scraper().stats().into_iter();
         Self {
             endpoints: endpoints.collect(),
             jobs: pools.iter().map(|pool| Job::of(pool, &mechanisms)).collect(),
             spool,
             failing_discovery: failing(&mechanisms),
             is_discovered: have_said && discovered == announced as u64,
-            scraped: pipeline.scraper().stats().values().map(|stats| stats.samples_scraped).sum(),
+            scraped: scraped.map(|(job, stats)| (job.to_string(), stats.samples_scraped)).collect(),
             took: started.elapsed(),
         }
     }

@@ -27,13 +27,27 @@ fn seen(jobs: Vec<Job>) -> Observation {
         jobs,
         endpoints: vec![endpoint()],
         is_discovered: true,
-        scraped: 72_240,
+        scraped: [("api".to_owned(), 72_240)].into(),
         ..Observation::default()
     }
 }
 
 fn verdict(seen: &Observation) -> Verdict {
-    Verdict::new(seen, &Totals::default(), Duration::from_secs(60), false)
+    Verdict::new(seen, &tally(seen), Duration::from_secs(60), false)
+}
+
+/// Of a minute in which all of it happened.
+fn tally(seen: &Observation) -> Tally {
+    let mut before = seen.clone();
+    before.scraped.clear();
+    for endpoint in &mut before.endpoints {
+        (endpoint.delivered, endpoint.last_success) = (0, None);
+        endpoint.dropped.clear();
+    }
+    let now = Instant::now();
+    let mut tally = Tally::new(now, &before);
+    tally.add(now, seen);
+    tally
 }
 
 const REFUSED: &str = "cannot connect to 10.0.3.7:8080: connection refused";
@@ -46,7 +60,7 @@ fn what_is_well_is_said_with_its_rates() {
     let rates = "1,204 samples/s scraped, 1,204/s delivered, nothing refused, oldest waiting 2 s";
     assert_eq!(well.to_string(), format!("well: 41 of 41 targets up, {rates}"));
     assert_eq!((well.discovered, well.kept, well.up, well.down), (52, 41, 41, 0));
-    let first = Verdict::new(&seen, &Totals::default(), Duration::from_secs(2), true);
+    let first = Verdict::new(&seen, &tally(&seen), Duration::from_secs(2), true);
     let counts = "72,240 samples scraped, 72,240 delivered, nothing refused, oldest waiting 2 s";
     assert_eq!(first.to_string(), format!("well: 41 of 41 targets up, {counts}"));
     let nowhere = Observation { endpoints: Vec::new(), ..seen };
@@ -237,6 +251,111 @@ async fn a_new_loss_is_said_at_once_and_its_end_with_the_next_verdict() {
         lines[0].1.starts_with("3 samples refused by amp") && lines[1].1.starts_with("well"),
         "{lines:?}"
     );
+}
+
+/// What each verdict says at the ends of these minutes.
+fn minutes(observations: &[Observation]) -> Vec<Verdict> {
+    let started = Instant::now();
+    let mut voice = Voice::new(started, &observations[0]);
+    let mut verdicts = Vec::new();
+    for (second, seen) in (0..).zip(observations.iter().flat_map(|seen| std::iter::repeat_n(seen, 60))) {
+        for line in voice.hear(started + Duration::from_secs(second), seen) {
+            if let Line::Verdict(verdict) = line {
+                verdicts.push(*verdict);
+            }
+        }
+    }
+    verdicts
+}
+
+#[tokio::test]
+async fn what_comes_and_goes_with_a_reload_is_counted_once() {
+    let two = |delivered: [u64; 2], dropped: u64| {
+        let mut seen = seen(vec![job("api", 41, vec![])]);
+        seen.endpoints = ["amp", "archive"].map(|key| Endpoint { key: key.to_owned(), ..endpoint() }).into();
+        (seen.endpoints[0].delivered, seen.endpoints[1].delivered) = (delivered[0], delivered[1]);
+        seen.endpoints[1].dropped = [
+            ("label_value_too_long".to_owned(), (dropped, true)),
+            ("spool_full".to_owned(), (dropped, false)),
+        ]
+        .into();
+        seen
+    };
+    let without = |delivered: u64| {
+        let mut seen = two([delivered, 0], 0);
+        seen.endpoints.pop();
+        seen
+    };
+    let sums = |verdicts: &[Verdict]| {
+        let lost = |verdict: &Verdict| {
+            verdict.refused.values().sum::<u64>() + verdict.dropped.values().sum::<u64>()
+        };
+        let sum = |of: &dyn Fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
+        (sum(&|verdict| verdict.delivered), sum(&lost))
+    };
+    // (what is seen minute for minute, delivered, lost)
+    for (name, minutes_seen, expected) in [
+        ("its ledger is of earlier runs", vec![two([100, 900], 50), two([150, 930], 50)], (80, 0)),
+        ("it leaves", vec![two([100, 900], 50), without(150), without(170)], (70, 0)),
+        ("it is added with a ledger", vec![without(100), two([100, 900], 50), two([110, 920], 51)], (30, 2)),
+        (
+            "it leaves and comes back",
+            vec![two([100, 900], 50), without(150), two([150, 900], 50), two([150, 910], 50)],
+            (60, 0),
+        ),
+        (
+            "it comes back with what it was sent as it left",
+            vec![two([100, 900], 50), without(150), two([150, 925], 52)],
+            (75, 4),
+        ),
+        (
+            "its ledger began anew",
+            vec![two([100, 900], 50), without(100), two([100, 7], 1), two([100, 9], 1)],
+            (9, 2),
+        ),
+        ("its ledger is gone in place", vec![two([100, 900], 50), two([100, 20], 0)], (20, 0)),
+    ] {
+        let verdicts = minutes(&minutes_seen);
+        assert_eq!(sums(&verdicts), expected, "{name}: {verdicts:#?}");
+        if expected.1 == 0 {
+            assert!(verdicts.iter().all(Verdict::is_well), "{name}: {verdicts:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_job_scraped_is_counted_once_too() {
+    let jobs = |scraped: &[(&str, u64)]| {
+        let mut seen = seen(vec![job("api", 41, vec![])]);
+        seen.scraped = scraped.iter().map(|(job, count)| ((*job).to_owned(), *count)).collect();
+        seen
+    };
+    for (minutes_seen, expected) in [
+        (vec![jobs(&[("api", 10)]), jobs(&[("api", 30)])], 30),
+        (vec![jobs(&[("api", 1000), ("db", 10)]), jobs(&[("db", 20)]), jobs(&[("db", 30)])], 1030),
+        // It comes back as another one.
+        (vec![jobs(&[("api", 1000)]), jobs(&[]), jobs(&[("api", 1200)])], 2200),
+        // It was changed between two looks.
+        (vec![jobs(&[("api", 1000)]), jobs(&[("api", 12)])], 1012),
+        (vec![jobs(&[]), jobs(&[("api", 5), ("db", 6)])], 11),
+    ] {
+        let verdicts = minutes(&minutes_seen);
+        assert_eq!(verdicts.iter().map(|verdict| verdict.scraped).sum::<u64>(), expected, "{verdicts:#?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_changed_has_taken_something() {
+    let started = Instant::now();
+    let well = seen(vec![job("api", 41, vec![])]);
+    let mut changed = well.clone();
+    changed.endpoints[0].last_success = None;
+    changed.endpoints[0].trouble = Some("answered 503 Service Unavailable".to_owned());
+    let mut voice = Voice::new(started, &well);
+    assert_eq!(said(&mut voice, started, 0..20, &well).len(), 1);
+    let lines = said(&mut voice, started, 20..40, &changed);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].1.starts_with("amp has taken nothing for 5 s: answered 503"), "{lines:?}");
 }
 
 #[test]
