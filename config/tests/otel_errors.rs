@@ -172,6 +172,12 @@ fn each_says_what_is_wrong_and_where() {
         ),
         (
             Value,
+            exporter("{endpoint: 'http://${env:PROMFERRY_NEVER_SET}/api/v1/write'}"),
+            "2:57: the endpoint has no host; where that comes from a variable, it is not set or empty in \
+             exporters.prometheusremotewrite.endpoint",
+        ),
+        (
+            Value,
             exporter("{endpoint: 'http://a/', timeout: 5}"),
             "2:79: \"5\" is no duration (write it like 30s, 500ms or 1m30s) in exporters.prometheusremotewrite.timeout",
         ),

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use clap::{Error, Parser as _};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Error, Parser as _};
 
 use super::Cli;
 
@@ -20,7 +21,7 @@ pub fn parse(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Cli
     if means_run(&words) {
         words.insert(1, "run".into());
     }
-    Cli::try_parse_from(words)
+    Cli::try_parse_from(words).map_err(suggest_command)
 }
 
 /// The exit status after an error of [`parse`]: 64 (`EX_USAGE` of sysexits.h), and 0 when it is an answer.
@@ -29,6 +30,26 @@ pub fn exit_status(error: &Error) -> u8 {
 }
 
 const EX_USAGE: u8 = 64;
+
+/// Suggests the command whose letters are those of the word that is none: clap finds two that changed places in a short
+/// word too unlike it.
+fn suggest_command(mut error: Error) -> Error {
+    let sorted = |word: &str| {
+        let mut letters: Vec<_> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && error.get(ContextKind::SuggestedSubcommand).is_none()
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(meant) =
+            Cli::command().get_subcommands().find(|command| sorted(command.get_name()) == sorted(word))
+    {
+        let meant = ContextValue::Strings(vec![meant.get_name().to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, meant);
+    }
+    error
+}
 
 fn means_run(words: &[OsString]) -> bool {
     let program = words.first().map(Path::new).and_then(Path::file_stem).and_then(OsStr::to_str);
@@ -68,6 +89,17 @@ mod tests {
         for words in [&["promferry"][..], &["promferry", "demo"], &["prometheus", "version"]] {
             assert!(!is_run(words), "{words:?}");
         }
+    }
+
+    #[test]
+    fn the_nearest_command_is_suggested() {
+        for (word, meant) in [("rnu", "run"), ("urn", "run"), ("dmeo", "demo"), ("chekc", "check")] {
+            let error = parse(["promferry", word]).unwrap_err();
+            assert!(error.to_string().contains(&format!("'{meant}'")), "{error}");
+            assert_eq!(exit_status(&error), 64);
+        }
+        let error = parse(["promferry", "xyz"]).unwrap_err().to_string();
+        assert!(!error.contains("similar"), "{error}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct WebArgs {
     #[arg(long = "web.max-connections", value_name = "NUMBER", default_value_t = MAX_CONNECTIONS)]
     pub max_connections: usize,
     /// The URL under which the pages are reached from outside, such as through a gateway; an empty one is none.
-    #[arg(long = "web.external-url", value_name = "URL")]
+    #[arg(long = "web.external-url", value_name = "URL", value_parser = external_url)]
     pub external_url: Option<String>,
     /// What the path of every page begins with; an empty one is none [default: the path of --web.external-url].
     #[arg(long = "web.route-prefix", value_name = "PATH")]
@@ -57,6 +57,23 @@ impl Default for WebArgs {
     }
 }
 
+/// Refuses what Go's `url.Parse`, and so Prometheus, takes for no URL: a colon in the first part with no scheme before
+/// it.
+fn external_url(url: &str) -> Result<String, String> {
+    let first = url.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(|char| char.is_ascii_alphanumeric() || "+-.".contains(char))
+    };
+    match first.split_once(':') {
+        // Its quotes are told of when it is used.
+        Some((scheme, _)) if !is_scheme(scheme) && !scheme.starts_with(['"', '\'']) => {
+            Err("it is no URL; write it like https://prometheus.example.com/path".to_owned())
+        }
+        _ => Ok(url.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -72,6 +89,17 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_no_flags() {
         assert_eq!(Alone::parse_from(["test"]).web, WebArgs::default());
+    }
+
+    #[test]
+    fn an_external_url_that_is_none_is_refused() {
+        let taken = |url: &str| Alone::try_parse_from(["test", &format!("--web.external-url={url}")]).is_ok();
+        for url in ["", "/prom", "prom", "https://a.example/prom", "http://[::1]:9090/", "/a:b", "?x=:"] {
+            assert!(taken(url), "{url}");
+        }
+        for url in ["::::", "://a.example", "10.0.0.1:9090/prom", "a b://c", "[::1]:9090"] {
+            assert!(!taken(url), "{url}");
+        }
     }
 
     #[test]

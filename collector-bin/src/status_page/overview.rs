@@ -93,7 +93,9 @@ impl Flow {
         };
         let delivered_note = match shown.endpoints.len() {
             0 => "no remote_write".to_owned(),
-            _ if self.last_success == Timestamp::default() => "nothing in this run".to_owned(),
+            _ if self.last_success == Timestamp::default() => {
+                "nothing since the start or a reload".to_owned()
+            }
             1 => ago(self.last_success, shown.now),
             endpoints => format!("to {endpoints} endpoints, {}", ago(self.last_success, shown.now)),
         };
@@ -175,7 +177,12 @@ impl Standing {
         for endpoint in &shown.endpoints {
             if let Some(error) = takes_nothing(endpoint) {
                 let since = match endpoint.delivery.last_success {
-                    never if never == Timestamp::default() => "has taken nothing yet".to_owned(),
+                    never if never == Timestamp::default() && endpoint.ledger.delivered.values() == 0 => {
+                        "has taken nothing yet".to_owned()
+                    }
+                    never if never == Timestamp::default() => {
+                        "has taken nothing since the start or a reload".to_owned()
+                    }
                     at => format!("has taken nothing for {}", time(shown.now.since(at))),
                 };
                 troubles.push(format!("{} {since}: {error}", endpoint.key));

@@ -471,9 +471,9 @@ mod tests {
             ..Job::default()
         };
         let jobs = |empty_jobs: usize| {
-            let mut jobs: Vec<_> = (0..empty_jobs).map(empty).collect();
-            jobs.extend((empty_jobs..25).map(|at| job(&format!("pods-{at:02}"), 1, vec![])));
-            seen(jobs.into_iter().chain([job("api", 1, vec![])]).collect())
+            let others = (empty_jobs..25).map(|at| job(&format!("pods-{at:02}"), 1, vec![]));
+            let api = job("api", 1, vec![]);
+            seen((0..empty_jobs).map(empty).chain(others).chain([api]).collect())
         };
         let mut notices = Notices::default();
         assert_eq!(said(&mut notices, 0..50, &jobs(25)).len(), 10);

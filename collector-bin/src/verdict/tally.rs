@@ -78,7 +78,7 @@ impl Tally {
             delivered: endpoint.delivered,
             dropped: endpoint.dropped.iter().map(|(reason, (count, _))| (reason.clone(), *count)).collect(),
             // A delivery that took over after a reload knows nothing of the one before.
-            last_success: last_success.or(known.and_then(|known| known.last_success)),
+            last_success: last_success.or_else(|| known?.last_success),
         };
         self.endpoints.insert(endpoint.key.clone(), known);
     }

@@ -287,9 +287,8 @@ async fn what_comes_and_goes_with_a_reload_is_counted_once() {
         seen
     };
     let sums = |verdicts: &[Verdict]| {
-        let lost = |verdict: &Verdict| {
-            verdict.refused.values().sum::<u64>() + verdict.dropped.values().sum::<u64>()
-        };
+        let lost =
+            |verdict: &Verdict| verdict.refused.values().sum::<u64>() + verdict.dropped.values().sum::<u64>();
         let sum = |of: &dyn Fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
         (sum(&|verdict| verdict.delivered), sum(&lost))
     };

@@ -50,7 +50,7 @@ const TEN: [Planted; 10] = [
         at: 120,
         until: None,
         what: "the gateway in front of all 30 targets of job services is gone: nobody listens there",
-        said: &["services", "30 of 30", "connection refused"],
+        said: &["services", "of 30 targets", "connection refused"],
     },
     Planted {
         fault: Fault::ReceiverAway,
@@ -123,7 +123,7 @@ async fn excerpt() {
         let of_ten = TEN.iter().find(|planted| planted.fault == fault).unwrap();
         Planted { fault, at, until, what: of_ten.what, said: of_ten.said }
     });
-    let log = play(&planted, "1s", 85).await;
+    let log = play(&planted, "2s", 85).await;
     eprintln!("{log}");
     judge(&planted, &log);
 }

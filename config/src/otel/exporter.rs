@@ -245,6 +245,12 @@ fn read_endpoint<'a>(client: &mut Mapping<'a>, id: &'a Entry) -> Result<&'a Entr
     }
     match url.parse::<http::Uri>() {
         Ok(uri) if uri.scheme().is_some() && uri.host().is_some() => Ok(entry),
+        _ if url
+            .split_once("://")
+            .is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(['/', '?', '#', ':'])) =>
+        {
+            wrong("the endpoint has no host; where that comes from a variable, it is not set or empty")
+        }
         _ => wrong("the endpoint is no URL; it has to begin with https:// or http://"),
     }
 }
