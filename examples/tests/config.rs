@@ -2,18 +2,32 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use promferry_config::{Config, DiskFiles};
+use promferry_config::{Config, DiskFiles, Files};
 use promferry_model::{Labels, LabelsBuilder, NameValidation};
 use promferry_relabel::RelabelRules;
+
+/// The disk, where the secrets that pods mount are there.
+struct WithSecrets;
+
+impl Files for WithSecrets {
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        DiskFiles.matching(pattern)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        DiskFiles.read(path)
+    }
+}
 
 fn load_all() -> BTreeMap<String, Config> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut configs = BTreeMap::new();
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();
-        let config = Config::load_prometheus(&path, &DiskFiles, &|_: &str| None)
+        let config = Config::load_prometheus(&path, &WithSecrets, &|_: &str| None)
             .unwrap_or_else(|error| panic!("{error:#}"));
         configs.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), config);
     }
