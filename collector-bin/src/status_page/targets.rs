@@ -247,7 +247,7 @@ pub(super) fn why_none(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Opt
         .iter()
         .map(|mechanism| {
             if let Some(remark) = &mechanism.remark {
-                return format!("{} discovery: {remark}", mechanism.mechanism);
+                return format!("{} discovery has found nothing: {remark}", mechanism.mechanism);
             }
             let yet = if mechanism.last_success.is_none() { " yet" } else { "" };
             format!("{} discovery has found nothing{yet} ({})", mechanism.mechanism, mechanism.subject)
