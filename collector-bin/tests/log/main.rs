@@ -14,5 +14,8 @@ mod receiver;
 #[path = "../fixture/secrets.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod secrets;
+#[path = "../fixture/tls_front.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod tls_front;
 mod verdicts;
 mod world;
