@@ -14,6 +14,10 @@ pub enum Peer {
     Vmagent,
     /// The OpenTelemetry Collector with Prometheus receiver and remote-write exporter.
     Otelcol,
+    /// Prometheus 3.16 with Kubernetes and DNS discovery, which [`Peer::Prometheus`] is built without.
+    PrometheusDiscovery,
+    /// Debian's nginx 1.22.
+    Nginx,
     /// Debian's Prometheus (2.x): an older receiver.
     DebianPrometheus,
     /// Debian's node_exporter: a real page.
@@ -54,6 +58,8 @@ impl Peer {
             Self::Prometheus => "prometheus",
             Self::Vmagent => "vmagent",
             Self::Otelcol => "otelcol",
+            Self::PrometheusDiscovery => "prometheus-discovery",
+            Self::Nginx => "debian/nginx/usr/sbin/nginx",
             Self::DebianPrometheus => "debian/prometheus/usr/bin/prometheus",
             Self::NodeExporter => "debian/prometheus-node-exporter/usr/bin/prometheus-node-exporter",
         }

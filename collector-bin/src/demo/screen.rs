@@ -160,8 +160,8 @@ fn folded(text: &str, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(PREFIX.len());
     let (mut lines, mut line) = (Vec::new(), String::new());
     for word in text.split_inclusive(' ') {
-        let width = |text: &str| text.trim_end().chars().count();
-        if !line.trim().is_empty() && width(&line) + 1 + width(word) > room {
+        let width = line.chars().count() + word.trim_end().chars().count();
+        if !line.trim().is_empty() && width > room {
             lines.push(std::mem::replace(&mut line, FOLD.to_owned()).trim_end().to_owned());
         }
         line.push_str(word);
@@ -223,6 +223,14 @@ mod tests {
     fn lines_are_folded_between_words() {
         assert_eq!(folded("  one two three", 40), ["  one two three"]);
         assert_eq!(folded("  one two three four", 6 + 9), ["  one two", "    three", "    four"]);
+        let aligned = "  run --config=a     (or so)";
+        for columns in 20..40 {
+            let lines = folded(aligned, columns);
+            assert!(
+                lines.iter().all(|line| line.trim_end().chars().count() + PREFIX.len() <= columns),
+                "{columns}: {lines:?}"
+            );
+        }
         let long = "x".repeat(50);
         assert_eq!(
             folded(&format!("a {long} b"), 40),

@@ -48,8 +48,10 @@ fn start_up_time() {
             ready: Ready::Page("/-/ready"),
         };
         let test = "start_up_time";
+        // It is built only for the full tier, which then has to have it.
+        let otelcol = if is_full_tier() { Peer::Otelcol.or_skip(test) } else { Peer::Otelcol.path() };
         let rivals = [
-            Peer::Otelcol.or_skip(test).map(|path| Program {
+            otelcol.map(|path| Program {
                 name: "otelcol",
                 path,
                 config: OTELCOL,
