@@ -64,7 +64,7 @@ pub use crate::mechanisms::file::FileSdConfig;
 pub use crate::mechanisms::http::HttpSdConfig;
 #[cfg(feature = "kubernetes")]
 pub use crate::mechanisms::kubernetes::{
-    KubernetesMetadata, KubernetesNamespaces, KubernetesOptions, KubernetesRole, KubernetesSdConfig,
-    KubernetesSelector,
+    CollectionStatus, KubernetesMetadata, KubernetesNamespaces, KubernetesOptions, KubernetesRole,
+    KubernetesSdConfig, KubernetesSelector,
 };
 pub use crate::mechanisms::mechanism::CustomMechanism;

@@ -16,14 +16,15 @@ mod watch;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use smol_str::SmolStr;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::api_server::{ApiServer, own_namespace};
 use self::objects::Resource;
-use self::source::{Collection, CollectionEvents, ObjectSource};
+use self::source::Collection;
 use self::store::Store;
 use self::watch::ApiServerSource;
 use crate::{Discover, DiscoveryOptions, Error, Updates};
@@ -32,13 +33,11 @@ pub use self::api_server::KubernetesOptions;
 pub use self::config::{
     KubernetesMetadata, KubernetesNamespaces, KubernetesRole, KubernetesSdConfig, KubernetesSelector,
 };
-
-/// Events that are taken in before groups are built of them.
-const BATCH_EVENTS: usize = 1024;
+pub use self::source::CollectionStatus;
 
 /// The mechanism.
 pub(crate) struct KubernetesDiscovery {
-    source: Box<dyn ObjectSource>,
+    source: ApiServerSource,
     targets: Resource,
     attach: KubernetesMetadata,
     collections: Vec<Collection>,
@@ -57,29 +56,30 @@ impl KubernetesDiscovery {
             namespaces.clear();
         }
         let collections = collections(config, &namespaces);
-        let source = Box::new(ApiServerSource { server, options: options.kubernetes.clone() });
+        let source = ApiServerSource::new(server, options.kubernetes.clone());
         Ok(Self { source, targets: config.role.resource(), attach: config.attach_metadata, collections })
     }
 }
 
 impl Discover for KubernetesDiscovery {
     fn run(self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (sender, mut events) = mpsc::channel(BATCH_EVENTS);
         Box::pin(async move {
+            let store = Arc::new(Mutex::new(Store::new(self.targets, self.attach, &self.collections)));
+            let news = Arc::new(Notify::new());
             let mut followers = JoinSet::new();
             for (index, collection) in self.collections.iter().enumerate() {
-                let events = CollectionEvents::new(index, sender.clone());
-                followers.spawn(self.source.follow(collection.clone(), events));
+                let status = Arc::new(Mutex::new(CollectionStatus::new(collection)));
+                let (store, news, updates) = (store.clone(), news.clone(), updates.clone());
+                let apply = move |event| {
+                    store.lock().unwrap_or_else(PoisonError::into_inner).apply(index, event, &updates);
+                    news.notify_one();
+                };
+                followers.spawn(self.source.follow(collection.clone(), status, apply));
             }
-            let mut store = Store::new(self.targets, self.attach, &self.collections);
-            let mut batch = Vec::new();
             loop {
                 tokio::select! {
-                    _ = events.recv_many(&mut batch, BATCH_EVENTS) => {
-                        for (index, event) in batch.drain(..) {
-                            store.apply(index, event, &updates);
-                        }
-                        store.publish(&updates);
+                    () = news.notified() => {
+                        store.lock().unwrap_or_else(PoisonError::into_inner).publish(&updates);
                     }
                     // None of them returns; one that panics takes this task along, which is begun anew.
                     Some(Err(error)) = followers.join_next() => {

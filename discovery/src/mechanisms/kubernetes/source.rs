@@ -1,26 +1,14 @@
-//! Where objects come from.
+//! What is followed, and what happens to it.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::time::SystemTime;
 
 use smol_str::SmolStr;
-use tokio::sync::mpsc;
 
 use super::objects::{Object, Resource};
 
-/// Follows collections of objects. What lists and watches is behind this trait, what is made of the objects before it.
-pub(crate) trait ObjectSource: Send + 'static {
-    /// Tells `events` what is in the collection and what changes, for as long as the future is polled.
-    fn follow(
-        &self,
-        collection: Collection,
-        events: CollectionEvents,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
-
 /// The objects of a kind, in one namespace or all, that selectors choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Collection {
     pub(crate) resource: Resource,
     /// All of them if absent.
@@ -32,10 +20,13 @@ pub(crate) struct Collection {
 /// What happens to a collection.
 #[derive(Debug)]
 pub(crate) enum CollectionEvent {
-    /// These are all its objects.
-    Listed(Vec<Object>),
-    /// An object is new or different.
+    /// All its objects follow as [`Applied`](Self::Applied), up to [`ListEnds`](Self::ListEnds). When this comes a second
+    /// time instead of the end, the list broke off and begins anew: of what has not been mentioned nothing is known.
+    ListBegins,
+    /// An object is new or different, or was listed.
     Applied(Object),
+    /// These were all its objects: others that are known are gone.
+    ListEnds,
     /// An object is gone.
     Deleted(Object),
     /// What is known cannot be kept up to date, for this reason; it stays in force.
@@ -44,22 +35,55 @@ pub(crate) enum CollectionEvent {
     Recovered,
 }
 
-/// Where the events of one collection go.
-#[derive(Debug, Clone)]
-pub(crate) struct CollectionEvents {
-    index: usize,
-    sender: mpsc::Sender<(usize, CollectionEvent)>,
+/// How one collection of the API is followed, for a status page and for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionStatus {
+    /// The API's name of what it is of, such as `pods`.
+    pub resource: &'static str,
+    /// The namespace; absent if it is all of them, or of no namespace.
+    pub namespace: Option<SmolStr>,
+    /// The selector by labels, empty for none.
+    pub label_selector: String,
+    /// The selector by fields, empty for none.
+    pub field_selector: String,
+    /// Objects that are known.
+    pub objects: usize,
+    /// When all of it was listed last.
+    pub last_listed: Option<SystemTime>,
+    /// When the server last said anything about it, were it that nothing has changed.
+    pub last_heard: Option<SystemTime>,
+    /// Why it cannot be kept up to date; absent if it can.
+    pub failure: Option<String>,
+    /// Lists that were completed.
+    pub lists_total: u64,
+    /// Watches that were begun.
+    pub watches_total: u64,
+    /// Objects that were listed, or new, or changed.
+    pub applied_total: u64,
+    /// Objects that were deleted.
+    pub deleted_total: u64,
+    /// Failed requests, and answers that made no sense.
+    pub failures_total: u64,
 }
 
-impl CollectionEvents {
-    pub(crate) fn new(index: usize, sender: mpsc::Sender<(usize, CollectionEvent)>) -> Self {
-        Self { index, sender }
-    }
-
-    /// Waits while the receiver is busy. Without a receiver nobody wants to know, and this future is about to be
-    /// dropped.
-    pub(crate) async fn send(&self, event: CollectionEvent) {
-        let _ = self.sender.send((self.index, event)).await;
+impl CollectionStatus {
+    pub(crate) fn new(collection: &Collection) -> Self {
+        Self {
+            resource: collection.resource.plural(),
+            namespace: collection.namespace.clone(),
+            label_selector: collection.label_selector.clone(),
+            field_selector: collection.field_selector.clone(),
+            objects: 0,
+            last_listed: None,
+            last_heard: None,
+            failure: None,
+            lists_total: 0,
+            watches_total: 0,
+            applied_total: 0,
+            deleted_total: 0,
+            failures_total: 0,
+        }
     }
 }
 

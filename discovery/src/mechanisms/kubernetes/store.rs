@@ -38,6 +38,8 @@ struct Collected {
     collection: Collection,
     is_listed: bool,
     is_failing: bool,
+    /// What a list has mentioned so far, while there is one.
+    mentioned: Option<BTreeSet<Key>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +55,7 @@ impl Store {
             collection: collection.clone(),
             is_listed: false,
             is_failing: false,
+            mentioned: None,
         };
         Self {
             targets,
@@ -77,28 +80,32 @@ impl Store {
             updates.failed(&reason);
             return;
         }
-        if collected.is_failing {
+        if collected.is_failing && matches!(event, CollectionEvent::ListEnds | CollectionEvent::Recovered) {
             collected.is_failing = false;
             self.is_answered = true;
         }
         match event {
-            CollectionEvent::Listed(objects) => {
+            CollectionEvent::ListBegins => collected.mentioned = Some(BTreeSet::new()),
+            CollectionEvent::ListEnds => {
                 collected.is_listed = true;
                 self.is_answered = true;
+                let mentioned = collected.mentioned.take().unwrap_or_default();
                 let namespace = collection.namespace.clone();
                 let is_of = |key: &Key| {
                     key.resource == resource && namespace.as_ref().is_none_or(|of| *of == key.namespace)
                 };
-                let mut gone: BTreeSet<Key> = self.objects.keys().filter(|key| is_of(key)).cloned().collect();
-                for object in objects {
-                    gone.remove(&Key::of(resource, &object));
-                    self.put(resource, object);
-                }
+                let is_gone = |key: &&Key| is_of(key) && !mentioned.contains(*key);
+                let gone: Vec<Key> = self.objects.keys().filter(is_gone).cloned().collect();
                 for key in gone {
                     self.remove(&key);
                 }
             }
-            CollectionEvent::Applied(object) => self.put(resource, object),
+            CollectionEvent::Applied(object) => {
+                if let Some(mentioned) = &mut collected.mentioned {
+                    mentioned.insert(Key::of(resource, &object));
+                }
+                self.put(resource, object);
+            }
             CollectionEvent::Deleted(object) => self.remove(&Key::of(resource, &object)),
             CollectionEvent::Recovered | CollectionEvent::Failed(_) => {}
         }
@@ -146,7 +153,8 @@ impl Store {
         concerned.all(|collected| collected.is_listed)
     }
 
-    fn put(&mut self, resource: Resource, object: Object) {
+    fn put(&mut self, resource: Resource, mut object: Object) {
+        object.take_version();
         let key = Key::of(resource, &object);
         if self.objects.get(&key) != Some(&object) {
             self.touch(&key);

@@ -1,8 +1,8 @@
 //! Lists and watches collections by the API server's HTTP interface.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use form_urlencoded::Serializer;
@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::api_server::{ApiServer, KubernetesOptions};
 use super::objects::{List, Resource, Status, WatchEvent, read_event, read_list};
-use super::source::{Collection, CollectionEvent, CollectionEvents, ObjectSource};
+use super::source::{Collection, CollectionEvent, CollectionStatus};
 
 /// The longest page that is read: 500 objects of more than 100 KiB.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -35,32 +35,44 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
 /// Lists and watches over HTTP, with one connection for each collection.
 #[derive(Debug, Clone)]
 pub(super) struct ApiServerSource {
-    pub(super) server: ApiServer,
-    pub(super) options: KubernetesOptions,
+    server: ApiServer,
+    options: KubernetesOptions,
 }
 
-impl ObjectSource for ApiServerSource {
-    fn follow(
+impl ApiServerSource {
+    pub(super) fn new(server: ApiServer, options: KubernetesOptions) -> Self {
+        Self { server, options }
+    }
+
+    /// Tells `events` what is in the collection and what changes, in order, for as long as the future is polled. `status`
+    /// is kept up to date but for the number of objects, which is its owner's.
+    pub(super) fn follow<E>(
         &self,
         collection: Collection,
-        events: CollectionEvents,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        status: Arc<Mutex<CollectionStatus>>,
+        events: E,
+    ) -> impl Future<Output = ()> + Send + use<E>
+    where
+        E: FnMut(CollectionEvent) + Send + Sync + 'static,
+    {
         let follower = Follower {
             source: self.clone(),
             collection,
+            status,
             events,
             chance: SeededRng::from_process(),
             failures: 0,
             is_failing: false,
         };
-        Box::pin(follower.run())
+        follower.run()
     }
 }
 
-struct Follower {
+struct Follower<E> {
     source: ApiServerSource,
     collection: Collection,
-    events: CollectionEvents,
+    status: Arc<Mutex<CollectionStatus>>,
+    events: E,
     chance: SeededRng,
     /// In a row.
     failures: u32,
@@ -78,7 +90,7 @@ enum Failure {
     Broken(String),
 }
 
-impl Follower {
+impl<E: FnMut(CollectionEvent) + Send + Sync> Follower<E> {
     async fn run(mut self) {
         let mut version: Option<SmolStr> = None;
         loop {
@@ -118,7 +130,7 @@ impl Follower {
                 Err(Failure::Broken(reason)) => {
                     // The next attempt tells whether the server is there; a list that broke has to be explained.
                     if version.is_none() {
-                        self.report(reason).await;
+                        self.report(reason);
                     }
                     self.pause(None).await;
                 }
@@ -126,16 +138,24 @@ impl Follower {
                     if is_final {
                         version = None;
                     }
-                    self.report(reason).await;
+                    self.report(reason);
                     self.pause(retry_after).await;
                 }
             }
         }
     }
 
-    async fn report(&mut self, reason: String) {
+    fn status(&self) -> MutexGuard<'_, CollectionStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&mut self, reason: String) {
         self.is_failing = true;
-        self.events.send(CollectionEvent::Failed(reason)).await;
+        let mut status = self.status();
+        status.failures_total += 1;
+        status.failure = Some(reason.clone());
+        drop(status);
+        (self.events)(CollectionEvent::Failed(reason));
     }
 
     async fn pause(&mut self, asked_for: Option<Duration>) {
@@ -147,7 +167,7 @@ impl Follower {
 
     /// Lists everything and returns the version that it is of.
     async fn list(&mut self) -> Result<SmolStr, Failure> {
-        let mut objects = Vec::new();
+        (self.events)(CollectionEvent::ListBegins);
         let mut next = String::new();
         loop {
             let limit = self.source.options.page_items.to_string();
@@ -166,16 +186,21 @@ impl Follower {
                     return Err(self.broken("list", &reason));
                 }
             };
-            let List { metadata, mut items } =
-                read_list(self.collection.resource, &page).map_err(|error| {
-                    self.refused("list", format!("the answer is not a list of objects: {error}"))
-                })?;
-            objects.append(&mut items);
+            let List { metadata, items } = read_list(self.collection.resource, &page).map_err(|error| {
+                self.refused("list", format!("the answer is not a list of objects: {error}"))
+            })?;
+            self.status().applied_total += items.len() as u64;
+            items.into_iter().for_each(|object| (self.events)(CollectionEvent::Applied(object)));
             next = metadata.r#continue;
             if next.is_empty() {
-                objects.iter_mut().for_each(|object| drop(object.take_version()));
                 self.is_failing = false;
-                self.events.send(CollectionEvent::Listed(objects)).await;
+                {
+                    let now = Some(SystemTime::now());
+                    let mut status = self.status();
+                    status.lists_total += 1;
+                    (status.last_listed, status.last_heard, status.failure) = (now, now, None);
+                }
+                (self.events)(CollectionEvent::ListEnds);
                 return Ok(metadata.resource_version.into());
             }
         }
@@ -195,8 +220,13 @@ impl Follower {
             Ok(answer) => answer?,
             Err(_) => return Err(self.refused("watch", format!("no answer within {LIST_LIMIT:?}"))),
         };
+        {
+            let mut status = self.status();
+            status.watches_total += 1;
+            status.failure = None;
+        }
         if std::mem::take(&mut self.is_failing) {
-            self.events.send(CollectionEvent::Recovered).await;
+            (self.events)(CollectionEvent::Recovered);
         }
         let mut received = BytesMut::new();
         // No line ends before this.
@@ -208,39 +238,42 @@ impl Follower {
                 Ok(Some(Err(error))) => return Err(self.broken("watch", &error)),
                 Err(_) => return Err(self.broken("watch", &"the server fell silent")),
             };
+            self.status().last_heard = Some(SystemTime::now());
             received.extend_from_slice(&chunk);
             while let Some(end) = received[searched..].iter().position(|byte| *byte == b'\n') {
                 let line = received.split_to(searched + end + 1);
                 searched = 0;
                 if !line.trim_ascii().is_empty() {
-                    self.pass_on(&line, version).await?;
+                    self.pass_on(&line, version)?;
                 }
             }
             searched = received.len();
             if searched > MAX_EVENT_BYTES {
                 let reason = format!("an event has more than {MAX_EVENT_BYTES} bytes");
-                self.report(format!("watch {}: {reason}", self.collection)).await;
+                self.report(format!("watch {}: {reason}", self.collection));
                 return Err(Failure::Outdated);
             }
         }
     }
 
-    async fn pass_on(&mut self, line: &[u8], version: &mut SmolStr) -> Result<(), Failure> {
+    fn pass_on(&mut self, line: &[u8], version: &mut SmolStr) -> Result<(), Failure> {
         let event = match read_event(self.collection.resource, line) {
             Ok(event) => event,
             Err(error) => {
                 let reason = format!("watch {}: not an event: {error}", self.collection);
-                self.report(reason).await;
+                self.report(reason);
                 return Err(Failure::Outdated);
             }
         };
         let event = match event {
-            WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
-                *version = object.take_version();
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                *version = object.metadata().resource_version.clone();
+                self.status().applied_total += 1;
                 CollectionEvent::Applied(object)
             }
-            WatchEvent::Deleted(mut object) => {
-                *version = object.take_version();
+            WatchEvent::Deleted(object) => {
+                *version = object.metadata().resource_version.clone();
+                self.status().deleted_total += 1;
                 CollectionEvent::Deleted(object)
             }
             WatchEvent::Bookmark(bookmark) => {
@@ -252,11 +285,11 @@ impl Follower {
             WatchEvent::Error(status) => {
                 let Status { message, reason, code } = status;
                 let reason = format!("watch {}: {code} {reason}: {message}", self.collection);
-                self.report(reason).await;
+                self.report(reason);
                 return Err(Failure::Outdated);
             }
         };
-        self.events.send(event).await;
+        (self.events)(event);
         Ok(())
     }
 
