@@ -3,6 +3,7 @@
 //! - `read_page`: reads an exposition page.
 //! - `relabel_target`: says what relabelling rules do to a target, rule by rule.
 //! - `watch_targets`: prints discovered targets as they change.
+//! - `watch_cluster`: prints the targets of a Kubernetes cluster as they change.
 //! - `scrape_target`: scrapes one target into memory.
 //! - `push_counter`: a service that sends a counter of its own over remote write, signed where it goes to AWS.
 //! - `receive`: a remote-write receiver that prints what it is sent.
@@ -12,4 +13,5 @@
 //! - `check_config`: says whether configuration files can be used.
 //!
 //! `config/` holds configurations to start from; a test loads every one. `iam/hub/` has the roles and policies with which
-//! many accounts write to one workspace; a test evaluates them.
+//! many accounts write to one workspace; a test evaluates them. `rbac/` has the rights that discovery in Kubernetes needs; a
+//! test shows that they suffice and that none is too much.

@@ -322,7 +322,11 @@ fn group(name: &str, records: &[RData], port: u16) -> TargetGroup {
     for record in records {
         let labels = match record {
             RData::A(address) => common(&address.to_string(), port),
-            RData::AAAA(address) => common(&address.to_string(), port),
+            // As Go writes addresses.
+            RData::AAAA(address) => match address.to_ipv4_mapped() {
+                Some(address) => common(&address.to_string(), port),
+                None => common(&address.to_string(), port),
+            },
             RData::SRV(srv) => {
                 let mut labels = common(&trimmed(&srv.target), srv.port);
                 labels.push(label("__meta_dns_srv_record_target", srv.target.to_ascii()));

@@ -14,7 +14,7 @@ use promferry_model::{PromDuration, TargetGroup};
 use serde::{Deserialize, Deserializer};
 use smol_str::{SmolStr, format_smolstr};
 
-use super::list::{List, groups};
+use super::list::{List, from_json, groups};
 use crate::config::{ConfigError, null_is_default, validate_interval};
 use crate::{Discover, Error, Updates};
 
@@ -97,6 +97,34 @@ fn is_valid_pattern(path: &str) -> bool {
     let directory_of_star = stem.split_once('*').map(|(_, rest)| rest);
     matches!(extension, "json" | "yml" | "yaml" | "JSON" | "YML" | "YAML")
         && directory_of_star.is_none_or(|rest| !rest.contains('/'))
+}
+
+/// A pattern of Go's `filepath.Match` as the `glob` crate has it: there a backslash takes the meaning from the character
+/// after it, a class is negated by `^`, and two stars are one.
+fn unix_glob(pattern: &str) -> String {
+    let mut glob = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some(literal @ ('*' | '?' | '[' | ']')) => glob.extend(['[', literal, ']']),
+                Some(literal) => glob.push(literal),
+                None => glob.push('\\'),
+            },
+            '*' => {
+                glob.push('*');
+                while characters.next_if_eq(&'*').is_some() {}
+            }
+            '[' => {
+                glob.push('[');
+                if characters.next_if_eq(&'^').is_some() {
+                    glob.push('!');
+                }
+            }
+            other => glob.push(other),
+        }
+    }
+    glob
 }
 
 /// Go's `filepath.Clean`.
@@ -193,15 +221,15 @@ impl FileDiscovery {
         let mut files = Vec::new();
         for (pattern, is_unmatched) in self.patterns.iter().zip(&mut self.unmatched) {
             let before = files.len();
-            if pattern.contains(['*', '?', '[']) {
+            if pattern.contains(['*', '?', '[', '\\']) {
                 let options = MatchOptions {
                     case_sensitive: true,
                     require_literal_separator: true,
                     require_literal_leading_dot: false,
                 };
                 // A directory that cannot be read has no matches, as in Go.
-                let found = glob::glob_with(pattern, options).into_iter().flatten().flatten();
-                files.extend(found.filter_map(|path| path.to_str().map(str::to_owned)));
+                let found = glob::glob_with(&unix_glob(pattern), options).into_iter().flatten().flatten();
+                files.extend(found.filter_map(|path| clean(&path).to_str().map(str::to_owned)));
             } else if std::fs::symlink_metadata(pattern).is_ok() {
                 files.push(pattern.clone());
             }
@@ -347,7 +375,7 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
 
 fn parse(path: &str, content: &[u8]) -> Result<List, String> {
     if path.to_ascii_lowercase().ends_with(".json") {
-        return serde_json::from_slice(content).map_err(|error| error.to_string());
+        return from_json(content).map_err(|error| error.to_string());
     }
     let content = std::str::from_utf8(content).map_err(|error| error.to_string())?;
     if content.trim().is_empty() {
@@ -383,6 +411,18 @@ mod tests {
             (".yml", true),
         ] {
             assert_eq!(is_valid_pattern(pattern), valid, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_in_go() {
+        for (go, glob) in [
+            ("/a/*.yml", "/a/*.yml"),
+            ("/a/x**y.yml", "/a/x*y.yml"),
+            ("/a/[^ab]?.yml", "/a/[!ab]?.yml"),
+            (r"/a/\[1\]\*\x.yml", "/a/[[]1[]][*]x.yml"),
+        ] {
+            assert_eq!(unix_glob(go), glob);
         }
     }
 

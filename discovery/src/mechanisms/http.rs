@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use tower::Service;
 
 use super::http_config::with_http_config;
-use super::list::{List, groups};
+use super::list::{from_json, groups};
 use super::refresh;
 use super::url::{without_password, without_secrets};
 use crate::config::{ConfigError, validate_interval};
@@ -138,7 +138,7 @@ impl HttpDiscovery {
             Ok(body) => body?,
             Err(_) => return Err(format!("no complete answer within {:?}", self.interval)),
         };
-        let list: List = serde_json::from_slice(&body)
+        let list = from_json(&body)
             .map_err(|error| format!("the answer is not a list of target groups: {error}"))?;
         groups(list, &self.url, "__meta_url")
     }

@@ -53,6 +53,34 @@ async fn scalars_become_the_texts_that_prometheus_makes_of_them() {
     consumer.until(&[&format!("{labels},__address__=127.0.0.1:4"), &format!("{labels},__address__=6")]).await;
 }
 
+/// As Go's `encoding/json` does, and as its `filepath.Glob` finds and names files.
+#[tokio::test]
+async fn json_and_patterns_are_read_as_go_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().display();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    for (name, content) in [
+        ("a[1].json", r#"[{"Targets": ["one"], "LABELS": {"env": "a", "env": "b"}}]"#),
+        ("ab.json", r#"[{"targets": ["none"], "targets": ["two", null], "labels": null}]"#),
+        ("b.json", r#"[{"targets": ["three"]}]"#),
+        ("c.json", "not matched"),
+    ] {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let patterns =
+        [r"a\[1\].json", "a**b.json", "sub/../[^ac].json"].map(|pattern| format!("'{here}/{pattern}'"));
+    let yaml = format!("file_sd_configs: [{{files: [{}]}}]", patterns.join(", "));
+    let mut consumer = Consumer::run(&yaml, options());
+    consumer
+        .until(&[
+            &format!("__meta_filepath={here}/a[1].json,env=b,__address__=one"),
+            &format!("__meta_filepath={here}/ab.json"),
+            &format!("__meta_filepath={here}/ab.json,__address__=two"),
+            &format!("__meta_filepath={here}/b.json,__address__=three"),
+        ])
+        .await;
+}
+
 #[tokio::test]
 async fn changes_reach_the_consumer_and_nothing_else_does() {
     let dir = tempfile::tempdir().unwrap();
