@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -27,7 +28,35 @@ pub trait Discover: Send + 'static {
 pub struct Updates {
     mechanism: Arc<Name>,
     found: Arc<Mutex<Found>>,
+    reported: Arc<Reported>,
     changed: Arc<Notify>,
+}
+
+/// The groups of one mechanism, as the consumer is told about them.
+///
+/// Who keeps them decides how: as they were reported ([`Reported`]), or as something smaller, of which they are made
+/// when they are asked for. None of this is called while a mechanism's [`Found`] is locked.
+pub(crate) trait Groups: Send + Sync {
+    /// Tells what differs from what was told before, until `each` says that it has enough: a group, or that the one of
+    /// this source is gone. Returns whether there is more to tell.
+    fn take(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool;
+
+    /// Whether [`take`](Self::take) has something to look at.
+    fn has_news(&self) -> bool;
+
+    /// Gives groups that were told about, in an order that stays, from the one after `mark` on, until `each` says that
+    /// it has enough. Returns the mark to go on from, `None` when there are no others. What is about to be told anew
+    /// may be left out.
+    fn told(&self, mark: Option<SmolStr>, each: &mut dyn FnMut(Arc<TargetGroup>) -> bool) -> Option<SmolStr>;
+
+    /// The group of a source, if the consumer was told about one.
+    fn group(&self, source: &str) -> Option<Arc<TargetGroup>>;
+
+    /// Every source of which the consumer may have a group.
+    fn sources(&self) -> Vec<SmolStr>;
+
+    /// How many groups and targets are known.
+    fn counts(&self) -> (usize, usize);
 }
 
 /// The least time between two warnings about a mechanism.
@@ -43,12 +72,9 @@ struct Name {
     subject: String,
 }
 
-/// What one mechanism has found, and how it fares.
-#[derive(Default)]
+/// How one mechanism fares, and who keeps what it found.
 pub(crate) struct Found {
-    pub(crate) groups: BTreeMap<SmolStr, Arc<TargetGroup>>,
-    /// Sources that the consumer does not know about yet.
-    pub(crate) dirty: BTreeSet<SmolStr>,
+    pub(crate) groups: Arc<dyn Groups>,
     /// Something has been found, were it that there is nothing.
     pub(crate) has_result: bool,
     /// The first result has been passed on.
@@ -77,34 +103,39 @@ struct Said {
 
 impl Updates {
     pub(crate) fn new(kind: &'static str, subject: String, changed: Arc<Notify>) -> Self {
-        Self { mechanism: Arc::new(Name { kind, subject }), found: Arc::default(), changed }
+        let reported = Arc::new(Reported::default());
+        let found = Arc::new(Mutex::new(Found::new(reported.clone())));
+        Self { mechanism: Arc::new(Name { kind, subject }), found, reported, changed }
     }
 
     /// These groups are all there is: sources that are not among them are gone.
     pub fn replace(&self, groups: Vec<TargetGroup>) {
-        let mut found = self.found();
-        let mut gone: BTreeSet<SmolStr> = found.groups.keys().cloned().collect();
-        for group in groups {
-            gone.remove(&group.source);
-            found.set(group);
-        }
-        for source in gone {
-            found.remove(&source);
-        }
-        self.finish(found);
+        let mut sources = self.reported.lock();
+        let given: BTreeSet<SmolStr> = groups.iter().map(|group| group.source.clone()).collect();
+        let gone = sources.groups.keys().filter(|source| !given.contains(*source)).cloned().collect();
+        let received = sources.change(groups, gone);
+        drop(sources);
+        self.received(received);
     }
 
     /// These groups are those of their sources now (one without targets is none), and the sources in `removed` have
     /// none any more. What is reported together reaches the consumer together.
     pub fn change(&self, groups: Vec<TargetGroup>, removed: Vec<SmolStr>) {
-        let mut found = self.found();
-        for source in removed {
-            found.remove(&source);
-        }
-        for group in groups {
-            found.set(group);
-        }
-        self.finish(found);
+        let received = self.reported.lock().change(groups, removed);
+        self.received(received);
+    }
+
+    /// From now on these are the mechanism's groups, in the place of those that it reports; to be said before anything
+    /// else.
+    #[expect(dead_code, reason = "no mechanism keeps its groups itself yet")]
+    pub(crate) fn keeps(&self, groups: Arc<dyn Groups>) {
+        self.found().groups = groups;
+    }
+
+    /// So many of the groups that the mechanism keeps itself may be different.
+    #[expect(dead_code, reason = "no mechanism keeps its groups itself yet")]
+    pub(crate) fn news(&self, groups: u64) {
+        self.received(Some(groups));
     }
 
     /// What was asked for has been answered, whatever the answer was. After a failure that is logged.
@@ -116,15 +147,16 @@ impl Updates {
             tracing::info!("{} works again", self.mechanism.of(&found.jobs, ""));
         }
         found.last_success = Some(SystemTime::now());
-        found.has_result = true;
-        self.finish(found);
+        drop(found);
+        self.received(Some(0));
     }
 
     /// It has not, or not all of it; `reason` goes to the status page and into the log, and must not contain secrets.
     /// It is logged as a warning when it begins and when it is another one, though no more than once a minute.
     pub fn failed(&self, reason: &dyn fmt::Display) {
-        let mut found = self.found();
         let reason = reason.to_string();
+        let has_groups = self.groups().counts().0 > 0;
+        let mut found = self.found();
         found.refreshes_total += 1;
         found.failures_total += 1;
         found.is_failing = true;
@@ -136,7 +168,7 @@ impl Updates {
         if is_due && is_new {
             said.reasons.insert(reason.clone());
             said.at = Some(Instant::now());
-            let stays = if found.groups.is_empty() { "" } else { ", what it found before stays" };
+            let stays = if has_groups { ", what it found before stays" } else { "" };
             tracing::warn!("{mechanism} fails{stays}: {reason}");
         } else {
             tracing::debug!("{mechanism} fails: {reason}");
@@ -164,35 +196,39 @@ impl Updates {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn finish(&self, found: MutexGuard<'_, Found>) {
-        let is_news = !found.dirty.is_empty() || (found.has_result && !found.is_announced);
+    pub(crate) fn groups(&self) -> Arc<dyn Groups> {
+        self.found().groups.clone()
+    }
+
+    /// Takes note of a report about so many groups; of none if nothing was reported.
+    fn received(&self, report: Option<u64>) {
+        let Some(groups) = report else { return };
+        let mut found = self.found();
+        found.has_result = true;
+        found.updates_total += groups;
+        let is_first = !found.is_announced;
         drop(found);
-        if is_news {
+        if is_first || self.groups().has_news() {
             self.changed.notify_one();
         }
     }
 }
 
 impl Found {
-    fn set(&mut self, group: TargetGroup) {
-        if group.targets.is_empty() {
-            self.remove(&group.source);
-            return;
-        }
-        self.has_result = true;
-        self.updates_total += 1;
-        if self.groups.get(&group.source).is_some_and(|known| **known == group) {
-            return;
-        }
-        self.dirty.insert(group.source.clone());
-        self.groups.insert(group.source.clone(), Arc::new(group));
-    }
-
-    fn remove(&mut self, source: &str) {
-        self.has_result = true;
-        if let Some((source, _)) = self.groups.remove_entry(source) {
-            self.updates_total += 1;
-            self.dirty.insert(source);
+    fn new(groups: Arc<dyn Groups>) -> Self {
+        Self {
+            groups,
+            has_result: false,
+            is_announced: false,
+            updates_total: 0,
+            refreshes_total: 0,
+            failures_total: 0,
+            last_failure: None,
+            last_success: None,
+            is_failing: false,
+            remark: None,
+            jobs: BTreeSet::new(),
+            said: Said::default(),
         }
     }
 }
@@ -218,6 +254,96 @@ impl Name {
 
 impl fmt::Debug for Updates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Updates").field("groups", &self.found().groups.len()).finish_non_exhaustive()
+        f.debug_struct("Updates").field("groups", &self.groups().counts().0).finish_non_exhaustive()
+    }
+}
+
+/// Groups that are kept as they were reported.
+#[derive(Default)]
+struct Reported(Mutex<Sources>);
+
+#[derive(Default)]
+struct Sources {
+    groups: BTreeMap<SmolStr, Arc<TargetGroup>>,
+    /// What the consumer does not know about yet.
+    dirty: BTreeSet<SmolStr>,
+}
+
+impl Reported {
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sources {
+    /// How many groups were received; nothing if the report was empty.
+    fn change(&mut self, groups: Vec<TargetGroup>, removed: Vec<SmolStr>) -> Option<u64> {
+        let is_report = !(groups.is_empty() && removed.is_empty());
+        let mut received = 0;
+        for source in removed {
+            received += u64::from(self.remove(&source));
+        }
+        for group in groups {
+            if group.targets.is_empty() {
+                received += u64::from(self.remove(&group.source));
+                continue;
+            }
+            received += 1;
+            if self.groups.get(&group.source).is_none_or(|known| **known != group) {
+                self.dirty.insert(group.source.clone());
+                self.groups.insert(group.source.clone(), Arc::new(group));
+            }
+        }
+        is_report.then_some(received)
+    }
+
+    fn remove(&mut self, source: &str) -> bool {
+        let removed = self.groups.remove_entry(source);
+        let was_there = removed.is_some();
+        self.dirty.extend(removed.map(|(source, _)| source));
+        was_there
+    }
+}
+
+impl Groups for Reported {
+    fn take(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool {
+        let mut sources = self.lock();
+        while let Some(source) = sources.dirty.pop_first() {
+            let group = sources.groups.get(&source).cloned();
+            if !each(source, group) {
+                break;
+            }
+        }
+        !sources.dirty.is_empty()
+    }
+
+    fn has_news(&self) -> bool {
+        !self.lock().dirty.is_empty()
+    }
+
+    fn told(&self, mark: Option<SmolStr>, each: &mut dyn FnMut(Arc<TargetGroup>) -> bool) -> Option<SmolStr> {
+        let sources = self.lock();
+        let after = mark.map_or(Bound::Unbounded, Bound::Excluded);
+        for (source, group) in sources.groups.range((after, Bound::Unbounded)) {
+            if !sources.dirty.contains(source) && !each(group.clone()) {
+                return Some(source.clone());
+            }
+        }
+        None
+    }
+
+    fn group(&self, source: &str) -> Option<Arc<TargetGroup>> {
+        self.lock().groups.get(source).cloned()
+    }
+
+    fn sources(&self) -> Vec<SmolStr> {
+        let sources = self.lock();
+        let gone = sources.dirty.iter().filter(|source| !sources.groups.contains_key(*source));
+        sources.groups.keys().chain(gone).cloned().collect()
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let sources = self.lock();
+        (sources.groups.len(), sources.groups.values().map(|group| group.targets.len()).sum())
     }
 }

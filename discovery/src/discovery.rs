@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::discover::Groups;
 use crate::mechanisms::mechanism::{Mechanism, restart_pause};
 use crate::{Discover, DiscoveryConfigs, Updates};
 
@@ -62,7 +63,18 @@ pub struct Discovery(Arc<Set>);
 pub struct Changes {
     set: Arc<Set>,
     last_batch: Option<Instant>,
+    /// The last batch was full.
+    has_more: bool,
 }
+
+/// Groups in a batch: what there is once more of a cluster's pods while they are passed on.
+const BATCH_GROUPS: usize = 256;
+
+/// A batch with so many targets is full, however few groups they are in: endpoints have up to 1,000 each.
+const BATCH_TARGETS: usize = 512;
+
+/// Groups that are made at a time for one who looks at all of them.
+const PAGE_GROUPS: usize = 32;
 
 /// A group of targets that is new, different or gone.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +93,13 @@ pub struct Change {
 /// Tells the mechanisms of a process apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MechanismId(u64);
+
+impl MechanismId {
+    /// The number itself: each mechanism that is started has one of its own.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// How a mechanism fares, for a status page and for metrics.
 #[derive(Debug, Clone)]
@@ -125,8 +144,24 @@ struct Set {
 struct State {
     next_id: u64,
     running: BTreeMap<MechanismId, Running>,
-    /// Changes that come from a new configuration, not from a mechanism.
-    backlog: Vec<Change>,
+    /// Changes that come from a new configuration, not from a mechanism. They are passed on before all others.
+    backlog: VecDeque<Pending>,
+}
+
+/// What a job has yet to be told about a mechanism.
+enum Pending {
+    /// It gets the groups that others know already, those up to `mark` it has.
+    Joined { job: SmolStr, mechanism: MechanismId, mark: Option<SmolStr> },
+    /// It loses these.
+    Left { job: SmolStr, mechanism: MechanismId, sources: Vec<SmolStr> },
+}
+
+/// Changes that are passed on together.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    groups: usize,
+    targets: usize,
 }
 
 struct Running {
@@ -151,6 +186,7 @@ struct Inherited {
     job: SmolStr,
     mechanism: MechanismId,
     sources: Vec<SmolStr>,
+    groups: Arc<dyn Groups>,
 }
 
 impl Discovery {
@@ -158,7 +194,7 @@ impl Discovery {
     pub fn new(options: DiscoveryOptions) -> (Self, Changes) {
         let set =
             Arc::new(Set { options, changed: Arc::new(Notify::new()), state: Mutex::new(State::default()) });
-        (Self(set.clone()), Changes { set, last_batch: None })
+        (Self(set.clone()), Changes { set, last_batch: None, has_more: false })
     }
 
     /// Makes these jobs the ones that targets are found for.
@@ -216,6 +252,49 @@ impl Discovery {
         let state = self.0.state();
         state.running.iter().map(|(id, running)| running.status(*id)).collect()
     }
+
+    /// Gives a job's groups to `each`, with the mechanism that found them: those that [`Changes`] told about, as they
+    /// are now. Few of them are in memory at a time, and nothing is locked while `each` runs.
+    ///
+    /// ```
+    /// # use promferry_discovery::{Discovery, DiscoveryOptions};
+    /// # let (discovery, _changes) = Discovery::new(DiscoveryOptions::default());
+    /// let mut targets = 0;
+    /// discovery.for_each_group("node", &mut |_mechanism, group| targets += group.targets.len());
+    /// ```
+    pub fn for_each_group(&self, job: &str, each: &mut dyn FnMut(MechanismId, &TargetGroup)) {
+        let state = self.0.state();
+        let mut kept = Vec::new();
+        let mut inherited = Vec::new();
+        for (id, running) in &state.running {
+            if running.slots.iter().any(|slot| slot.job == job) {
+                kept.push((*id, running.updates.groups()));
+            }
+            for legacy in running.inherited.iter().filter(|legacy| legacy.job == job) {
+                inherited.push((legacy.mechanism, legacy.groups.clone(), legacy.sources.clone()));
+            }
+        }
+        drop(state);
+        for (mechanism, groups) in kept {
+            let mut mark = None;
+            loop {
+                let mut page = Vec::with_capacity(PAGE_GROUPS);
+                mark = groups.told(mark, &mut |group| {
+                    page.push(group);
+                    page.len() < PAGE_GROUPS
+                });
+                page.iter().for_each(|group| each(mechanism, group));
+                if mark.is_none() {
+                    break;
+                }
+            }
+        }
+        for (mechanism, groups, sources) in inherited {
+            for group in sources.iter().filter_map(|source| groups.group(source)) {
+                each(mechanism, &group);
+            }
+        }
+    }
 }
 
 /// A mechanism of a new configuration that could not be started.
@@ -235,6 +314,9 @@ impl Changes {
     /// The next batch of changes, as soon as there is one that may be passed on: a first result or a changed
     /// configuration at once, others when [`DiscoveryOptions::debounce`] has passed since the last batch.
     ///
+    /// A batch is about at most 256 groups, each as often as jobs have it. What is left comes with the next ones, at
+    /// once; the debounce counts from the first of them.
+    ///
     /// Cancelling the future loses nothing.
     pub async fn next(&mut self) -> Vec<Change> {
         loop {
@@ -242,11 +324,19 @@ impl Changes {
             let changed = self.set.changed.notified();
             let due = self.last_batch.map(|last| last + self.set.options.debounce);
             let now = Instant::now();
-            let is_due = due.is_none_or(|due| due <= now);
-            let (batch, is_waiting) = self.set.state().take(is_due);
-            if !batch.is_empty() {
-                self.last_batch = Some(now);
-                return batch;
+            let goes_on = std::mem::take(&mut self.has_more);
+            let is_due = goes_on || due.is_none_or(|due| due <= now);
+            let Taken { changes, is_waiting, has_more } = self.set.state().take(is_due);
+            self.has_more = has_more;
+            if !changes.is_empty() {
+                if !goes_on {
+                    self.last_batch = Some(now);
+                }
+                return changes;
+            }
+            if has_more {
+                tokio::task::yield_now().await;
+                continue;
             }
             match due {
                 Some(due) if is_waiting => {
@@ -293,37 +383,49 @@ impl State {
             slots.iter().map(|(slot, id)| (slot.job.clone(), *id)).collect()
         };
         let (old_pairs, new_pairs) = (pairs(before), pairs(&after));
+        let is_lost = |job: &SmolStr, id: MechanismId| {
+            let pair = (job.clone(), id);
+            old_pairs.contains(&pair) && !new_pairs.contains(&pair)
+        };
+        // What was not told is not taken back.
+        self.backlog.retain(|pending| match pending {
+            Pending::Joined { job, mechanism, .. } => !is_lost(job, *mechanism),
+            Pending::Left { .. } => true,
+        });
         for (job, id) in new_pairs.difference(&old_pairs) {
             let Some(running) = self.running.get(id) else { continue };
-            // What is dirty is announced by `take`, once for all its jobs.
-            let found = running.updates.found();
-            let known = found.groups.iter().filter(|(source, _)| !found.dirty.contains(*source));
-            self.backlog.extend(known.map(|(source, group)| Change {
-                job: job.clone(),
-                mechanism: *id,
-                source: source.clone(),
-                group: Some(group.clone()),
-            }));
+            let mut is_known = false;
+            running.updates.groups().told(None, &mut |_| {
+                is_known = true;
+                false
+            });
+            // What is new is told by `take`, once for all its jobs.
+            if is_known {
+                self.backlog.push_back(Pending::Joined { job: job.clone(), mechanism: *id, mark: None });
+            }
         }
         for (job, id) in old_pairs.difference(&new_pairs) {
             let Some(running) = self.running.get_mut(id) else { continue };
-            let mut legacies = Vec::new();
-            let (given_on, own): (Vec<_>, Vec<_>) =
+            let (mut legacies, own): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut running.inherited).into_iter().partition(|legacy| legacy.job == *job);
             running.inherited = own;
-            legacies.extend(given_on);
-            let sources: Vec<_> = {
-                let found = running.updates.found();
-                found.groups.keys().chain(&found.dirty).cloned().collect()
-            };
-            legacies.push(Inherited { job: job.clone(), mechanism: *id, sources });
+            let groups = running.updates.groups();
+            legacies.push(Inherited { job: job.clone(), mechanism: *id, sources: groups.sources(), groups });
+            // A job that is back with a mechanism loses what that one no longer has, and nothing else.
+            for legacy in &mut legacies {
+                if new_pairs.contains(&(legacy.job.clone(), legacy.mechanism)) {
+                    let Inherited { sources, groups, .. } = legacy;
+                    sources.retain(|source| groups.group(source).is_none());
+                }
+            }
             let slot = before.iter().find(|(slot, old)| slot.job == *job && *old == id).map(|(slot, _)| slot);
             let successor = slot.and_then(|slot| after.get(slot)).and_then(|id| self.running.get_mut(id));
+            legacies.retain(|legacy| !legacy.sources.is_empty());
             match successor {
                 Some(successor) if !successor.updates.found().is_announced => {
                     successor.inherited.extend(legacies)
                 }
-                _ => self.backlog.extend(legacies.into_iter().flat_map(Inherited::into_removals)),
+                _ => self.backlog.extend(legacies.into_iter().map(Pending::from)),
             }
         }
         for running in self.running.values_mut() {
@@ -340,65 +442,135 @@ impl State {
         }
     }
 
-    /// The changes that may be passed on now, and whether others have to wait.
-    fn take(&mut self, is_due: bool) -> (Vec<Change>, bool) {
+    /// The changes that may be passed on now.
+    fn take(&mut self, is_due: bool) -> Taken {
         let mut urgent = !self.backlog.is_empty();
         let mut is_waiting = false;
         for running in self.running.values() {
+            let has_news = running.updates.groups().has_news();
             let found = running.updates.found();
             let is_first = found.has_result && !found.is_announced;
-            urgent |= is_first && !(found.dirty.is_empty() && running.inherited.is_empty());
-            is_waiting |= !found.dirty.is_empty();
+            urgent |= is_first && (has_news || !running.inherited.is_empty());
+            is_waiting |= has_news;
         }
         if !(urgent || is_due) {
-            return (Vec::new(), is_waiting);
+            return Taken { changes: Vec::new(), is_waiting, has_more: false };
         }
-        let mut batch = std::mem::take(&mut self.backlog);
+        let mut batch = Batch::default();
+        let mut has_more = false;
+        self.take_backlog(&mut batch);
         for (id, running) in &mut self.running {
-            let mut found = running.updates.found();
-            found.is_announced |= found.has_result;
-            let jobs: BTreeSet<&SmolStr> = running.slots.iter().map(|slot| &slot.job).collect();
-            for source in std::mem::take(&mut found.dirty) {
-                let group = found.groups.get(&source);
-                batch.extend(jobs.iter().map(|job| Change {
-                    job: (*job).clone(),
-                    mechanism: *id,
-                    source: source.clone(),
-                    group: group.cloned(),
-                }));
+            if batch.is_full() {
+                has_more = true;
+                break;
             }
-            if found.is_announced {
-                drop(found);
-                let legacies = std::mem::take(&mut running.inherited);
-                batch.extend(legacies.into_iter().flat_map(Inherited::into_removals));
+            let (groups, has_result) = {
+                let found = running.updates.found();
+                (found.groups.clone(), found.has_result)
+            };
+            let jobs: BTreeSet<&SmolStr> = running.slots.iter().map(|slot| &slot.job).collect();
+            let is_left = groups.take(&mut |source, group| {
+                batch.add(&jobs, *id, source, group);
+                !batch.is_full()
+            });
+            has_more |= is_left;
+            if has_result && !is_left {
+                running.updates.found().is_announced = true;
+                self.backlog.extend(std::mem::take(&mut running.inherited).into_iter().map(Pending::from));
             }
         }
-        (batch, false)
+        self.take_backlog(&mut batch);
+        has_more |= !self.backlog.is_empty();
+        Taken { changes: batch.changes, is_waiting: has_more, has_more }
+    }
+
+    fn take_backlog(&mut self, batch: &mut Batch) {
+        while let Some(pending) = self.backlog.front_mut() {
+            if batch.is_full() {
+                return;
+            }
+            match pending {
+                Pending::Joined { job, mechanism, mark } => {
+                    let Some(running) = self.running.get(mechanism) else {
+                        self.backlog.pop_front();
+                        continue;
+                    };
+                    let jobs = BTreeSet::from([&*job]);
+                    let rest = running.updates.groups().told(mark.take(), &mut |group| {
+                        batch.add(&jobs, *mechanism, group.source.clone(), Some(group));
+                        !batch.is_full()
+                    });
+                    if rest.is_some() {
+                        *mark = rest;
+                        return;
+                    }
+                }
+                Pending::Left { job, mechanism, sources } => {
+                    let jobs = BTreeSet::from([&*job]);
+                    while !batch.is_full()
+                        && let Some(source) = sources.pop()
+                    {
+                        batch.add(&jobs, *mechanism, source, None);
+                    }
+                    if !sources.is_empty() {
+                        return;
+                    }
+                }
+            }
+            self.backlog.pop_front();
+        }
     }
 }
 
-impl Inherited {
-    fn into_removals(self) -> impl Iterator<Item = Change> {
-        let (job, mechanism) = (self.job, self.mechanism);
-        self.sources.into_iter().map(move |source| Change {
-            job: job.clone(),
+/// What [`State::take`] gives.
+struct Taken {
+    changes: Vec<Change>,
+    /// There is something that has to wait for the debounce.
+    is_waiting: bool,
+    /// There is something that does not fit.
+    has_more: bool,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.groups >= BATCH_GROUPS || self.targets >= BATCH_TARGETS
+    }
+
+    fn add(
+        &mut self,
+        jobs: &BTreeSet<&SmolStr>,
+        mechanism: MechanismId,
+        source: SmolStr,
+        group: Option<Arc<TargetGroup>>,
+    ) {
+        self.groups += 1;
+        self.targets += group.as_ref().map_or(0, |group| group.targets.len());
+        self.changes.extend(jobs.iter().map(|job| Change {
+            job: (*job).clone(),
             mechanism,
-            source,
-            group: None,
-        })
+            source: source.clone(),
+            group: group.clone(),
+        }));
+    }
+}
+
+impl From<Inherited> for Pending {
+    fn from(legacy: Inherited) -> Self {
+        Self::Left { job: legacy.job, mechanism: legacy.mechanism, sources: legacy.sources }
     }
 }
 
 impl Running {
     fn status(&self, id: MechanismId) -> MechanismStatus {
+        let (groups, targets) = self.updates.groups().counts();
         let found = self.updates.found();
         MechanismStatus {
             id,
             mechanism: self.mechanism.name(),
             subject: self.mechanism.subject(),
             jobs: found.jobs.iter().cloned().collect(),
-            groups: found.groups.len(),
-            targets: found.groups.values().map(|group| group.targets.len()).sum(),
+            groups,
+            targets,
             updates_total: found.updates_total,
             refreshes_total: found.refreshes_total,
             failures_total: found.failures_total,
