@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tower::Service;
 
 use crate::dial::Destination;
+use crate::origin::Origin;
 use crate::redirect::{Arrival, Journey};
 use crate::stream::Stream;
 use crate::{Body, Error, Http};
@@ -57,6 +58,10 @@ impl Client {
     }
 
     async fn send(self, request: Request<Bytes>) -> Result<Response<Body>, Error> {
+        if Origin::of(request.extensions())?.is_some() {
+            let reason = "a pooled client serves no host other than the one it connects to".to_owned();
+            return Err(Error::Request { reason });
+        }
         let (mut journey, mut destination) = Journey::new(request)?;
         loop {
             let request = journey.request(&self.http, &destination).await?;

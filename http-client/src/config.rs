@@ -2,6 +2,8 @@
 
 mod validate;
 
+pub(crate) use validate::is_reserved_header;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

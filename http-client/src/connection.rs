@@ -73,10 +73,22 @@ impl Connection {
         loop {
             let response = self.exchange(&journey, &destination).await?;
             match journey.arrived(response, &self.http, &destination).await? {
-                Arrival::Final(response) => return Ok(response),
+                Arrival::Final(mut response) => {
+                    if (response.status().is_client_error() || response.status().is_server_error())
+                        && let Some(secrets) = journey.secrets(&self.http, &destination).await
+                    {
+                        response.extensions_mut().insert(secrets);
+                    }
+                    return Ok(response);
+                }
                 Arrival::GoOn(next) => destination = next,
             }
         }
+    }
+
+    /// What it connects with.
+    pub fn http(&self) -> &Http {
+        &self.http
     }
 
     async fn exchange(

@@ -42,6 +42,8 @@ pub(crate) struct Destination {
     pub(crate) https: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Whom to ask for over TLS where that is not the host.
+    pub(crate) server_name: Option<String>,
 }
 
 impl Destination {
@@ -57,7 +59,7 @@ impl Destination {
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| fail("the url has no host"))?;
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        Ok(Self { https, host: host.to_owned(), port })
+        Ok(Self { https, host: host.to_owned(), port, server_name: None })
     }
 
     pub(crate) fn address(&self) -> String {
@@ -91,7 +93,8 @@ impl Dialer {
         if !destination.https {
             return Ok(stream);
         }
-        self.handshake(stream, &destination.host, http2).await
+        let name = destination.server_name.as_ref().unwrap_or(&destination.host);
+        self.handshake(stream, name, http2).await
     }
 
     async fn tcp(&self, host: &str, port: u16) -> Result<Stream, Error> {

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use crate::auth::Authenticator;
 use crate::dial::{Destination, Dialer};
 use crate::file::Credential;
+use crate::origin::Origin;
 use crate::proxy::{Proxies, ProxyEnvironment, ProxyKind};
 use crate::tls::TlsSource;
 use crate::{ConfigError, Error, HttpClientConfig};
@@ -101,6 +102,11 @@ impl Http {
         })))
     }
 
+    /// Whether both are clones of one, so that a connection of either serves the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn dialer(&self) -> &Dialer {
         &self.0.dialer
     }
@@ -117,19 +123,21 @@ impl Http {
         self.0.idle_timeout
     }
 
-    /// Adds what the configuration says to a request for `destination`. `estranged` requests have been redirected to
+    /// Adds what the configuration says to a request for `destination`, but what `origin` says otherwise. `estranged` requests have been redirected to
     /// another host: they carry no credentials.
     pub(crate) async fn dress(
         &self,
         request: Request<Bytes>,
         destination: &Destination,
+        origin: Option<&Origin>,
         estranged: bool,
     ) -> Result<Request<Full<Bytes>>, Error> {
         let (mut parts, body) = request.into_parts();
         if let Some(user_agent) = &self.0.user_agent {
             parts.headers.entry(header::USER_AGENT).or_insert_with(|| user_agent.clone());
         }
-        for (name, source) in &self.0.headers {
+        let configured = self.0.headers.iter().filter(|(name, _)| !origin.is_some_and(|own| own.has(name)));
+        for (name, source) in configured {
             let value = match source {
                 HeaderSource::Fixed(value) => value.clone(),
                 HeaderSource::File(credential) => secret_value("http_headers", &credential.read()?)?,

@@ -55,6 +55,7 @@ mod error;
 mod file;
 mod http;
 mod oauth2;
+mod origin;
 mod proxy;
 mod redirect;
 mod secret;
@@ -69,6 +70,7 @@ pub use crate::config::{
 pub use crate::connection::Connection;
 pub use crate::error::Error;
 pub use crate::http::{Http, HttpOptions};
+pub use crate::origin::{OriginHeader, OriginHeaders, SentSecrets, ServedAs};
 pub use crate::proxy::ProxyEnvironment;
 pub use crate::redirect::KeepMethod;
 pub use crate::secret::Secret;

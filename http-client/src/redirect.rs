@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use url::Url;
 
 use crate::dial::Destination;
+use crate::origin::{Origin, SentSecrets};
 use crate::{Body, Error, Http};
 
 /// As in Go: the eleventh request is not made.
@@ -32,6 +33,8 @@ pub(crate) struct Journey {
     keeps_method: bool,
     /// It is signed for one host and path.
     is_signed: bool,
+    /// What only the origin gets that it is for, until it is sent on to another.
+    origin: Option<Origin>,
     /// It has been sent to another host. That stays so even if a later redirect leads back, as in Go.
     estranged: bool,
 }
@@ -41,6 +44,8 @@ impl Journey {
         let (parts, body) = request.into_parts();
         let destination = Destination::of(&parts.uri)?;
         let is_signed = is_signed(&parts.headers);
+        let origin = Origin::of(&parts.extensions)?;
+        let destination = served_as(destination, origin.as_ref());
         let journey = Self {
             method: parts.method,
             uri: parts.uri,
@@ -50,6 +55,7 @@ impl Journey {
             redirects: 0,
             keeps_method: parts.extensions.get::<KeepMethod>().is_some(),
             is_signed,
+            origin,
             estranged: false,
         };
         Ok((journey, destination))
@@ -65,7 +71,16 @@ impl Journey {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        http.dress(request, to, self.estranged).await
+        if let Some(origin) = &self.origin {
+            origin.dress(request.headers_mut())?;
+        }
+        http.dress(request, to, self.origin.as_ref(), self.estranged).await
+    }
+
+    /// The credentials that go with the request as it is now; none if they cannot be had any more.
+    pub(crate) async fn secrets(&self, http: &Http, to: &Destination) -> Option<SentSecrets> {
+        let request = self.request(http, to).await.ok()?;
+        Some(SentSecrets::of(request.headers()))
     }
 
     /// Looks at the answer of `from`: either it is the final one, or the journey goes on to another destination.
@@ -92,10 +107,14 @@ impl Journey {
             )));
         }
         let invalid = || fail("its Location is not a URL".to_owned());
-        let base = Url::parse(&self.uri.to_string()).map_err(|_| invalid())?;
+        let base = Url::parse(&self.served_url()).map_err(|_| invalid())?;
         let target =
             location.to_str().ok().and_then(|location| base.join(location).ok()).ok_or_else(invalid)?;
-        let uri: Uri = target.as_str().parse().map_err(|_| invalid())?;
+        let mut uri: Uri = target.as_str().parse().map_err(|_| invalid())?;
+        let stays = self.origin.is_some() && target.origin() == base.origin();
+        if stays {
+            uri = at_authority(uri, &self.uri).ok_or_else(invalid)?;
+        }
         let to =
             Destination::of(&uri).map_err(|_| fail("its Location is neither http nor https".to_owned()))?;
         // Elsewhere its signature does not hold, and nobody there is to see the session token that goes with it.
@@ -112,7 +131,13 @@ impl Journey {
             }
         }
         self.headers.remove(header::HOST);
-        self.estranged |= !is_domain_or_subdomain(&to.host.to_lowercase(), &self.first_host);
+        let to = if stays {
+            served_as(to, self.origin.as_ref())
+        } else {
+            self.estranged |= self.origin.take().is_some();
+            self.estranged |= !is_domain_or_subdomain(&to.host.to_lowercase(), &self.first_host);
+            to
+        };
         self.uri = uri;
         self.redirects += 1;
         // Whatever happens to the rest of this body, the answer is known.
@@ -122,10 +147,32 @@ impl Journey {
 }
 
 impl Journey {
+    /// The URL as the server knows it, which redirects are relative to.
+    fn served_url(&self) -> String {
+        let served_as = self.origin.as_ref().and_then(|origin| origin.served_as.as_ref());
+        let (Some(authority), Some(scheme)) = (served_as, self.uri.scheme_str()) else {
+            return self.uri.to_string();
+        };
+        format!("{scheme}://{authority}{}", self.uri.path_and_query().map_or("/", |path| path.as_str()))
+    }
+
     /// Whether a signature is the same there: it is over the host, the path and the query.
     fn holds_at(&self, uri: &Uri) -> bool {
         self.uri.authority() == uri.authority() && self.uri.path_and_query() == uri.path_and_query()
     }
+}
+
+/// `destination`, where TLS asks for the host that the request is served as.
+fn served_as(destination: Destination, origin: Option<&Origin>) -> Destination {
+    let served_as = origin.and_then(|origin| origin.served_as.as_ref()).filter(|_| destination.https);
+    Destination { server_name: served_as.map(|authority| authority.host().to_owned()), ..destination }
+}
+
+/// `uri` at the scheme and authority of `home`.
+fn at_authority(uri: Uri, home: &Uri) -> Option<Uri> {
+    let mut parts = home.clone().into_parts();
+    parts.path_and_query = uri.into_parts().path_and_query;
+    Uri::from_parts(parts).ok()
 }
 
 /// Whether a request is signed as AWS' are ("AWS Signature Version 4 for API requests", IAM user guide).

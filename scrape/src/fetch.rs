@@ -1,10 +1,11 @@
 //! Getting a page over the wire.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
-use promferry_http_client::{Body, Connection};
+use promferry_http_client::{Body, Connection, OriginHeaders, ServedAs};
 use promferry_model::{MemoryBudget, Purpose};
 
 use crate::inflate::PageLimits;
@@ -101,13 +102,20 @@ fn request(job: &Job, target: &Target) -> Result<Request<Bytes>, ScrapeError> {
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err(invalid("the scheme has to be http or https".to_owned()));
     }
-    Request::get(url)
+    let mut request = Request::get(url)
         .header(header::ACCEPT, &job.accept)
         .header(header::ACCEPT_ENCODING, encoding)
         .header(header::USER_AGENT, HeaderValue::from_static(USER_AGENT))
         .header(TIMEOUT_HEADER, seconds(target.scrape_timeout()))
         .body(Bytes::new())
-        .map_err(|error| invalid(error.to_string()))
+        .map_err(|error| invalid(error.to_string()))?;
+    if let Some(host) = target.host() {
+        request.extensions_mut().insert(ServedAs(host.clone()));
+    }
+    if let Some(headers) = target.headers() {
+        request.extensions_mut().insert(OriginHeaders(Arc::clone(headers)));
+    }
+    Ok(request)
 }
 
 /// A number of seconds as Go's `strconv.FormatFloat(…, 'f', -1, 64)` writes it.

@@ -11,6 +11,7 @@ use promferry_relabel::RelabelRules;
 use smol_str::SmolStr;
 
 use crate::histogram::HistogramLimits;
+use crate::target::gateway::apply_rule;
 use crate::{
     ConfigError, DroppedBy, LabelLimits, ScrapeConfig, Target, TargetError, TargetLabels, ValidNames,
     discovered_labels,
@@ -124,7 +125,8 @@ impl Job {
                 let discovered = discovered_labels(&self.config, own, &group.labels);
                 let mut dropping = None;
                 let target = Target::populate(&self.config, &discovered, |labels| {
-                    dropping = rules.iter().position(|rule| !rule.apply(labels));
+                    let mut rules = rules.iter().zip(&self.config.relabel_configs);
+                    dropping = rules.position(|(rule, config)| !apply_rule(config, rule, labels));
                     dropping.is_none()
                 });
                 match target {
@@ -167,6 +169,7 @@ impl Job {
             config.scrape_interval = Default::default();
             config.scrape_timeout = Default::default();
             config.sample_limit = 0;
+            config.gateway = Default::default();
             config
         };
         reading(self) == reading(other) && self.has_dialect_of(other)

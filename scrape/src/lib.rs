@@ -92,7 +92,8 @@ pub use dropped::{DroppedBy, InvalidTargets};
 pub use error::ScrapeError;
 pub use job::{DiscoveredTargets, Job, JobError};
 pub use options::{
-    ByteSize, ByteSizeError, ConfigError, GlobalConfig, LeFormat, QueryParams, ScrapeConfig, ScrapeProtocol,
+    ByteSize, ByteSizeError, ConfigError, GatewayConfig, GlobalConfig, LeFormat, QueryParams, ScrapeConfig,
+    ScrapeProtocol,
 };
 pub use page_reader::{PageOutcome, PageReader};
 pub use schedule::Schedule;

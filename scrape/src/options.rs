@@ -1,6 +1,7 @@
 //! The keys of Prometheus' `scrape_config` and of the part of `global` that they inherit.
 
 mod byte_size;
+mod gateway;
 mod query_params;
 mod validate;
 
@@ -12,6 +13,7 @@ use promferry_relabel::RelabelConfig;
 use serde::{Deserialize, Deserializer};
 
 pub use byte_size::{ByteSize, ByteSizeError};
+pub use gateway::GatewayConfig;
 pub use promferry_exposition::{LeFormat, ScrapeProtocol};
 pub use query_params::QueryParams;
 
@@ -114,6 +116,9 @@ pub struct ScrapeConfig {
     /// How `le` and `quantile` are written: a key of Promferry's own.
     #[serde(deserialize_with = "null_is_default")]
     pub le_format: LeFormat,
+    /// Addresses that many targets share, and headers from files: a key of Promferry's own.
+    #[serde(deserialize_with = "null_is_default")]
+    pub gateway: GatewayConfig,
     /// Rules for targets, before they are scraped.
     #[serde(deserialize_with = "null_is_default")]
     pub relabel_configs: Vec<RelabelConfig>,
@@ -224,6 +229,7 @@ impl ScrapeConfig {
         "metric_name_escaping_scheme",
         "extra_scrape_metrics",
         "le_format",
+        "gateway",
         "relabel_configs",
         "metric_relabel_configs",
     ];
@@ -237,6 +243,7 @@ impl ScrapeConfig {
     /// Makes every relative path one below `base_dir`, where Prometheus looks for it.
     pub fn resolve_paths(&mut self, base_dir: &Path) {
         resolve_path(&mut self.scrape_failure_log_file, base_dir);
+        self.gateway.resolve_paths(base_dir);
         self.http.resolve_paths(base_dir);
     }
 
@@ -325,6 +332,7 @@ impl Default for ScrapeConfig {
             metric_name_escaping_scheme: None,
             extra_scrape_metrics: None,
             le_format: LeFormat::default(),
+            gateway: GatewayConfig::default(),
             relabel_configs: Vec::new(),
             metric_relabel_configs: Vec::new(),
             http: HttpClientConfig::default(),

@@ -1,14 +1,19 @@
 //! What discovery and relabelling make of a target.
 
+pub(crate) mod gateway;
 mod url;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
+use promferry_http_client::OriginHeader;
 use promferry_model::{DurationError, Label, Labels, LabelsBuilder, PromDuration, hash_labels};
 use smol_str::{SmolStr, format_smolstr};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use self::gateway::Served;
 use crate::ScrapeConfig;
 
 /// One thing to scrape: where it is, how often, and which labels its series carry.
@@ -26,6 +31,9 @@ pub struct Target {
     native_histograms: bool,
     always_classic_histograms: bool,
     identity: u64,
+    /// Present where relabelling says so.
+    served: Option<Box<Served>>,
+    ignored_gateway_labels: bool,
 }
 
 /// Why a target cannot be scraped.
@@ -68,6 +76,14 @@ pub enum TargetError {
         /// Its value.
         value: SmolStr,
     },
+    /// `__host__` or a `__header_…` cannot be used.
+    #[error("{label}: {reason}")]
+    Gateway {
+        /// Which label.
+        label: SmolStr,
+        /// What is wrong; a header's value is never shown.
+        reason: String,
+    },
     /// The target asks for something that is not supported.
     #[error("{label} is not supported")]
     Unsupported {
@@ -77,7 +93,8 @@ pub enum TargetError {
 }
 
 /// The labels of a target as they are before relabelling: its own, its group's where it has none, and what
-/// the job adds where both have none (`PopulateDiscoveredLabels`).
+/// the job adds where both have none (`PopulateDiscoveredLabels`). The values of `__header_…` are hidden: only rules
+/// set such headers.
 pub fn discovered_labels(job: &ScrapeConfig, own: &Labels, group: &Labels) -> LabelsBuilder {
     let mut labels = LabelsBuilder::from(own);
     for Label { name, value } in group {
@@ -85,6 +102,7 @@ pub fn discovered_labels(job: &ScrapeConfig, own: &Labels, group: &Labels) -> La
             labels.set(name.clone(), value.clone());
         }
     }
+    gateway::hide_discovered(&mut labels);
     let flag = |on: Option<bool>| SmolStr::new_static(if on == Some(true) { "true" } else { "false" });
     for (name, value) in [
         (JOB, SmolStr::from(&job.job_name)),
@@ -113,7 +131,8 @@ pub fn discovered_labels(job: &ScrapeConfig, own: &Labels, group: &Labels) -> La
 
 impl Target {
     /// The target that these [`discovered_labels`] describe once `relabel` (the job's `relabel_configs`) has
-    /// changed them. `None` when `relabel` drops it by answering `false`.
+    /// changed them. `None` when `relabel` drops it by answering `false`. What discovery says of `__host__` and
+    /// `__header_…` is taken out before.
     ///
     /// # Errors
     /// [`TargetError`] when what is left of the labels cannot be scraped.
@@ -123,6 +142,7 @@ impl Target {
         relabel: impl FnOnce(&mut LabelsBuilder) -> bool,
     ) -> Result<Option<Self>, TargetError> {
         let mut labels = discovered.clone();
+        let ignored_gateway_labels = gateway::remove_discovered(&mut labels);
         if !relabel(&mut labels) {
             return Ok(None);
         }
@@ -154,7 +174,10 @@ impl Target {
         if labels.get(INSTANCE).is_empty() {
             labels.set(SmolStr::new_static(INSTANCE), address);
         }
-        let labels = labels.to_labels();
+        let all_labels = labels.to_labels();
+        let served = Served::take(&mut labels, &job.gateway.header_files)?;
+        let labels_hash = hash_labels(&all_labels, 0);
+        let labels = if served.is_some() { labels.to_labels() } else { all_labels };
         let url = target_url(&labels, &job.params);
         Ok(Some(Self {
             public_labels: labels
@@ -168,7 +191,9 @@ impl Target {
             native_histograms: native.unwrap_or_else(|| job.native_histograms()),
             always_classic_histograms: always_classic
                 .unwrap_or_else(|| job.always_scrape_classic_histograms == Some(true)),
-            identity: xxh3_64_with_seed(url.as_bytes(), hash_labels(&labels, 0)),
+            identity: xxh3_64_with_seed(url.as_bytes(), labels_hash),
+            served: served.map(Box::new),
+            ignored_gateway_labels,
             url,
             labels,
         }))
@@ -217,6 +242,33 @@ impl Target {
     /// Whether classic buckets are read even beside a native histogram.
     pub fn always_classic_histograms(&self) -> bool {
         self.always_classic_histograms
+    }
+
+    /// Where its connection goes: host and port, in lower case. Targets of one address share what that address takes.
+    pub fn connect_address(&self) -> SmolStr {
+        gateway::connect_address(self.labels.get(SCHEME), self.labels.get(ADDRESS))
+    }
+
+    /// The host it is asked for where that is not the one it is connected to: `__host__`.
+    pub fn host(&self) -> Option<&Authority> {
+        self.served.as_ref()?.host.as_ref()
+    }
+
+    /// The headers that only it gets: `__header_…`.
+    pub fn headers(&self) -> Option<&Arc<[OriginHeader]>> {
+        self.served.as_ref()?.headers.as_ref()
+    }
+
+    /// Whether a Kubernetes API server passes its scrapes on.
+    #[allow(dead_code, reason = "the gate will ask")]
+    pub(crate) fn is_behind_api_server(&self) -> bool {
+        gateway::is_api_server_proxy(self.labels.get(METRICS_PATH))
+    }
+
+    /// Whether discovery brought labels that only rules may set.
+    #[allow(dead_code, reason = "the gate will ask")]
+    pub(crate) fn ignores_gateway_labels(&self) -> bool {
+        self.ignored_gateway_labels
     }
 
     /// A hash over all labels and the URL: targets of one identity are scraped once, and a change of it is

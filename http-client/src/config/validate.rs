@@ -32,6 +32,11 @@ const RESERVED_HEADERS: &[&str] = &[
     "x-amz-content-sha256",
 ];
 
+/// Whether the client sets this header itself.
+pub(crate) fn is_reserved_header(name: &HeaderName) -> bool {
+    RESERVED_HEADERS.contains(&name.as_str())
+}
+
 impl HttpClientConfig {
     /// Checks what Prometheus checks when it loads a configuration, and that URLs, header names and values are well
     /// formed. Files are not opened here.
@@ -53,7 +58,7 @@ impl HttpClientConfig {
         for (name, header) in &self.http_headers {
             let path = ["http_headers", name];
             let parsed = header_name(name).map_err(|message| ConfigError::new(&path, message))?;
-            if RESERVED_HEADERS.contains(&parsed.as_str()) {
+            if is_reserved_header(&parsed) {
                 let message =
                     format!("setting the header {name:?} is not allowed, the client sets it itself");
                 return Err(ConfigError::new(&path, message));

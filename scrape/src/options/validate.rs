@@ -45,6 +45,7 @@ impl ScrapeConfig {
         ] {
             RelabelRules::compile(rules, validation).map_err(|error| ConfigError::from(error).within(key))?;
         }
+        self.gateway.validate().map_err(|error| error.within("gateway"))?;
         Ok(self.http.validate()?)
     }
 
