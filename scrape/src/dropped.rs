@@ -4,7 +4,6 @@ use std::fmt;
 
 use promferry_model::Labels;
 use promferry_relabel::{Action, RelabelConfig};
-use smol_str::SmolStr;
 
 use crate::TargetError;
 
@@ -37,28 +36,12 @@ impl fmt::Display for DroppedBy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidTargets {
-    /// What is wrong with the first of them.
+    /// What is wrong with one of them.
     pub error: TargetError,
-    /// The labels of the first of them, before relabelling.
+    /// The labels of that one, before relabelling.
     pub labels: Labels,
     /// How many they are.
     pub targets: u64,
-}
-
-/// Groups errors by their kind, in the order in which the kinds come.
-pub(crate) fn by_kind(errors: &[(SmolStr, Labels, TargetError)]) -> Vec<InvalidTargets> {
-    let mut kinds: Vec<InvalidTargets> = Vec::new();
-    for (_, labels, error) in errors {
-        let kind = std::mem::discriminant(error);
-        match kinds.iter_mut().find(|known| std::mem::discriminant(&known.error) == kind) {
-            Some(known) => known.targets += 1,
-            None => {
-                let (error, labels) = (error.clone(), labels.clone());
-                kinds.push(InvalidTargets { error, labels, targets: 1 });
-            }
-        }
-    }
-    kinds
 }
 
 /// Characters of a regular expression that are shown: some list hundreds of names.

@@ -30,6 +30,14 @@ pub struct Job {
     dialect: Vec<Arc<dyn Stage>>,
 }
 
+/// What becomes of a discovered target.
+pub(crate) enum Judgement {
+    Active(Target),
+    /// The position of the rule that drops it.
+    DroppedBy(usize),
+    Invalid(TargetError),
+}
+
 /// Why a job cannot be made ready.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -117,33 +125,26 @@ impl Job {
     pub fn targets(&self, groups: &[TargetGroup]) -> DiscoveredTargets {
         let mut found = DiscoveredTargets::default();
         let mut identities = hashbrown::HashSet::new();
-        let rules = self.relabel.rules();
-        let mut dropped_by = vec![0; rules.len()];
+        let mut dropped_by = vec![0; self.relabel.rules().len()];
         for group in groups {
             found.discovered += group.targets.len() as u64;
             for own in &group.targets {
-                let discovered = discovered_labels(&self.config, own, &group.labels);
-                let mut dropping = None;
-                let target = Target::populate(&self.config, &discovered, |labels| {
-                    let mut rules = rules.iter().zip(&self.config.relabel_configs);
-                    dropping = rules.position(|(rule, config)| !apply_rule(config, rule, labels));
-                    dropping.is_none()
-                });
-                match target {
-                    Ok(Some(target)) => {
+                let (discovered, judgement) = self.judge(own, &group.labels);
+                match judgement {
+                    Judgement::Active(target) => {
                         if identities.insert(target.identity()) {
                             found.active.push(target);
                         } else {
                             found.duplicates += 1;
                         }
                     }
-                    Ok(None) => {
+                    Judgement::DroppedBy(rule) => {
                         found.drop_target(&discovered, self.config.keep_dropped_targets);
-                        if let Some(rule) = dropping {
-                            dropped_by[rule] += 1;
-                        }
+                        dropped_by[rule] += 1;
                     }
-                    Err(error) => found.errors.push((group.source.clone(), discovered.to_labels(), error)),
+                    Judgement::Invalid(error) => {
+                        found.errors.push((group.source.clone(), discovered.to_labels(), error));
+                    }
                 }
             }
         }
@@ -153,6 +154,24 @@ impl Job {
             .map(|(rule, (targets, config))| DroppedBy::new(rule, config, targets))
             .collect();
         found
+    }
+
+    /// What becomes of one target of a group with these labels, and its labels before relabelling.
+    pub(crate) fn judge(&self, own: &Labels, group: &Labels) -> (LabelsBuilder, Judgement) {
+        let discovered = discovered_labels(&self.config, own, group);
+        let rules = self.relabel.rules();
+        let mut dropping = None;
+        let target = Target::populate(&self.config, &discovered, |labels| {
+            let mut rules = rules.iter().zip(&self.config.relabel_configs);
+            dropping = rules.position(|(rule, config)| !apply_rule(config, rule, labels));
+            dropping.is_none()
+        });
+        let judgement = match target {
+            Ok(Some(target)) => Judgement::Active(target),
+            Ok(None) => Judgement::DroppedBy(dropping.unwrap_or_default()),
+            Err(error) => Judgement::Invalid(error),
+        };
+        (discovered, judgement)
     }
 
     /// Whether series and requests come out as under `other`, so that nothing has to be done anew.

@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashMap;
 use promferry_model::{Clock, Labels, MemoryBudget, Rng, SeededRng, Sink, SystemClock, TargetGroup};
 use smol_str::SmolStr;
-use tokio::task::JoinHandle;
 
-use crate::dropped::by_kind;
+use crate::groups::{GroupKey, GroupOutcomes, Outcome};
 use crate::notices::Notices;
+use crate::pool::{Pool, Starter, TargetTask};
 use crate::section::PageKeeper;
-use crate::stats::SharedStats;
-use crate::status::global_url;
-use crate::target::without_query;
-use crate::target_loop::{self, Assignment, Context, LoopShared, Order};
+use crate::target_loop::{Assignment, Context, LoopShared, Order};
 use crate::{
-    CpuSections, DroppedBy, InvalidTargets, Job, JobStats, PoolStatus, Schedule, Target, TargetStatus,
+    ActiveTarget, CpuSections, GroupChange, GroupSource, Job, JobStats, PoolStatus, PoolSummary, TargetRow,
+    TargetState, discovered_labels,
 };
 
 /// What a [`Scraper`] is given besides its sink and its jobs. Time, chance and memory are arguments, so that
@@ -38,8 +35,11 @@ pub struct ScraperOptions {
     pub start_timestamps: bool,
     /// Keeps pages aside whose reading panicked.
     pub page_keeper: Option<Arc<dyn PageKeeper>>,
-    /// Under which name others reach this host, for [`TargetStatus::global_url`].
+    /// Under which name others reach this host, for [`TargetStatus::global_url`](crate::TargetStatus::global_url).
     pub external_host: Option<String>,
+    /// Who knows the groups of all jobs. With it a target that relabelling drops takes some tens of bytes, however
+    /// many labels it has; without it the scraper keeps all groups itself.
+    pub groups: Option<Arc<dyn GroupSource>>,
 }
 
 impl Default for ScraperOptions {
@@ -55,6 +55,7 @@ impl Default for ScraperOptions {
             start_timestamps: false,
             page_keeper: None,
             external_host: None,
+            groups: None,
         }
     }
 }
@@ -66,12 +67,13 @@ pub struct UnknownJob(pub String);
 
 /// Scrapes the targets of its jobs into a [`Sink`].
 ///
-/// [`apply`](Self::apply) says which jobs there are, [`update`](Self::update) which targets a job has; both
-/// change only what differs, and a target that stays goes on without a gap. They have to be called within a
+/// [`apply`](Self::apply) says which jobs there are, [`update`](Self::update) which targets a job has, and
+/// [`change`](Self::change) what is different about those; all change only what differs, and a target that stays goes on without a gap. They have to be called within a
 /// tokio runtime with time and I/O enabled, which then runs one task for each target. Dropping a scraper stops
 /// its loops as [`shutdown`](Self::shutdown) does, without waiting for them.
 pub struct Scraper<S: Sink> {
     context: Arc<Context<S>>,
+    source: Option<Arc<dyn GroupSource>>,
     external_host: Option<String>,
     state: Mutex<ScraperState>,
 }
@@ -82,35 +84,6 @@ struct ScraperState {
     leaving: Vec<TargetTask>,
     rng: Box<dyn Rng>,
     stopped: bool,
-}
-
-/// One job's targets.
-struct Pool {
-    job: Arc<Job>,
-    stats: Arc<SharedStats>,
-    groups: Vec<TargetGroup>,
-    active: HashMap<u64, TargetTask>,
-    /// Targets that are gone but whose series have not ended yet.
-    retiring: Vec<TargetTask>,
-    dropped: Vec<Labels>,
-    counts: TargetCounts,
-}
-
-/// What became of a job's discovered targets that are not scraped; see [`PoolStatus`].
-#[derive(Clone, Default)]
-struct TargetCounts {
-    discovered: u64,
-    dropped: u64,
-    dropped_by: Vec<DroppedBy>,
-    invalid: Vec<InvalidTargets>,
-    duplicates: u64,
-}
-
-struct TargetTask {
-    /// What its series carry; the same for as long as the loop runs.
-    labels: Labels,
-    shared: Arc<LoopShared>,
-    task: JoinHandle<()>,
 }
 
 impl<S: Sink> Scraper<S> {
@@ -125,11 +98,12 @@ impl<S: Sink> Scraper<S> {
             start_timestamps,
             page_keeper: keeper,
             external_host,
+            groups: source,
         } = options;
         let notices = Notices::default();
         let context = Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper, notices };
         let state = ScraperState { pools: BTreeMap::new(), leaving: Vec::new(), rng, stopped: false };
-        Self { context: Arc::new(context), external_host, state: Mutex::new(state) }
+        Self { context: Arc::new(context), source, external_host, state: Mutex::new(state) }
     }
 
     /// Makes these the jobs. A job of a known name keeps its targets; if its options are the same, nothing of
@@ -137,61 +111,112 @@ impl<S: Sink> Scraper<S> {
     /// that are gone are gone. Of jobs with one name the last counts.
     pub fn apply(&self, jobs: Vec<Job>) {
         let mut state = self.lock();
-        if state.stopped {
+        let ScraperState { pools, leaving, rng, stopped } = &mut *state;
+        if *stopped {
             return;
         }
-        let mut before = std::mem::take(&mut state.pools);
+        let mut before = std::mem::take(pools);
         for job in jobs {
-            let mut pool = match before.remove(&job.name).or_else(|| state.pools.remove(&job.name)) {
+            let name = job.name.clone();
+            let known = before.remove(&name).or_else(|| pools.remove(&name));
+            let mut pool = match known {
                 Some(pool) if pool.job.is_same(&job) => {
-                    state.pools.insert(job.name.clone(), pool);
+                    pools.insert(name, pool);
                     continue;
                 }
-                Some(mut pool) => {
-                    pool.job = Arc::new(job);
-                    pool
-                }
-                None => Pool::new(job),
+                Some(pool) => pool,
+                None => Pool::new(job.clone(), self.source.is_some()),
             };
             // A job that comes back finds the loops that still end its series, and its counters with them.
-            let name = pool.job.name.clone();
-            pool.retiring
-                .extend(state.leaving.extract_if(.., |task| task.shared.assignment().job.name == name));
-            if let Some(task) = pool.retiring.first() {
-                pool.stats = Arc::clone(&task.shared.stats);
-            }
-            self.sync(&mut pool, &mut *state.rng, true);
-            state.pools.insert(pool.job.name.clone(), pool);
+            pool.adopt(leaving.extract_if(.., |task| task.shared.assignment().job.name == name));
+            pool.assign_job(self.starter(&mut **rng), job);
+            pools.insert(name, pool);
         }
-        for (_, mut pool) in before {
-            for (_, task) in pool.active.drain() {
-                task.retire();
-                state.leaving.push(task);
-            }
-            state.leaving.append(&mut pool.retiring);
-        }
-        state.leaving.retain(|task| !task.shared.is_closed());
+        leaving.extend(before.into_values().flat_map(Pool::retire));
+        leaving.retain(|task| !task.shared.is_closed());
     }
 
-    /// Makes these the groups of a job's targets: all of them, each time. Targets that stay are untouched.
+    /// Takes in what changed of a job's groups: the others stay as they are, and what is done is bounded by the
+    /// targets of those that changed. Later changes of a group count.
+    ///
+    /// # Errors
+    /// [`UnknownJob`] when no job of this name was [applied](Self::apply).
+    pub fn change(
+        &self,
+        job: &str,
+        changes: impl IntoIterator<Item = GroupChange>,
+    ) -> Result<(), UnknownJob> {
+        self.with_pool(job, |pool, starter| pool.change(starter, changes))
+    }
+
+    /// Makes these the groups of a job's targets: all of them, each time. Targets that stay are untouched. With a
+    /// [`ScraperOptions::groups`] these have to be the groups that it has, each as of mechanism 0.
     ///
     /// # Errors
     /// [`UnknownJob`] when no job of this name was [applied](Self::apply).
     pub fn update(&self, job: &str, groups: Vec<TargetGroup>) -> Result<(), UnknownJob> {
-        let mut state = self.lock();
-        let ScraperState { pools, rng, stopped, leaving } = &mut *state;
-        let pool = pools.get_mut(job).ok_or_else(|| UnknownJob(job.to_owned()))?;
-        if !*stopped {
-            pool.groups = groups;
-            self.sync(pool, &mut **rng, false);
-        }
-        leaving.retain(|task| !task.shared.is_closed());
-        Ok(())
+        self.with_pool(job, |pool, starter| pool.replace(starter, groups))
     }
 
-    /// Each job's targets, in the order of the jobs' names.
+    /// Each job's targets in numbers, in the order of the jobs' names.
+    pub fn summary(&self) -> Vec<PoolSummary> {
+        self.lock().pools.values().map(Pool::summary).collect()
+    }
+
+    /// Each job's targets, in the order of the jobs' names. Where there are many, [`summary`](Self::summary) and
+    /// [`for_each_target`](Self::for_each_target) take far less memory and time.
     pub fn status(&self) -> Vec<PoolStatus> {
-        self.lock().pools.values().map(|pool| pool.status(self.external_host.as_deref())).collect()
+        let status = |summary: PoolSummary| {
+            let (mut active, mut dropped) = (Vec::new(), Vec::new());
+            for state in [TargetState::Active, TargetState::Dropped] {
+                self.for_each_target(Some(&summary.scrape_pool), state, &mut |row| match row {
+                    TargetRow::Active(target) => active.push(target.clone()),
+                    TargetRow::Dropped { discovered_labels, .. } => dropped.push(discovered_labels.clone()),
+                });
+            }
+            active.sort_by(|a, b| a.scrape_url.cmp(&b.scrape_url).then_with(|| a.labels.cmp(&b.labels)));
+            PoolStatus {
+                scrape_pool: summary.scrape_pool,
+                active,
+                dropped,
+                dropped_count: summary.dropped_count,
+                discovered: summary.discovered,
+                dropped_by: summary.dropped_by,
+                invalid: summary.invalid,
+                duplicates: summary.duplicates,
+                exceeded_target_limit: summary.exceeded_target_limit,
+            }
+        };
+        self.summary().into_iter().map(status).collect()
+    }
+
+    /// Calls `each` with every target that is scraped, in the order of the jobs' names. The scraper is not locked
+    /// meanwhile.
+    pub fn for_each_active(&self, each: &mut dyn FnMut(ActiveTarget<'_>)) {
+        let loops: Vec<_> = self.lock().pools.values().flat_map(Pool::loops).map(Arc::clone).collect();
+        for shared in loops {
+            let Assignment { job, target, .. } = shared.assignment();
+            each(ActiveTarget::new(&job.name, &target, &shared.last_scrape()));
+        }
+    }
+
+    /// Calls `each` with the targets of all jobs, or of the one of this name, one after the other: job by job in the
+    /// order of their names, and group by group. Their labels before relabelling are made again for it. Of targets
+    /// that are dropped there are as many as `keep_dropped_targets` says. A group that changes meanwhile may be left
+    /// out. The scraper is not locked while `each` is called, and `each` may take its time.
+    pub fn for_each_target(
+        &self,
+        pool: Option<&str>,
+        state: TargetState,
+        each: &mut dyn FnMut(TargetRow<'_>),
+    ) {
+        let names: Vec<SmolStr> = self.lock().pools.keys().cloned().collect();
+        for name in names.iter().filter(|name| pool.is_none_or(|pool| pool == name.as_str())) {
+            match state {
+                TargetState::Active => self.for_each_active_of(name, each),
+                TargetState::Dropped => self.for_each_dropped_of(name, each),
+            }
+        }
     }
 
     /// Each job's counters. A job that is gone is no longer counted.
@@ -214,78 +239,113 @@ impl<S: Sink> Scraper<S> {
         let mut state = self.lock();
         state.stopped = true;
         let mut tasks = std::mem::take(&mut state.leaving);
-        for pool in state.pools.values_mut() {
-            tasks.extend(pool.active.drain().map(|(_, task)| task));
-            tasks.append(&mut pool.retiring);
-        }
+        tasks.extend(state.pools.values_mut().flat_map(Pool::take_tasks));
         for task in &tasks {
             task.shared.assign(|assignment| assignment.order = Order::Stop);
         }
         tasks
     }
 
-    /// Starts, changes and retires loops until they are those of the pool's targets.
-    fn sync(&self, pool: &mut Pool, rng: &mut dyn Rng, job_changed: bool) {
-        let found = pool.job.targets(&pool.groups);
-        for (source, labels, error) in &found.errors {
-            // No other label: parameters, and what annotations say, may be secrets.
-            let address = without_query(labels.get("__address__"));
-            tracing::debug!(job = %pool.job.name, group = %source, address, %error, "creating a target failed");
+    fn with_pool(&self, job: &str, change: impl FnOnce(&mut Pool, Starter<'_, S>)) -> Result<(), UnknownJob> {
+        let mut state = self.lock();
+        let ScraperState { pools, rng, stopped, leaving } = &mut *state;
+        let pool = pools.get_mut(job).ok_or_else(|| UnknownJob(job.to_owned()))?;
+        if !*stopped {
+            change(pool, self.starter(&mut **rng));
         }
-        pool.stats.lock().target_errors += found.errors.len() as u64;
-        pool.dropped = found.dropped;
-        pool.counts = TargetCounts {
-            discovered: found.discovered,
-            dropped: found.dropped_count,
-            dropped_by: found.dropped_by,
-            invalid: by_kind(&found.errors),
-            duplicates: found.duplicates,
-        };
+        leaving.retain(|task| !task.shared.is_closed());
+        Ok(())
+    }
 
-        let mut gone = std::mem::take(&mut pool.active);
-        let mut new = Vec::new();
-        for target in found.active {
-            match gone.remove(&target.identity()) {
-                Some(task) if task.keep(&pool.job, &target, job_changed) => {
-                    pool.active.insert(target.identity(), task);
-                }
-                _ => new.push(target),
-            }
+    fn starter<'a>(&'a self, rng: &'a mut dyn Rng) -> Starter<'a, S> {
+        Starter { context: &self.context, source: self.source.as_deref(), rng }
+    }
+
+    fn for_each_active_of(&self, pool: &SmolStr, each: &mut dyn FnMut(TargetRow<'_>)) {
+        let mut show = |shared: &LoopShared, discovered: Labels| {
+            let Assignment { job, target, .. } = shared.assignment();
+            let last = shared.last_scrape();
+            let active = ActiveTarget::new(&job.name, &target, &last);
+            each(TargetRow::Active(&active.status(discovered, self.external_host.as_deref())));
+        };
+        let Some(mut unseen) = self.with(pool, Pool::active_loops) else { return };
+        if unseen.is_empty() {
+            return;
         }
-        pool.retiring.retain(|task| !task.shared.is_closed());
-        pool.retiring.extend(gone.into_values());
-        let starting = new.len();
-        for target in new {
-            let schedule =
-                Schedule::new(target.scrape_interval(), target.identity(), self.context.phase_seed);
-            let delay = schedule.first_delay(target.identity(), starting);
-            let target = Arc::new(target);
-            let identity = target.identity();
-            // A target with the same public labels writes the same series: the loop that knows them goes on.
-            let known = pool.retiring.iter().position(|task| task.labels == *target.public_labels());
-            let taken_over = known
-                .map(|at| pool.retiring.swap_remove(at))
-                .filter(|task| task.take_over(&pool.job, &target, delay));
-            let task = taken_over.unwrap_or_else(|| {
-                let stats = Arc::clone(&pool.stats);
-                let labels = target.public_labels().clone();
-                let shared = Arc::new(LoopShared::new(Arc::clone(&pool.job), target, delay, stats));
-                let running =
-                    target_loop::run(Arc::clone(&self.context), Arc::clone(&shared), rng.next_u64());
-                TargetTask { labels, shared, task: tokio::spawn(running) }
+        let mut look = |pool: &Pool, outcomes: &GroupOutcomes| {
+            let active = outcomes.iter().enumerate().filter_map(|(at, outcome)| {
+                let identity = outcome.identity()?;
+                // Of targets that are alike, the first is shown.
+                unseen.remove(&identity)?;
+                Some((at, pool.loop_of(identity)?))
             });
-            pool.active.insert(identity, task);
+            active.collect()
+        };
+        self.for_each_group(pool, &mut look, &mut |job, group, found| {
+            for (at, shared) in found {
+                let discovered = discovered_labels(&job.config, &group.targets[at], &group.labels);
+                show(&shared, discovered.to_labels());
+            }
+        });
+        // Their groups are being changed: how they were discovered is not known just now.
+        for shared in unseen.into_values() {
+            show(&shared, Labels::default());
         }
-        for task in &pool.retiring {
-            task.retire();
+    }
+
+    fn for_each_dropped_of(&self, pool: &SmolStr, each: &mut dyn FnMut(TargetRow<'_>)) {
+        let mut left = usize::MAX;
+        let mut look = |pool: &Pool, outcomes: &GroupOutcomes| {
+            let is_dropped = |(at, outcome)| matches!(outcome, Outcome::DroppedBy(_)).then_some((at, ()));
+            let keep = pool.job.config.keep_dropped_targets;
+            let most = if keep == 0 { usize::MAX } else { left.min(keep as usize) };
+            let dropped: Vec<_> = outcomes.iter().enumerate().filter_map(is_dropped).take(most).collect();
+            left = most - dropped.len();
+            dropped
+        };
+        self.for_each_group(pool, &mut look, &mut |job, group, found| {
+            for (at, ()) in found {
+                let discovered =
+                    discovered_labels(&job.config, &group.targets[at], &group.labels).to_labels();
+                each(TargetRow::Dropped { scrape_pool: pool, discovered_labels: &discovered });
+            }
+        });
+    }
+
+    /// Calls `each` with the groups of a pool of which `look`, which is called under the lock, finds something.
+    fn for_each_group<T>(&self, pool: &str, look: &mut Look<'_, T>, each: &mut Show<'_, T>) {
+        let mut visit = |mechanism, group: &TargetGroup| {
+            let found = self.with(pool, |pool| {
+                let outcomes = pool.groups.outcomes(GroupKey::new(mechanism, &group.source))?;
+                // One that is about to change has other targets.
+                let is_same = outcomes.len() == group.targets.len();
+                is_same.then(|| (Arc::clone(&pool.job), look(pool, outcomes)))
+            });
+            if let Some((job, found)) = found.flatten().filter(|(_, found)| !found.is_empty()) {
+                each(&job, group, found);
+            }
+        };
+        let kept = self.with(pool, |pool| pool.groups.kept()).flatten();
+        match (kept, &self.source) {
+            (Some(kept), _) => kept.into_iter().for_each(|(mechanism, group)| visit(mechanism, &group)),
+            (None, Some(source)) => source.for_each(pool, &mut visit),
+            (None, None) => {}
         }
-        pool.enforce_target_limit();
+    }
+
+    fn with<T>(&self, pool: &str, look: impl FnOnce(&Pool) -> T) -> Option<T> {
+        self.lock().pools.get(pool).map(look)
     }
 
     fn lock(&self) -> MutexGuard<'_, ScraperState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Finds the targets of a group that are wanted: each one's place in the group, and what is known of it.
+type Look<'a, T> = dyn FnMut(&Pool, &GroupOutcomes) -> Vec<(usize, T)> + 'a;
+/// Shows what was found of a group.
+type Show<'a, T> = dyn FnMut(&Job, &TargetGroup, Vec<(usize, T)>) + 'a;
 
 impl<S: Sink> Drop for Scraper<S> {
     fn drop(&mut self) {
@@ -297,124 +357,7 @@ impl<S: Sink> fmt::Debug for Scraper<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         let targets: BTreeMap<&str, usize> =
-            state.pools.iter().map(|(name, pool)| (name.as_str(), pool.active.len())).collect();
+            state.pools.iter().map(|(name, pool)| (name.as_str(), pool.active_targets())).collect();
         f.debug_struct("Scraper").field("targets", &targets).field("stopped", &state.stopped).finish()
     }
-}
-
-impl Pool {
-    fn new(job: Job) -> Self {
-        Self {
-            job: Arc::new(job),
-            stats: Arc::default(),
-            groups: Vec::new(),
-            active: HashMap::new(),
-            retiring: Vec::new(),
-            dropped: Vec::new(),
-            counts: TargetCounts::default(),
-        }
-    }
-
-    /// How many targets there are where that is more than the limit.
-    fn over_target_limit(&self) -> Option<u64> {
-        let (targets, limit) = (self.active.len() as u64, self.job.config.target_limit);
-        (limit > 0 && targets > limit).then_some(targets)
-    }
-
-    /// Over the limit no target is scraped: each fails with the reason until there are fewer.
-    fn enforce_target_limit(&self) {
-        let over = self.over_target_limit();
-        if over.is_some() {
-            self.stats.lock().exceeded_target_limit += 1;
-        }
-        for task in self.active.values() {
-            if task.shared.assignment().over_target_limit != over {
-                task.shared.assign(|assignment| assignment.over_target_limit = over);
-            }
-        }
-    }
-
-    fn status(&self, external_host: Option<&str>) -> PoolStatus {
-        let mut active: Vec<TargetStatus> =
-            self.active.values().map(|task| task.status(external_host)).collect();
-        let counts = self.counts.clone();
-        active.sort_by(|a, b| a.scrape_url.cmp(&b.scrape_url).then_with(|| a.labels.cmp(&b.labels)));
-        PoolStatus {
-            scrape_pool: self.job.name.clone(),
-            active,
-            dropped: self.dropped.clone(),
-            dropped_count: counts.dropped,
-            discovered: counts.discovered,
-            dropped_by: counts.dropped_by,
-            invalid: counts.invalid,
-            duplicates: counts.duplicates,
-            exceeded_target_limit: self.over_target_limit().map(|_| self.job.config.target_limit),
-        }
-    }
-
-    fn stats(&self) -> JobStats {
-        let mut stats = self.stats.lock().clone();
-        stats.targets = self.active.len() as u64;
-        let tasks = self.active.values().chain(&self.retiring);
-        stats.series = tasks.map(|task| task.shared.series() as u64).sum();
-        stats
-    }
-}
-
-impl TargetTask {
-    /// Lets the loop of a target that stays go on; `false` when it has ended.
-    fn keep(&self, job: &Arc<Job>, target: &Target, job_changed: bool) -> bool {
-        let is_same = *self.shared.assignment().target == *target;
-        if is_same && !job_changed {
-            return !self.shared.is_closed();
-        }
-        self.shared.assign(|assignment| {
-            assignment.job = Arc::clone(job);
-            assignment.target = Arc::new(target.clone());
-            if job_changed {
-                start_over(assignment);
-                assignment.first_delay = None;
-            }
-        })
-    }
-
-    /// Has a loop go on with another target of the same public labels; `false` when it has ended.
-    fn take_over(&self, job: &Arc<Job>, target: &Arc<Target>, delay: std::time::Duration) -> bool {
-        self.shared.assign(|assignment| {
-            assignment.order = Order::Scrape;
-            assignment.job = Arc::clone(job);
-            assignment.target = Arc::clone(target);
-            start_over(assignment);
-            assignment.first_delay = Some(delay);
-        })
-    }
-
-    fn retire(&self) {
-        if self.shared.assignment().order == Order::Scrape {
-            self.shared.assign(|assignment| assignment.order = Order::Retire);
-        }
-    }
-
-    fn status(&self, external_host: Option<&str>) -> TargetStatus {
-        let Assignment { target, job, .. } = self.shared.assignment();
-        let last = self.shared.last_scrape();
-        TargetStatus {
-            discovered_labels: target.discovered_labels().clone(),
-            labels: target.public_labels().clone(),
-            scrape_pool: job.name.clone(),
-            scrape_url: target.url().to_owned(),
-            global_url: global_url(target.url(), external_host),
-            last_error: last.error.unwrap_or_default(),
-            refused_series: last.refused.map(String::from).unwrap_or_default(),
-            last_scrape: last.at,
-            last_scrape_duration: last.duration,
-            health: last.health,
-            scrape_interval: target.scrape_interval(),
-            scrape_timeout: target.scrape_timeout(),
-        }
-    }
-}
-
-fn start_over(assignment: &mut Assignment) {
-    assignment.revision += 1;
 }

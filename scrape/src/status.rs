@@ -5,7 +5,7 @@ use std::time::Duration;
 use promferry_model::{Labels, Timestamp};
 use smol_str::SmolStr;
 
-use crate::{DroppedBy, InvalidTargets};
+use crate::{DroppedBy, InvalidTargets, Target};
 
 /// How a target's last scrape went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +86,122 @@ pub struct PoolStatus {
     pub exceeded_target_limit: Option<u64>,
 }
 
+/// A job's targets in numbers: what [`PoolStatus`] says without a label of theirs.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PoolSummary {
+    /// The job's name.
+    pub scrape_pool: SmolStr,
+    /// How many targets are scraped: `up`, `down` and `unknown` in all.
+    pub active: u64,
+    /// Those whose last scrape succeeded.
+    pub up: u64,
+    /// Those whose last scrape failed.
+    pub down: u64,
+    /// Those that were not scraped yet.
+    pub unknown: u64,
+    /// How many relabelling drops.
+    pub dropped_count: u64,
+    /// How many targets discovery describes: `active`, `dropped_count`, `invalid` and `duplicates` in all.
+    pub discovered: u64,
+    /// As [`PoolStatus::dropped_by`].
+    pub dropped_by: Vec<DroppedBy>,
+    /// As [`PoolStatus::invalid`].
+    pub invalid: Vec<InvalidTargets>,
+    /// How many have the labels and the URL of another after relabelling, and are scraped once with it.
+    pub duplicates: u64,
+    /// `target_limit` where there are more targets than that: each fails until there are fewer.
+    pub exceeded_target_limit: Option<u64>,
+}
+
+/// A target that is scraped and how its last scrape went, lent by
+/// [`Scraper::for_each_active`](crate::Scraper::for_each_active).
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveTarget<'a> {
+    job: &'a SmolStr,
+    target: &'a Target,
+    last: &'a LastScrape,
+}
+
+impl<'a> ActiveTarget<'a> {
+    pub(crate) fn new(job: &'a SmolStr, target: &'a Target, last: &'a LastScrape) -> Self {
+        Self { job, target, last }
+    }
+
+    /// The job's name.
+    pub fn scrape_pool(&self) -> &'a SmolStr {
+        self.job
+    }
+
+    /// Where and how it is scraped, and the labels that its series carry. The labels before relabelling are not kept:
+    /// [`Scraper::for_each_target`](crate::Scraper::for_each_target) has them.
+    pub fn target(&self) -> &'a Target {
+        self.target
+    }
+
+    /// How the last scrape went.
+    pub fn health(&self) -> TargetHealth {
+        self.last.health
+    }
+
+    /// Why the last scrape failed; empty if it did not.
+    pub fn last_error(&self) -> &'a str {
+        self.last.error.as_deref().unwrap_or_default()
+    }
+
+    /// The first series of the last page that was not taken, and why; empty if all were.
+    pub fn refused_series(&self) -> &'a str {
+        self.last.refused.as_deref().unwrap_or_default()
+    }
+
+    /// When the last scrape started, and how long it took.
+    pub fn last_scrape(&self) -> Option<(Timestamp, Duration)> {
+        Some((self.last.at?, self.last.duration))
+    }
+
+    /// All of it, with what is not kept.
+    pub(crate) fn status(&self, discovered_labels: Labels, external_host: Option<&str>) -> TargetStatus {
+        let (target, last) = (self.target, self.last);
+        TargetStatus {
+            discovered_labels,
+            labels: target.public_labels().clone(),
+            scrape_pool: self.job.clone(),
+            scrape_url: target.url().to_owned(),
+            global_url: global_url(target.url(), external_host),
+            last_error: self.last_error().to_owned(),
+            refused_series: self.refused_series().to_owned(),
+            last_scrape: last.at,
+            last_scrape_duration: last.duration,
+            health: last.health,
+            scrape_interval: target.scrape_interval(),
+            scrape_timeout: target.scrape_timeout(),
+        }
+    }
+}
+
+/// Which targets [`Scraper::for_each_target`](crate::Scraper::for_each_target) is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TargetState {
+    /// Those that are scraped.
+    Active,
+    /// Those that relabelling drops.
+    Dropped,
+}
+
+/// A target as [`Scraper::for_each_target`](crate::Scraper::for_each_target) lends it.
+#[derive(Clone, Copy, Debug)]
+pub enum TargetRow<'a> {
+    /// It is scraped.
+    Active(&'a TargetStatus),
+    /// Relabelling drops it.
+    Dropped {
+        /// The job's name.
+        scrape_pool: &'a SmolStr,
+        /// The labels before relabelling.
+        discovered_labels: &'a Labels,
+    },
+}
+
 /// The outcome of a target's last scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastScrape {
@@ -98,7 +214,7 @@ pub(crate) struct LastScrape {
 }
 
 /// `url` as it is reached from elsewhere.
-pub(crate) fn global_url(url: &str, external_host: Option<&str>) -> String {
+fn global_url(url: &str, external_host: Option<&str>) -> String {
     let replaced = external_host.and_then(|external| {
         let (scheme, rest) = url.split_once("://")?;
         let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
