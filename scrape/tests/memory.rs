@@ -6,12 +6,13 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
-use promferry_model::{MemoryBudget, Purpose, Timestamp};
-use promferry_scrape::PageReader;
+use promferry_model::{Labels, MemoryBudget, MemorySink, Purpose, TargetGroup, Timestamp};
+use promferry_scrape::{GroupChange, GroupSource, PageReader, Scraper, TargetState};
 use serde_json::json;
 use support::null_sink::NullSink;
-use support::{gzip, job, large_page, options_at_start, target};
+use support::{gzip, job, large_page, options, options_at_start, target};
 
 struct Counting;
 
@@ -116,4 +117,55 @@ fn what_is_held_is_reserved() {
     assert!(reader.memory_bytes() < 20_000, "{} bytes for 100 series", reader.memory_bytes());
     drop(reader);
     assert_eq!(budget.used(), 0);
+}
+
+/// Groups that are made when they are asked for.
+struct Pods;
+
+const PODS: u64 = 10_000;
+
+fn pod(number: u64) -> TargetGroup {
+    let labels =
+        (0..30).map(|label| (format!("__meta_kubernetes_pod_label_{label}"), format!("{number}-{label}")));
+    TargetGroup {
+        source: format!("pod/shop/api-{number}").into(),
+        labels: Labels::from_pairs(labels),
+        targets: vec![Labels::from_pairs([("__address__", format!("10.0.0.1:{number}"))])],
+    }
+}
+
+impl GroupSource for Pods {
+    fn for_each(&self, _job: &str, each: &mut dyn FnMut(u64, &TargetGroup)) {
+        (0..PODS).for_each(|number| each(0, &pod(number)));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_target_costs_eighty_bytes_at_most() {
+    let mut options = options();
+    options.groups = Some(Arc::new(Pods));
+    let scraper = Scraper::new(MemorySink::new(), options);
+    scraper.apply(vec![job(json!({
+        "relabel_configs": [{"source_labels": ["__address__"], "action": "drop"}],
+    }))]);
+    let before = HELD.get();
+    for number in 0..PODS {
+        let group = pod(number);
+        let source = group.source.clone();
+        let group = Some(Arc::new(group));
+        scraper.change("test", [GroupChange { mechanism: 0, source, group }]).unwrap();
+    }
+    let bytes = (HELD.get() - before) as f64 / PODS as f64;
+    println!("{PODS} dropped targets in as many groups: {bytes:.1} bytes each");
+    assert_eq!(scraper.summary()[0].dropped_count, PODS);
+    assert!(bytes <= 80.0, "{bytes}");
+
+    let mut shown = 0;
+    let (before, mut most) = (HELD.get(), 0);
+    scraper.for_each_target(None, TargetState::Dropped, &mut |_| {
+        shown += 1;
+        most = most.max(HELD.get() - before);
+    });
+    assert_eq!(shown, PODS);
+    assert!(most < 100_000, "{most} bytes while targets are shown one by one");
 }
