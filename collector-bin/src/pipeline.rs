@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use promferry_config::Config;
-use promferry_discovery::{Changes, Discovery, DiscoveryOptions, MechanismStatus};
+use promferry_discovery::{Change, Changes, Discovery, DiscoveryOptions, MechanismStatus};
 use promferry_http_client::HttpOptions;
 use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
 use promferry_remote_write::delivery::Transport;
@@ -19,7 +19,9 @@ use promferry_remote_write::spool::{
     DiskStorage, PublishedStats, RecoveryReport, Spool, SpoolError, SpoolOptions, Storage,
 };
 use promferry_remote_write::{EndpointChange, EndpointStatus, RemoteWrite, Shared};
-use promferry_scrape::{CpuSections, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions};
+use promferry_scrape::{
+    CpuSections, GroupChange, GroupSource, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions,
+};
 use promferry_sigv4_auth::{Environment, SetupError};
 use tokio::task::JoinHandle;
 
@@ -229,6 +231,11 @@ impl Pipeline {
         };
         let remote = RemoteWrite::start(shared, endpoints.collect()).await?;
 
+        let (discovery, changes) = Discovery::new(DiscoveryOptions {
+            debounce: discovery_debounce,
+            http: http_options,
+            ..Default::default()
+        });
         let mut scraping = ScraperOptions::default();
         scraping.clock = clock;
         scraping.phase_seed = phase_seed(&config.global.external_labels.to_string());
@@ -239,14 +246,10 @@ impl Pipeline {
         scraping.page_keeper =
             Some(Arc::new(Keeper { pages: KeptPages::new(&storage_path), said: Mutex::default() }));
         scraping.external_host = host_name();
+        scraping.groups = Some(Arc::new(DiscoveredGroups(discovery.clone())));
         let scraper = Arc::new(Scraper::new(remote.clone(), scraping));
         scraper.apply(configured.jobs());
 
-        let (discovery, changes) = Discovery::new(DiscoveryOptions {
-            debounce: discovery_debounce,
-            http: http_options,
-            ..Default::default()
-        });
         apply_discovery(&discovery, &configured);
         let heartbeat = Heartbeat::default();
         let tasks =
@@ -398,30 +401,29 @@ fn apply_discovery(discovery: &Discovery, configured: &Configured) {
     }
 }
 
-/// Takes up the changes of discovery: each job's groups as a whole, by mechanism and source.
+/// The groups of all jobs, as discovery knows them: nobody else keeps them.
+struct DiscoveredGroups(Discovery);
+
+impl GroupSource for DiscoveredGroups {
+    fn for_each(&self, job: &str, each: &mut dyn FnMut(u64, &TargetGroup)) {
+        self.0.for_each_group(job, &mut |mechanism, group| each(mechanism.number(), group));
+    }
+}
+
+/// Takes up the changes of discovery, batch by batch.
 async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
-    let mut jobs: BTreeMap<_, BTreeMap<_, Arc<TargetGroup>>> = BTreeMap::new();
     loop {
-        let mut changed = std::collections::BTreeSet::new();
-        for change in changes.next().await {
-            let groups = jobs.entry(change.job.clone()).or_default();
-            let key = (change.mechanism, change.source);
-            match change.group {
-                Some(group) => groups.insert(key, group),
-                None => groups.remove(&key),
-            };
-            changed.insert(change.job);
+        let mut of_jobs: BTreeMap<_, Vec<GroupChange>> = BTreeMap::new();
+        for Change { job, mechanism, source, group } in changes.next().await {
+            let mechanism = mechanism.number();
+            of_jobs.entry(job).or_default().push(GroupChange { mechanism, source, group });
         }
-        for job in changed {
-            let Some(groups) = jobs.get(&job) else { continue };
-            let is_empty = groups.is_empty();
-            let groups = groups.values().map(|group| TargetGroup::clone(group)).collect();
+        for (job, changes) in of_jobs {
             // A job that has left the configuration may still have changes under way.
-            let is_gone = scraper.update(&job, groups).is_err();
-            if is_gone || is_empty {
-                jobs.remove(&job);
-            }
+            let _ = scraper.change(&job, changes);
         }
+        // The first batches of a large cluster come without a pause.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -13,12 +13,12 @@ use promferry_discovery::MechanismStatus;
 use promferry_model::{Clock as _, SystemClock, Timestamp};
 use promferry_remote_write::EndpointStatus;
 use promferry_remote_write::spool::PublishedStats;
-use promferry_scrape::{JobStats, PoolStatus};
+use promferry_scrape::{JobStats, PoolSummary};
 use smol_str::SmolStr;
 
 use self::configuration::Configuration;
 use self::html::Html;
-use self::targets::Filter;
+use self::targets::{Filter, Listed};
 use crate::pipeline::{DeliveryStatus, Pipeline};
 
 /// The page as HTML under this title, with the targets that `query` asks for; `source` is where the configuration comes
@@ -44,7 +44,8 @@ struct Shown {
     now: Timestamp,
     is_working: bool,
     filter: Filter,
-    pools: Vec<PoolStatus>,
+    pools: Vec<PoolSummary>,
+    listed: Listed,
     jobs: BTreeMap<SmolStr, JobStats>,
     mechanisms: Vec<MechanismStatus>,
     endpoints: Vec<EndpointStatus>,
@@ -58,11 +59,15 @@ const HELD_UP_AFTER: Duration = Duration::from_secs(2);
 impl Shown {
     async fn of(pipeline: &Pipeline, source: &str, query: &str) -> Self {
         let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
+        let filter = Filter::parse(query);
+        let mut listed = Listed::default();
+        pipeline.scraper().for_each_active(&mut |target| listed.add(&filter, target));
         Self {
             now: SystemClock::new().now(),
             is_working: pipeline.is_working(),
-            filter: Filter::parse(query),
-            pools: pipeline.scraper().status(),
+            filter,
+            pools: pipeline.scraper().summary(),
+            listed,
             jobs: pipeline.scraper().stats(),
             mechanisms: pipeline.discovery(),
             endpoints,

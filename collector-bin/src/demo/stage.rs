@@ -7,7 +7,7 @@ use promferry_config::{Config, NoFiles};
 use promferry_model::{Clock as _, SystemClock};
 use promferry_remote_write::spool::SpoolOptions;
 use promferry_remote_write::{Counts, EndpointStatus};
-use promferry_scrape::TargetHealth;
+use promferry_scrape::PoolSummary;
 use promferry_sigv4_auth::{Environment, Scope};
 use tempfile::TempDir;
 
@@ -84,11 +84,11 @@ impl Stage {
 
     /// How things stand now.
     pub(super) async fn standing(&self) -> Standing {
-        let pools = self.pipeline.scraper().status();
-        let targets = pools.iter().flat_map(|pool| &pool.active);
-        let up = targets.clone().filter(|target| target.health == TargetHealth::Up).count();
+        let pools = self.pipeline.scraper().summary();
+        let sum = |count: fn(&PoolSummary) -> u64| pools.iter().map(count).sum::<u64>() as usize;
+        let (up, targets) = (sum(|pool| pool.up), sum(|pool| pool.active));
         let DeliveryStatus { endpoints, spool, .. } = self.pipeline.delivery().await;
-        let mut standing = Standing { up, targets: targets.count(), ..Standing::default() };
+        let mut standing = Standing { up, targets, ..Standing::default() };
         if let [EndpointStatus { ledger, .. }] = &endpoints[..] {
             standing.scraped = ledger.accepted;
             standing.delivered = ledger.delivered;

@@ -10,7 +10,7 @@ use promferry_http_client::HttpOptions;
 use promferry_remote_write::encode::DuplicateSeries;
 use promferry_remote_write::spool::{MemoryStorage, SpoolOptions};
 use promferry_remote_write::{EndpointStatus, JobUsage};
-use promferry_scrape::{Job, PoolStatus, TargetHealth, TargetStatus};
+use promferry_scrape::{Job, PoolStatus, PoolSummary, TargetStatus};
 use promferry_sigv4_auth::Environment;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -274,14 +274,13 @@ async fn known(
         if !asking.is_empty() || !mechanisms.iter().all(has_answered) {
             continue;
         }
-        let is_scraped = |pool: &PoolStatus| {
+        let is_scraped = |pool: &PoolSummary| {
             let found = mechanisms.iter().filter(|mechanism| mechanism.jobs.contains(&pool.scrape_pool));
             let found: usize = found.map(|mechanism| mechanism.targets).sum();
-            pool.discovered == found as u64
-                && pool.active.iter().all(|target| target.health != TargetHealth::Unknown)
+            pool.discovered == found as u64 && pool.unknown == 0
         };
         let looking = Instant::now();
-        if pipeline.scraper().status().iter().all(is_scraped) {
+        if pipeline.scraper().summary().iter().all(is_scraped) {
             return;
         }
         // Looking at tens of thousands of targets may not take the time in which they are scraped.

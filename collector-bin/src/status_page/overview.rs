@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use promferry_model::Timestamp;
 use promferry_remote_write::{Counts, EndpointStatus};
-use promferry_scrape::{PoolStatus, TargetHealth};
 
 use super::html::{Html, ago, bytes, grouped, time};
 use super::{Shown, targets};
-use crate::reasons::brief;
 
 impl Html {
     pub(super) fn overview(&mut self, shown: &Shown) {
@@ -45,11 +43,9 @@ impl Flow {
         let mut flow = Self::default();
         for pool in &shown.pools {
             flow.discovered += pool.discovered;
-            flow.kept += pool.active.len() as u64;
-            for target in &pool.active {
-                flow.up += u64::from(target.health == TargetHealth::Up);
-                flow.down += u64::from(target.health == TargetHealth::Down);
-            }
+            flow.kept += pool.active;
+            flow.up += pool.up;
+            flow.down += pool.down;
         }
         flow.series = shown.jobs.values().map(|job| job.series).sum();
         for endpoint in &shown.endpoints {
@@ -166,7 +162,7 @@ impl Standing {
         }
         troubles.extend(no_targets(shown, flow));
         if flow.down > 0 {
-            let reason = commonest_reason(&shown.pools);
+            let reason = commonest_reason(shown.listed.down_for());
             troubles.push(format!(
                 "{} of {} targets {} down{reason}",
                 grouped(flow.down),
@@ -216,20 +212,11 @@ fn no_targets(shown: &Shown, flow: &Flow) -> Option<String> {
 }
 
 /// What most of the targets that are down have in common.
-fn commonest_reason(pools: &[PoolStatus]) -> String {
-    let mut reasons = BTreeMap::<String, u64>::new();
-    let down = || {
-        let targets = pools.iter().flat_map(|pool| &pool.active);
-        targets.filter(|target| target.health == TargetHealth::Down)
-    };
-    for target in down() {
-        *reasons.entry(brief(&target.last_error)).or_default() += 1;
-    }
-    let kinds = reasons.len();
-    match reasons.into_iter().max_by_key(|(_, count)| *count) {
+fn commonest_reason(reasons: &BTreeMap<String, u64>) -> String {
+    match reasons.iter().max_by_key(|(_, count)| **count) {
         None => String::new(),
-        Some((reason, _)) if kinds == 1 => format!(" ({reason})"),
-        Some((reason, count)) => format!(" ({}: {reason})", grouped(count)),
+        Some((reason, _)) if reasons.len() == 1 => format!(" ({reason})"),
+        Some((reason, count)) => format!(" ({}: {reason})", grouped(*count)),
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use form_urlencoded::Serializer;
 use promferry_discovery::MechanismStatus;
-use promferry_model::Labels;
-use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
+use promferry_model::{Labels, Timestamp};
+use promferry_scrape::{ActiveTarget, PoolSummary, TargetHealth};
+use smol_str::SmolStr;
 
 use super::Shown;
 use super::html::{Cell, Html, SHOWN_ROWS, ago, grouped, text, trouble};
+use crate::reasons::brief;
 
 /// Which targets are listed: `?job=NAME&state=down`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +48,12 @@ impl Filter {
         query.finish()
     }
 
-    fn shows(&self, target: &TargetStatus) -> bool {
-        self.job.as_ref().is_none_or(|job| *job == target.scrape_pool)
-            && self.state.is_none_or(|state| state == target.health)
+    fn is_of_job(&self, target: ActiveTarget<'_>) -> bool {
+        self.job.as_ref().is_none_or(|job| job == target.scrape_pool())
+    }
+
+    fn shows(&self, target: ActiveTarget<'_>) -> bool {
+        self.is_of_job(target) && self.state.is_none_or(|state| state == target.health())
     }
 
     /// Of all targets which: a text that follows "targets".
@@ -55,6 +61,76 @@ impl Filter {
         let of_job = self.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
         let in_state = self.state.map(|state| format!(" that are {}", state.as_str())).unwrap_or_default();
         format!("{of_job}{in_state}")
+    }
+}
+
+/// What is told of all targets, whose rows are no more than those shown.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Targets of the filter's job in each of the states.
+    counts: [u64; STATES.len()],
+    /// Targets that the filter lets through.
+    matching: u64,
+    /// Those of them that come first.
+    rows: BTreeMap<RowKey, Row>,
+    /// Why targets are down, whatever the filter, and how many each.
+    down_for: BTreeMap<String, u64>,
+}
+
+/// In the order in which targets are shown.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RowKey {
+    /// The state's place among all.
+    place: usize,
+    job: SmolStr,
+    url: String,
+    identity: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    health: TargetHealth,
+    last_error: String,
+    last_scrape: Option<(Timestamp, Duration)>,
+    labels: String,
+}
+
+impl Listed {
+    pub(super) fn add(&mut self, filter: &Filter, target: ActiveTarget<'_>) {
+        let health = target.health();
+        if health == TargetHealth::Down {
+            *self.down_for.entry(brief(target.last_error())).or_default() += 1;
+        }
+        let place = STATES.iter().position(|state| *state == health).unwrap_or_default();
+        self.counts[place] += u64::from(filter.is_of_job(target));
+        if !filter.shows(target) {
+            return;
+        }
+        self.matching += 1;
+        let key = RowKey {
+            place,
+            job: target.scrape_pool().clone(),
+            url: target.target().url().to_owned(),
+            identity: target.target().identity(),
+        };
+        let is_full = self.rows.len() >= SHOWN_ROWS;
+        if is_full && self.rows.last_key_value().is_some_and(|(last, _)| *last <= key) {
+            return;
+        }
+        if is_full {
+            self.rows.pop_last();
+        }
+        let row = Row {
+            health,
+            last_error: target.last_error().to_owned(),
+            last_scrape: target.last_scrape(),
+            labels: own_labels(target.target().public_labels()),
+        };
+        self.rows.insert(key, row);
+    }
+
+    pub(super) fn down_for(&self) -> &BTreeMap<String, u64> {
+        &self.down_for
     }
 }
 
@@ -80,34 +156,22 @@ impl Html {
     }
 
     pub(super) fn targets(&mut self, shown: &Shown) {
-        let filter = &shown.filter;
-        let mut matching = Vec::new();
-        let mut counts = [0_u64; STATES.len()];
-        for target in shown.pools.iter().flat_map(|pool| &pool.active) {
-            let place = STATES.iter().position(|state| *state == target.health).unwrap_or_default();
-            if filter.job.as_ref().is_none_or(|job| *job == target.scrape_pool) {
-                counts[place] += 1;
-            }
-            if filter.shows(target) {
-                matching.push((place, target));
-            }
-        }
-        if matching.is_empty() && *filter == Filter::default() {
+        let (filter, listed) = (&shown.filter, &shown.listed);
+        if listed.matching == 0 && *filter == Filter::default() {
             return;
         }
-        matching.sort_by_key(|(place, _)| *place);
         self.anchor("targets");
         self.title("Targets");
         let of_job = |state| Filter { state, ..filter.clone() };
         let mut links = vec![("all jobs".to_owned(), String::new())];
-        links.extend(STATES.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(|(state, count)| {
+        links.extend(STATES.into_iter().zip(listed.counts).filter(|(_, count)| *count > 0).map(|(state, count)| {
             (format!("{} {}", grouped(count), state.as_str()), of_job(Some(state)).query())
         }));
         self.links(links);
-        let (all, listed) = (matching.len() as u64, matching.len().min(SHOWN_ROWS) as u64);
+        let (all, rows) = (listed.matching, listed.rows.len() as u64);
         let which = filter.description();
-        if listed < all {
-            let (listed, all) = (grouped(listed), grouped(all));
+        if rows < all {
+            let (listed, all) = (grouped(rows), grouped(all));
             self.paragraph(
                 "bounds",
                 &format!(
@@ -120,18 +184,17 @@ impl Html {
         }
         let heads = ["job", "target", "health", "last error", "last scrape", "took", "labels"];
         // Those beyond were counted above.
-        let rows = matching.into_iter().take(SHOWN_ROWS).map(|(_, target)| {
-            let health = target.health.as_str();
-            let is_down = target.health == TargetHealth::Down;
-            let took = target.last_scrape.map(|_| format!("{} ms", target.last_scrape_duration.as_millis()));
+        let rows = listed.rows.iter().map(|(RowKey { job, url, .. }, row)| {
+            let health = row.health.as_str();
+            let is_down = row.health == TargetHealth::Down;
             [
-                text(&target.scrape_pool),
-                text(&target.scrape_url),
+                text(job),
+                text(url),
                 if is_down { trouble(health) } else { text(health) },
-                trouble(&target.last_error),
-                text(target.last_scrape.map(|at| ago(at, shown.now)).unwrap_or_default()),
-                text(took.unwrap_or_default()),
-                text(own_labels(&target.labels)),
+                trouble(&row.last_error),
+                text(row.last_scrape.map(|(at, _)| ago(at, shown.now)).unwrap_or_default()),
+                text(row.last_scrape.map(|(_, took)| format!("{} ms", took.as_millis())).unwrap_or_default()),
+                text(&row.labels),
             ]
         });
         self.rows(&heads, rows);
@@ -161,9 +224,9 @@ impl Html {
 struct JobRow {
     name: String,
     discovered: u64,
-    kept: usize,
-    up: usize,
-    down: usize,
+    kept: u64,
+    up: u64,
+    down: u64,
     series: u64,
     scheduled: u64,
     scraped: u64,
@@ -174,8 +237,7 @@ struct JobRow {
 }
 
 impl JobRow {
-    fn of(pool: &PoolStatus, shown: &Shown) -> Self {
-        let with = |health| pool.active.iter().filter(|target| target.health == health).count();
+    fn of(pool: &PoolSummary, shown: &Shown) -> Self {
         let reasons = |reasons: &BTreeMap<&str, u64>| {
             let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
             reasons.join(", ")
@@ -185,9 +247,9 @@ impl JobRow {
         Self {
             name: pool.scrape_pool.to_string(),
             discovered: pool.discovered,
-            kept: pool.active.len(),
-            up: with(TargetHealth::Up),
-            down: with(TargetHealth::Down),
+            kept: pool.active,
+            up: pool.up,
+            down: pool.down,
             series: stats.map_or(0, |stats| stats.series),
             scheduled: ledger.scheduled,
             scraped: ledger.scraped,
@@ -221,8 +283,8 @@ impl JobRow {
 }
 
 /// Why a job has no targets, if it has none.
-pub(super) fn why_none(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Option<String> {
-    if !pool.active.is_empty() {
+pub(super) fn why_none(pool: &PoolSummary, mechanisms: &[MechanismStatus]) -> Option<String> {
+    if pool.active > 0 {
         return None;
     }
     if pool.discovered > 0 {
@@ -257,7 +319,7 @@ pub(super) fn why_none(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Opt
 }
 
 /// What of a job's discovered targets is not scraped, and why.
-fn left_out(pool: &PoolStatus) -> String {
+fn left_out(pool: &PoolSummary) -> String {
     let mut reasons: Vec<String> = pool
         .dropped_by
         .iter()
@@ -305,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_job_without_targets_says_why() {
-        let mut pool = PoolStatus::default();
+        let mut pool = PoolSummary::default();
         pool.scrape_pool = "api".into();
         assert_eq!(why_none(&pool, &[]).unwrap(), "the job has no service discovery");
         pool.discovered = 12;

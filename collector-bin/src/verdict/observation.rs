@@ -8,7 +8,7 @@ use promferry_model::{Clock as _, SystemClock, Timestamp};
 use promferry_remote_write::EndpointStatus;
 use promferry_remote_write::delivery::FirstSuccess;
 use promferry_remote_write::spool::{SpoolStats, StorageState};
-use promferry_scrape::{PoolStatus, TargetHealth, TargetStatus};
+use promferry_scrape::{ActiveTarget, PoolSummary, TargetHealth};
 
 use crate::pipeline::{DeliveryStatus, Pipeline};
 use crate::reasons::{brief, host_of, kind_of};
@@ -133,7 +133,7 @@ impl Observation {
         let started = Instant::now();
         let now = SystemClock::new().now();
         let mechanisms = pipeline.discovery();
-        let pools = pipeline.scraper().status();
+        let pools = pipeline.scraper().summary();
         let discovered: u64 = pools.iter().map(|pool| pool.discovered).sum();
         let announced: usize =
             mechanisms.iter().map(|mechanism| mechanism.targets * mechanism.jobs.len()).sum();
@@ -149,9 +149,20 @@ impl Observation {
             Endpoint::of(endpoint, &published.stats, signing, now)
         });
         let scraped = pipeline.scraper().stats().into_iter();
+        let mut jobs: Vec<_> = pools.iter().map(|pool| Job::of(pool, &mechanisms)).collect();
+        pipeline.scraper().for_each_active(&mut |target| {
+            let job = jobs.binary_search_by(|job| job.name.as_str().cmp(target.scrape_pool()));
+            if let Some(job) = job.ok().and_then(|at| jobs.get_mut(at)) {
+                job.look_at(target);
+            }
+        });
+        for job in &mut jobs {
+            job.down.sort_by(|a, b| a.place.cmp(&b.place));
+            job.curtailed.sort_by(|a, b| a.place.cmp(&b.place));
+        }
         Self {
             endpoints: endpoints.collect(),
-            jobs: pools.iter().map(|pool| Job::of(pool, &mechanisms)).collect(),
+            jobs,
             spool,
             failing_discovery: failing(&mechanisms),
             is_discovered: have_said && discovered == announced as u64,
@@ -171,48 +182,50 @@ impl Observation {
 }
 
 impl Job {
-    fn of(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Self {
-        let mut job = Self {
+    fn of(pool: &PoolSummary, mechanisms: &[MechanismStatus]) -> Self {
+        Self {
             name: pool.scrape_pool.to_string(),
             discovered: pool.discovered,
-            kept: pool.active.len() as u64,
-            interval: pool.active.iter().map(|target| target.scrape_interval).max().unwrap_or_default(),
             invalid: pool.invalid.iter().map(|kind| (kind.targets, kind.error.to_string())).collect(),
             without_targets: WithoutTargets::of(pool, mechanisms),
             ..Self::default()
-        };
-        for target in &pool.active {
-            match target.health {
-                TargetHealth::Unknown => job.unscraped += 1,
-                TargetHealth::Up => job.up += 1,
-                TargetHealth::Down => job.down.push(Target::of(target, &target.last_error)),
-            }
-            if target.health != TargetHealth::Down && !target.refused_series.is_empty() {
-                job.curtailed.push(Target::of(target, &target.refused_series));
-            }
         }
-        job
+    }
+
+    /// Notes what has to be told of a target of the job.
+    fn look_at(&mut self, target: ActiveTarget<'_>) {
+        self.kept += 1;
+        self.interval = self.interval.max(target.target().scrape_interval());
+        match target.health() {
+            TargetHealth::Unknown => self.unscraped += 1,
+            TargetHealth::Up => self.up += 1,
+            TargetHealth::Down => self.down.push(Target::of(target, target.last_error())),
+        }
+        if target.health() != TargetHealth::Down && !target.refused_series().is_empty() {
+            self.curtailed.push(Target::of(target, target.refused_series()));
+        }
     }
 }
 
 impl Target {
-    fn of(target: &TargetStatus, reason: &str) -> Self {
-        let (url, query) = target.scrape_url.split_once('?').unwrap_or((&target.scrape_url, ""));
-        let instance = target.labels.get("instance");
+    fn of(target: ActiveTarget<'_>, reason: &str) -> Self {
+        let target = target.target();
+        let (url, query) = target.url().split_once('?').unwrap_or((target.url(), ""));
+        let instance = target.public_labels().get("instance");
         let place = match query {
             // Behind one that asks others, the instance is what tells them apart.
             query if !query.is_empty() && !url.contains(instance) => format!("{url} (instance {instance})"),
             _ => url.to_owned(),
         };
         // The URL is in the place; in the reason it might come with its query.
-        let reason = reason.replace(&target.scrape_url, url);
+        let reason = reason.replace(target.url(), url);
         Self { place, kind: kind_of(&reason, host_of(url)), brief: brief(&reason), reason }
     }
 }
 
 impl WithoutTargets {
-    fn of(pool: &PoolStatus, mechanisms: &[MechanismStatus]) -> Option<Self> {
-        if !pool.active.is_empty() {
+    fn of(pool: &PoolSummary, mechanisms: &[MechanismStatus]) -> Option<Self> {
+        if pool.active > 0 {
             return None;
         }
         let mechanisms: Vec<_> =
@@ -233,7 +246,7 @@ impl WithoutTargets {
 }
 
 /// What became of all the targets that were discovered.
-fn not_kept(pool: &PoolStatus) -> String {
+fn not_kept(pool: &PoolSummary) -> String {
     let all = pool.discovered;
     let mut parts = Vec::new();
     for dropped in &pool.dropped_by {
