@@ -57,6 +57,12 @@ pub(crate) trait Groups: Send + Sync {
 
     /// How many groups and targets are known.
     fn counts(&self) -> (usize, usize);
+
+    /// What they are made of, if that is followed at a Kubernetes API.
+    #[cfg(feature = "kubernetes")]
+    fn collections(&self) -> Vec<crate::CollectionStatus> {
+        Vec::new()
+    }
 }
 
 /// The least time between two warnings about a mechanism.
@@ -127,13 +133,13 @@ impl Updates {
 
     /// From now on these are the mechanism's groups, in the place of those that it reports; to be said before anything
     /// else.
-    #[expect(dead_code, reason = "no mechanism keeps its groups itself yet")]
+    #[cfg(feature = "kubernetes")]
     pub(crate) fn keeps(&self, groups: Arc<dyn Groups>) {
         self.found().groups = groups;
     }
 
     /// So many of the groups that the mechanism keeps itself may be different.
-    #[expect(dead_code, reason = "no mechanism keeps its groups itself yet")]
+    #[cfg(feature = "kubernetes")]
     pub(crate) fn news(&self, groups: u64) {
         self.received(Some(groups));
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::discover::Groups;
-use crate::mechanisms::mechanism::{Mechanism, restart_pause};
+use crate::mechanisms::mechanism::{Mechanism, Shared, restart_pause};
 use crate::{Discover, DiscoveryConfigs, Updates};
 
 /// What the embedding program, not the configuration, decides about discovery.
@@ -132,10 +132,15 @@ pub struct MechanismStatus {
     pub last_success: Option<SystemTime>,
     /// Why there may be fewer targets than were meant although nothing failed: no file of a name, say.
     pub remark: Option<String>,
+    /// What it follows of the Kubernetes API, with the objects that are known of it. Mechanisms share what they ask the
+    /// same server for.
+    #[cfg(feature = "kubernetes")]
+    pub collections: Vec<crate::CollectionStatus>,
 }
 
 struct Set {
     options: DiscoveryOptions,
+    shared: Arc<Shared>,
     changed: Arc<Notify>,
     state: Mutex<State>,
 }
@@ -192,8 +197,12 @@ struct Inherited {
 impl Discovery {
     /// An empty set and the stream of its changes. [`apply`](Self::apply) gives it something to do.
     pub fn new(options: DiscoveryOptions) -> (Self, Changes) {
-        let set =
-            Arc::new(Set { options, changed: Arc::new(Notify::new()), state: Mutex::new(State::default()) });
+        let set = Arc::new(Set {
+            options,
+            shared: Arc::default(),
+            changed: Arc::new(Notify::new()),
+            state: Mutex::default(),
+        });
         (Self(set.clone()), Changes { set, last_batch: None, has_more: false })
     }
 
@@ -226,7 +235,7 @@ impl Discovery {
                 after.insert(slot, *id);
                 continue;
             }
-            let built = mechanism.build(&self.0.options);
+            let built = mechanism.build(&self.0.options, &self.0.shared);
             if let Err(error) = &built {
                 let error = ApplyError { job: slot.job.clone(), mechanism: slot.kind, error: error.clone() };
                 errors.push(error);
@@ -370,7 +379,13 @@ impl State {
         let updates = Updates::new(mechanism.name(), mechanism.subject(), set.changed.clone());
         // It may fail before it is known who else asks for it.
         updates.found().jobs.insert(job.clone());
-        let task = tokio::spawn(keep_running(mechanism.clone(), built, updates.clone(), set.options.clone()));
+        let task = tokio::spawn(keep_running(
+            mechanism.clone(),
+            built,
+            updates.clone(),
+            set.options.clone(),
+            set.shared.clone(),
+        ));
         let running = Running { mechanism, updates, task, slots: BTreeSet::new(), inherited: Vec::new() };
         self.running.insert(id, running);
         id
@@ -562,7 +577,8 @@ impl From<Inherited> for Pending {
 
 impl Running {
     fn status(&self, id: MechanismId) -> MechanismStatus {
-        let (groups, targets) = self.updates.groups().counts();
+        let kept = self.updates.groups();
+        let (groups, targets) = kept.counts();
         let found = self.updates.found();
         MechanismStatus {
             id,
@@ -578,6 +594,8 @@ impl Running {
             last_failure: found.last_failure.clone(),
             last_success: found.last_success,
             remark: found.remark.clone(),
+            #[cfg(feature = "kubernetes")]
+            collections: kept.collections(),
         }
     }
 }
@@ -606,12 +624,13 @@ async fn keep_running(
     mut built: Option<Box<dyn Discover>>,
     updates: Updates,
     options: DiscoveryOptions,
+    shared: Arc<Shared>,
 ) {
     let mut failures = 0;
     loop {
         let discover = match built.take() {
             Some(discover) => Ok(discover),
-            None => mechanism.build(&options),
+            None => mechanism.build(&options, &shared),
         };
         match discover {
             Ok(discover) => {
@@ -632,7 +651,7 @@ async fn keep_running(
 }
 
 /// Ends a task together with the one that waits for it.
-struct AbortOnDrop(JoinHandle<()>);
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -1,32 +1,35 @@
 //! `kubernetes_sd_configs`: targets that a Kubernetes API server knows.
 //!
-//! `source` says what objects there are (over HTTP: `watch`), `store` keeps them and knows whose targets change with
-//! which of them, `labels` makes target groups of them.
+//! `source` says what objects there are (over HTTP: `watch`). A `cluster` is what mechanisms that ask the same server
+//! share: a `table` of objects, which are kept as `record`s of bytes, and each mechanism's `view` of it, which knows
+//! whose targets changed (by `references`) and has `labels` make target groups when they are asked for.
 
 mod api_server;
+pub(crate) mod cluster;
 mod config;
 mod kubeconfig;
 mod labels;
 mod objects;
+mod record;
+mod references;
 mod selector;
+mod slot_set;
 mod source;
-mod store;
+mod table;
+mod view;
 mod watch;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use smol_str::SmolStr;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
-use self::api_server::{ApiServer, own_namespace};
+use self::api_server::own_namespace;
+use self::cluster::{ClusterGroups, Clusters};
 use self::objects::Resource;
 use self::source::Collection;
-use self::store::Store;
-use self::watch::ApiServerSource;
 use crate::{Discover, DiscoveryOptions, Error, Updates};
 
 pub use self::api_server::KubernetesOptions;
@@ -36,17 +39,17 @@ pub use self::config::{
 pub use self::source::CollectionStatus;
 
 /// The mechanism.
-pub(crate) struct KubernetesDiscovery {
-    source: ApiServerSource,
-    targets: Resource,
-    attach: KubernetesMetadata,
-    collections: Vec<Collection>,
-}
+pub(crate) struct KubernetesDiscovery(Arc<ClusterGroups>);
 
 impl KubernetesDiscovery {
-    pub(crate) fn new(config: &KubernetesSdConfig, options: &DiscoveryOptions) -> Result<Self, Error> {
+    /// Begins at once, so that a mechanism that takes the place of another finds what both need still followed.
+    pub(crate) fn new(
+        config: &KubernetesSdConfig,
+        options: &DiscoveryOptions,
+        clusters: &Clusters,
+    ) -> Result<Self, Error> {
         config.validate()?;
-        let server = ApiServer::new(config, &options.kubernetes, &options.http)?;
+        let cluster = clusters.get(config, options)?;
         let mut namespaces: BTreeSet<SmolStr> = config.namespaces.names.iter().cloned().collect();
         if config.namespaces.own_namespace {
             namespaces.insert(own_namespace(&options.kubernetes)?.into());
@@ -56,38 +59,17 @@ impl KubernetesDiscovery {
             namespaces.clear();
         }
         let collections = collections(config, &namespaces);
-        let source = ApiServerSource::new(server, options.kubernetes.clone());
-        Ok(Self { source, targets: config.role.resource(), attach: config.attach_metadata, collections })
+        let groups = cluster.groups(config.role.resource(), config.attach_metadata, &collections);
+        Ok(Self(Arc::new(groups)))
     }
 }
 
 impl Discover for KubernetesDiscovery {
     fn run(self: Box<Self>, updates: Updates) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        updates.keeps(self.0.clone());
         Box::pin(async move {
-            let store = Arc::new(Mutex::new(Store::new(self.targets, self.attach, &self.collections)));
-            let news = Arc::new(Notify::new());
-            let mut followers = JoinSet::new();
-            for (index, collection) in self.collections.iter().enumerate() {
-                let status = Arc::new(Mutex::new(CollectionStatus::new(collection)));
-                let (store, news, updates) = (store.clone(), news.clone(), updates.clone());
-                let apply = move |event| {
-                    store.lock().unwrap_or_else(PoisonError::into_inner).apply(index, event, &updates);
-                    news.notify_one();
-                };
-                followers.spawn(self.source.follow(collection.clone(), status, apply));
-            }
             loop {
-                tokio::select! {
-                    () = news.notified() => {
-                        store.lock().unwrap_or_else(PoisonError::into_inner).publish(&updates);
-                    }
-                    // None of them returns; one that panics takes this task along, which is begun anew.
-                    Some(Err(error)) = followers.join_next() => {
-                        if let Ok(panic) = error.try_into_panic() {
-                            std::panic::resume_unwind(panic);
-                        }
-                    }
-                }
+                self.0.report().await.send(&updates);
             }
         })
     }

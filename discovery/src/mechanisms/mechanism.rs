@@ -81,6 +81,13 @@ impl fmt::Debug for CustomMechanism {
     }
 }
 
+/// What mechanisms of one [`Discovery`](crate::Discovery) share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    #[cfg(feature = "kubernetes")]
+    clusters: super::kubernetes::cluster::Clusters,
+}
+
 impl Mechanism {
     /// The mechanisms that a job asks for. All its static configurations are one.
     pub(crate) fn of(configs: DiscoveryConfigs) -> Vec<Self> {
@@ -103,9 +110,13 @@ impl Mechanism {
         mechanisms
     }
 
-    pub(crate) fn build(&self, options: &DiscoveryOptions) -> Result<Box<dyn Discover>, Error> {
+    pub(crate) fn build(
+        &self,
+        options: &DiscoveryOptions,
+        shared: &Shared,
+    ) -> Result<Box<dyn Discover>, Error> {
         // Unused where no feature is on.
-        let _ = options;
+        let _ = (options, shared);
         match *self {
             #[cfg(feature = "static")]
             Self::Static(ref configs) => Ok(Box::new(super::static_targets::StaticTargets(configs.clone()))),
@@ -119,7 +130,7 @@ impl Mechanism {
             Self::Dns(ref config) => Ok(Box::new(super::dns::DnsDiscovery::new(config, &options.dns)?)),
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(ref config) => {
-                Ok(Box::new(super::kubernetes::KubernetesDiscovery::new(config, options)?))
+                Ok(Box::new(super::kubernetes::KubernetesDiscovery::new(config, options, &shared.clusters)?))
             }
             Self::Custom(ref custom) => Ok((custom.build)()),
         }

@@ -24,6 +24,7 @@ macro_rules! meta {
     };
 }
 
+pub(super) use self::node::address as node_address;
 use meta;
 
 /// The objects that others refer to.

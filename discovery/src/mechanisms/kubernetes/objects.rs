@@ -84,21 +84,6 @@ impl Object {
             Self::Service(object) => &object.metadata,
         }
     }
-
-    /// The version, which the object is kept without: one that is the same but for it is the same.
-    pub(crate) fn take_version(&mut self) -> SmolStr {
-        std::mem::take(match self {
-            Self::Endpoints(object) => &mut object.metadata.resource_version,
-            Self::EndpointSlice(object) => &mut object.metadata.resource_version,
-            Self::Ingress(object) => &mut object.metadata.resource_version,
-            Self::Job(object) | Self::Namespace(object) | Self::ReplicaSet(object) => {
-                &mut object.metadata.resource_version
-            }
-            Self::Node(object) => &mut object.metadata.resource_version,
-            Self::Pod(object) => &mut object.metadata.resource_version,
-            Self::Service(object) => &mut object.metadata.resource_version,
-        })
-    }
 }
 
 /// A page of a collection, as the API answers a request for a list.

@@ -8,9 +8,7 @@ use super::{
 };
 use crate::mechanisms::kubernetes::config::KubernetesMetadata;
 use crate::mechanisms::kubernetes::objects::{EndpointSlice, Resource, Service, SliceEndpoint, SlicePort};
-
-/// The label by which a slice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+use crate::mechanisms::kubernetes::references::SERVICE_NAME;
 
 pub(super) fn group(
     slice: &EndpointSlice,

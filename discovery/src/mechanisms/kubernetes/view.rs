@@ -1,0 +1,355 @@
+//! The groups of one mechanism, made of a cluster's objects when they are asked for.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use promferry_model::{TargetGroup, hash_labels};
+use smol_str::{SmolStr, ToSmolStr};
+use tokio::sync::Notify;
+
+use super::config::KubernetesMetadata;
+use super::labels::{Objects, source, target_group};
+use super::objects::{Object, Resource};
+use super::references::references;
+use super::slot_set::SlotSet;
+use super::table::{CollectionId, Table};
+use crate::Updates;
+
+/// What a mechanism sees of a [`Table`]: the objects of its own collections.
+///
+/// Of its groups it keeps only whether they are still those that the consumer was told about.
+pub(crate) struct View {
+    /// What becomes targets; the other collections lend labels.
+    targets: Resource,
+    attach: KubernetesMetadata,
+    collections: Vec<CollectionId>,
+    /// Objects whose groups may be different from what was told.
+    dirty: SlotSet,
+    told: BTreeMap<u32, Told>,
+    targets_told: usize,
+    /// Groups that became dirty since that was last reported.
+    received: u64,
+    /// Failures that were not reported yet.
+    failures: Vec<String>,
+    /// Something was reported, were it only about some namespaces.
+    has_reported: bool,
+    /// Something was answered since that was last reported.
+    is_answered: bool,
+    /// Woken when there is something to report.
+    pub(super) news: Arc<Notify>,
+}
+
+/// A group that the consumer was told about.
+struct Told {
+    /// Of all labels, in order. That two groups have the same and a change is missed happens in one of 10^19 changes.
+    hash: u64,
+    targets: u32,
+}
+
+/// Groups that are made at a time without one of them being different.
+const MAX_UNCHANGED: usize = 1024;
+
+impl View {
+    /// A view of collections that may have been followed for long.
+    pub(crate) fn new(
+        targets: Resource,
+        attach: KubernetesMetadata,
+        collections: Vec<CollectionId>,
+        table: &Table,
+    ) -> Self {
+        let mut view = Self {
+            targets,
+            attach,
+            collections,
+            dirty: SlotSet::default(),
+            told: BTreeMap::new(),
+            targets_told: 0,
+            received: 0,
+            failures: Vec::new(),
+            has_reported: false,
+            is_answered: false,
+            news: Arc::new(Notify::new()),
+        };
+        for id in view.collections.clone() {
+            let Some(members) = table.members(id) else { continue };
+            view.is_answered |= members.is_listed;
+            view.failures.extend(members.failure.clone());
+            if members.resource == targets {
+                for slot in table.slots_of(id) {
+                    view.dirty(slot);
+                }
+            }
+        }
+        view.news.notify_one();
+        view
+    }
+
+    pub(crate) fn has(&self, id: CollectionId) -> bool {
+        self.collections.contains(&id)
+    }
+
+    /// A collection was listed, or can be followed again.
+    pub(crate) fn answered(&mut self) {
+        self.is_answered = true;
+        self.news.notify_one();
+    }
+
+    pub(crate) fn failed(&mut self, reason: String) {
+        self.failures.push(reason);
+        self.news.notify_one();
+    }
+
+    /// An object is new or different, or is in one of the collections more, or less: `dependents` are those whose labels
+    /// are made of it.
+    pub(crate) fn changed(&mut self, table: &Table, slot: u32, dependents: &mut dyn FnMut() -> Vec<u32>) {
+        if table.resource(slot) == self.targets {
+            // What was never told is not taken back.
+            match self.sees(table, slot) || self.told.contains_key(&slot) {
+                true => self.dirty(slot),
+                false => drop(self.dirty.remove(slot)),
+            }
+        } else if self.has_reported {
+            // Before, everything is dirty.
+            for dependent in dependents() {
+                if table.resource(dependent) == self.targets && self.sees(table, dependent) {
+                    self.dirty(dependent);
+                }
+            }
+        } else {
+            return;
+        }
+        self.news.notify_one();
+    }
+
+    /// Whether one of its collections has the object.
+    pub(crate) fn sees(&self, table: &Table, slot: u32) -> bool {
+        self.collections.iter().any(|id| table.is_in(*id, slot))
+    }
+
+    /// Lets go of a slot that has no object any more, unless the consumer has still to be told so.
+    pub(crate) fn lets_go(&mut self, slot: u32) -> bool {
+        let is_told = self.told.contains_key(&slot);
+        if !is_told {
+            self.dirty.remove(slot);
+        }
+        !is_told
+    }
+
+    /// The slots of groups that the consumer has.
+    pub(crate) fn slots_told(&self) -> impl Iterator<Item = u32> {
+        self.told.keys().copied()
+    }
+
+    /// What has to be reported.
+    ///
+    /// The first time it waits for all collections, except for those that fail. After that, as in Prometheus, a
+    /// namespace has its groups as soon as everything has been listed that they are made of.
+    pub(crate) fn report(&mut self, table: &Table) -> Report {
+        let mut report = Report { failures: std::mem::take(&mut self.failures), ..Report::default() };
+        let members = || self.collections.iter().filter_map(|id| table.members(*id));
+        if !self.has_reported && !members().all(|members| members.is_listed || members.failure.is_some()) {
+            return report;
+        }
+        self.has_reported = true;
+        let is_well = members().all(|members| members.is_listed && members.failure.is_none());
+        report.received = self.has_news(table).then(|| std::mem::take(&mut self.received));
+        report.is_well = is_well && std::mem::take(&mut self.is_answered);
+        report
+    }
+
+    pub(crate) fn has_news(&self, table: &Table) -> bool {
+        self.has_reported
+            && !self.dirty.is_empty()
+            && (self.is_listed(table) || self.dirty.iter().any(|slot| self.is_complete(table, slot)))
+    }
+
+    /// As [`Groups::take`](crate::discover::Groups::take); `each` is given what is different. Slots of which the consumer
+    /// knows now that their object is gone are added to `gone`.
+    pub(crate) fn take(
+        &mut self,
+        table: &Table,
+        gone: &mut Vec<u32>,
+        each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool,
+    ) -> bool {
+        if !self.has_reported {
+            return false;
+        }
+        let is_listed = self.is_listed(table);
+        let mut unchanged = 0;
+        let mut from = 0;
+        while let Some(slot) = self.dirty.next(from) {
+            from = slot + 1;
+            if !is_listed && !self.is_complete(table, slot) {
+                continue;
+            }
+            self.dirty.remove(slot);
+            let is_there = self.sees(table, slot);
+            let group = self.group(table, slot).filter(|group| !group.targets.is_empty());
+            let told = match &group {
+                Some(group) => self.tell(slot, group),
+                None => self.take_back(slot),
+            };
+            if !is_there {
+                gone.push(slot);
+            }
+            if told {
+                let (resource, namespace, name) = table.name(slot);
+                let source = source(resource, namespace, name);
+                if !each(source, group.map(Arc::new)) {
+                    return self.has_news(table);
+                }
+            } else {
+                unchanged += 1;
+                if unchanged == MAX_UNCHANGED {
+                    return self.has_news(table);
+                }
+            }
+        }
+        false
+    }
+
+    /// Groups that the consumer has, from the slot after `mark` on, as they are now.
+    pub(crate) fn told(
+        &self,
+        table: &Table,
+        mark: Option<SmolStr>,
+        each: &mut dyn FnMut(Arc<TargetGroup>) -> bool,
+    ) -> Option<SmolStr> {
+        let mark = mark.and_then(|mark| mark.parse::<u32>().ok());
+        let after = mark.map_or(Bound::Unbounded, Bound::Excluded);
+        for slot in self.told.range((after, Bound::Unbounded)).map(|(slot, _)| *slot) {
+            let group = self.group(table, slot).filter(|group| !group.targets.is_empty());
+            if group.is_some_and(|group| !each(Arc::new(group))) {
+                return Some(slot.to_smolstr());
+            }
+        }
+        None
+    }
+
+    /// The group of a source, if the consumer has it.
+    pub(crate) fn group_of(&self, table: &Table, source: &str) -> Option<TargetGroup> {
+        let (_, rest) = source.split_once('/')?;
+        let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+        let slot = table.find(self.targets, namespace, name)?;
+        self.told.get(&slot)?;
+        self.group(table, slot).filter(|group| !group.targets.is_empty())
+    }
+
+    pub(crate) fn sources(&self, table: &Table) -> Vec<SmolStr> {
+        let source = |slot: &u32| {
+            let (resource, namespace, name) = table.name(*slot);
+            source(resource, namespace, name)
+        };
+        self.told.keys().map(source).collect()
+    }
+
+    /// Groups that the consumer has or may get, and the targets that it has.
+    pub(crate) fn counts(&self, table: &Table) -> (usize, usize) {
+        let new = self.dirty.iter().filter(|slot| !self.told.contains_key(slot) && self.sees(table, *slot));
+        (self.told.len() + new.count(), self.targets_told)
+    }
+
+    fn dirty(&mut self, slot: u32) {
+        self.received += 1;
+        self.dirty.insert(slot);
+    }
+
+    fn is_listed(&self, table: &Table) -> bool {
+        let mut members = self.collections.iter().filter_map(|id| table.members(*id));
+        members.all(|members| members.is_listed)
+    }
+
+    /// Whether all has been listed that the groups of a namespace are made of.
+    fn is_complete(&self, table: &Table, slot: u32) -> bool {
+        let (_, namespace, _) = table.name(slot);
+        let members = self.collections.iter().filter_map(|id| table.members(*id));
+        let mut concerned =
+            members.filter(|members| members.namespace.as_ref().is_none_or(|of| of == namespace));
+        concerned.all(|members| members.is_listed)
+    }
+
+    /// The group of an object as it is now, if it is one.
+    fn group(&self, table: &Table, slot: u32) -> Option<TargetGroup> {
+        let object = self.sees(table, slot).then(|| table.object(slot))??;
+        let mut known = Known { table, objects: HashMap::new() };
+        let mut load = |resource, namespace: &str, name: &str| {
+            let slot = table.find(resource, namespace, name).filter(|slot| self.sees(table, *slot))?;
+            if let Entry::Vacant(vacant) = known.objects.entry(slot) {
+                vacant.insert(table.object(slot)?);
+            }
+            (resource == Resource::Pods).then_some(slot)
+        };
+        let mut pods = Vec::new();
+        references(&object, &mut |resource, namespace, name| pods.extend(load(resource, namespace, name)));
+        load(Resource::Namespaces, "", &object.metadata().namespace);
+        // What the pods behind endpoints belong to.
+        if self.attach.deployment || self.attach.cronjob {
+            for pod in pods {
+                if let Some(pod) = table.object(pod) {
+                    references(&pod, &mut |resource, namespace, name| {
+                        if resource != Resource::Nodes {
+                            load(resource, namespace, name);
+                        }
+                    });
+                }
+            }
+        }
+        target_group(&object, self.attach, &known)
+    }
+
+    /// Whether that is news.
+    fn tell(&mut self, slot: u32, group: &TargetGroup) -> bool {
+        let hash = group
+            .targets
+            .iter()
+            .fold(hash_labels(&group.labels, 0), |hash, target| hash_labels(target, hash));
+        let targets = group.targets.len() as u32;
+        let before = self.told.insert(slot, Told { hash, targets });
+        self.targets_told += targets as usize;
+        self.targets_told -= before.as_ref().map_or(0, |before| before.targets as usize);
+        before.is_none_or(|before| (before.hash, before.targets) != (hash, targets))
+    }
+
+    fn take_back(&mut self, slot: u32) -> bool {
+        let before = self.told.remove(&slot);
+        self.targets_told -= before.as_ref().map_or(0, |before| before.targets as usize);
+        before.is_some()
+    }
+}
+
+/// What a view has to say about itself.
+#[derive(Default)]
+pub(crate) struct Report {
+    failures: Vec<String>,
+    /// Groups that may be different.
+    received: Option<u64>,
+    is_well: bool,
+}
+
+impl Report {
+    pub(crate) fn send(self, updates: &Updates) {
+        for reason in &self.failures {
+            updates.failed(reason);
+        }
+        if let Some(groups) = self.received {
+            updates.news(groups);
+        }
+        if self.is_well {
+            updates.succeeded();
+        }
+    }
+}
+
+/// The objects that a group may be made of.
+struct Known<'a> {
+    table: &'a Table,
+    objects: HashMap<u32, Object>,
+}
+
+impl Objects for Known<'_> {
+    fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<&Object> {
+        self.objects.get(&self.table.find(resource, namespace, name)?)
+    }
+}
