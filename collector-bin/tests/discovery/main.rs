@@ -1,0 +1,11 @@
+//! What is discovered, beside a real Prometheus that is given the same jobs.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails")]
+
+mod beside;
+#[path = "../fixture/collector.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod collector;
+mod kubernetes;
+mod sandbox;
+mod scenario;
