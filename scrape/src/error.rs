@@ -30,10 +30,12 @@ pub enum ScrapeError {
         timeout_ms: u64,
     },
     /// The target did not answer with status 200.
-    #[error("server returned HTTP status {status}")]
+    #[error("server returned HTTP status {status}{}", said.as_deref().map(|said| format!(": {said}")).unwrap_or_default())]
     Status {
         /// Code and reason.
         status: http::StatusCode,
+        /// The reason in the server's words, where it gives one that can be shown.
+        said: Option<String>,
     },
     /// The page is compressed in a way that was not asked for.
     #[error("the page is encoded as {encoding:?}; only gzip and uncompressed pages can be read")]

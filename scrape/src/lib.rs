@@ -61,6 +61,7 @@
 //! - Converting classic histograms to ones with custom buckets, and `__unix_socket__`, are refused by name.
 //! - A page may take no more than its share of the memory budget, whatever `body_size_limit` says.
 
+mod alike;
 mod bits;
 mod cache;
 mod cpu;
@@ -69,6 +70,7 @@ mod error;
 mod exemplars;
 mod family;
 mod fetch;
+mod gate;
 mod groups;
 mod histogram;
 mod inflate;
@@ -77,6 +79,7 @@ mod notices;
 mod options;
 mod page_reader;
 mod pool;
+mod refusal;
 mod report;
 mod schedule;
 mod scraper;
@@ -92,6 +95,7 @@ mod target_loop;
 pub use cpu::CpuSections;
 pub use dropped::{DroppedBy, InvalidTargets};
 pub use error::ScrapeError;
+pub use gate::GatewayStatus;
 pub use groups::{GroupChange, GroupSource};
 pub use job::{DiscoveredTargets, Job, JobError};
 pub use options::{

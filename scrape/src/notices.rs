@@ -13,6 +13,9 @@ pub(crate) enum Event {
     NotStored,
     LoopPanic,
     StorePanic,
+    GatewayFull,
+    LabelsIgnored,
+    TargetsAlike,
 }
 
 /// When each [`Event`] was said last, and how often it happened since.

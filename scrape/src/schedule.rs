@@ -20,10 +20,26 @@ impl Schedule {
     /// The grid of a target with this [`identity`](crate::Target::identity). `seed` differs between
     /// replicas, so that they scrape at different moments. Intervals count whole milliseconds, at least one.
     pub fn new(interval: Duration, identity: u64, seed: u64) -> Self {
-        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let phase_ms = ((identity ^ seed) % interval_ms.unsigned_abs()).cast_signed();
+        let Self { interval_ms, phase_ms } = Self::spread(interval, identity, seed);
         let step_ms = (interval_ms / PHASES).clamp(1, MAX_PHASE_STEP_MS);
         Self { interval_ms, phase_ms: phase_ms - phase_ms % step_ms }
+    }
+
+    /// The same for a target that shares its address with so many that those of one phase would be too many at once:
+    /// its phase is any millisecond of the interval.
+    pub(crate) fn spread(interval: Duration, identity: u64, seed: u64) -> Self {
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        Self { interval_ms, phase_ms: ((identity ^ seed) % interval_ms.unsigned_abs()).cast_signed() }
+    }
+
+    /// The last moment that has come at `now` of those from `due` on, and how many it passes over.
+    pub(crate) fn latest(&self, due: Timestamp, now: Timestamp) -> (Timestamp, u64) {
+        let following = self.next_after(due);
+        if now < following {
+            return (due, 0);
+        }
+        let more = (now.as_millis() - following.as_millis()) / self.interval_ms;
+        (Timestamp::from_millis(following.as_millis() + more * self.interval_ms), more.unsigned_abs() + 1)
     }
 
     /// The first moment of the grid after `now`.
@@ -136,6 +152,32 @@ mod tests {
             assert!(seen.iter().all(|phase| phase % step_ms == 0), "{interval:?}");
             assert_eq!(seen.len(), phases, "{interval:?}");
         }
+    }
+
+    #[test]
+    fn a_long_wait_ends_at_the_latest_moment() {
+        let schedule = Schedule { interval_ms: 10_000, phase_ms: 4000 };
+        for (due, now, latest) in [
+            (4000, 4000, (4000, 0)),
+            (4000, 3000, (4000, 0)),
+            (4000, 13_999, (4000, 0)),
+            (4000, 14_000, (14_000, 1)),
+            (4000, 39_000, (34_000, 3)),
+            // A first scrape is not on the grid.
+            (1000, 4100, (4000, 1)),
+        ] {
+            assert_eq!(schedule.latest(at(due), at(now)), (at(latest.0), latest.1), "{due} {now}");
+        }
+    }
+
+    #[test]
+    fn targets_of_a_crowded_address_are_spread_over_each_millisecond() {
+        let phases: std::collections::BTreeSet<_> = (0..200_000u64)
+            .map(|n| {
+                Schedule::spread(Duration::from_secs(15), n.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0).phase_ms
+            })
+            .collect();
+        assert_eq!(phases.len(), 15_000);
     }
 
     proptest! {

@@ -13,8 +13,8 @@ use crate::pool::{Pool, Starter, TargetTask};
 use crate::section::PageKeeper;
 use crate::target_loop::{Assignment, Context, LoopShared, Order};
 use crate::{
-    ActiveTarget, CpuSections, GroupChange, GroupSource, Job, JobStats, PoolStatus, PoolSummary, TargetRow,
-    TargetState, discovered_labels,
+    ActiveTarget, CpuSections, GatewayStatus, GroupChange, GroupSource, Job, JobStats, PoolStatus,
+    PoolSummary, TargetRow, TargetState, discovered_labels,
 };
 
 /// What a [`Scraper`] is given besides its sink and its jobs. Time, chance and memory are arguments, so that
@@ -101,7 +101,9 @@ impl<S: Sink> Scraper<S> {
             groups: source,
         } = options;
         let notices = Notices::default();
-        let context = Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper, notices };
+        let (gates, alike) = Default::default();
+        let context =
+            Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper, notices, gates, alike };
         let state = ScraperState { pools: BTreeMap::new(), leaving: Vec::new(), rng, stopped: false };
         Self { context: Arc::new(context), source, external_host, state: Mutex::new(state) }
     }
@@ -222,6 +224,11 @@ impl<S: Sink> Scraper<S> {
     /// Each job's counters. A job that is gone is no longer counted.
     pub fn stats(&self) -> BTreeMap<SmolStr, JobStats> {
         self.lock().pools.iter().map(|(name, pool)| (name.clone(), pool.stats())).collect()
+    }
+
+    /// The addresses that more than one target is reached through, in their order.
+    pub fn gateways(&self) -> Vec<GatewayStatus> {
+        self.context.gates.status()
     }
 
     /// Stops scraping: scrapes that wait for their target are given up, those being read are finished, and

@@ -19,7 +19,7 @@ pub struct ScrapeLedger {
     pub failed: BTreeMap<&'static str, u64>,
     /// Moments at which no scrape was tried, by reason: `late` (the scrape before was not over), `clock` (the
     /// wall clock was set back and has not caught up), `panic`
-    /// (the loop had to be restarted), `shutdown` (given up because the process ends).
+    /// (the loop had to be restarted), `gateway` (its address had not taken the scrape before the next moment), `shutdown` (given up because the process ends).
     pub missed: BTreeMap<&'static str, u64>,
     /// Scrapes under way.
     pub running: u64,

@@ -259,14 +259,16 @@ impl Target {
         self.served.as_ref()?.headers.as_ref()
     }
 
+    pub(crate) fn path(&self) -> &str {
+        self.labels.get(METRICS_PATH)
+    }
+
     /// Whether a Kubernetes API server passes its scrapes on.
-    #[allow(dead_code, reason = "the gate will ask")]
     pub(crate) fn is_behind_api_server(&self) -> bool {
-        gateway::is_api_server_proxy(self.labels.get(METRICS_PATH))
+        gateway::is_api_server_proxy(self.path())
     }
 
     /// Whether discovery brought labels that only rules may set.
-    #[allow(dead_code, reason = "the gate will ask")]
     pub(crate) fn ignores_gateway_labels(&self) -> bool {
         self.ignored_gateway_labels
     }

@@ -12,10 +12,13 @@ use std::time::Duration;
 use promferry_http_client::Connection;
 use promferry_model::{Clock, MemoryBudget, Receipt, Sink, SinkError, TargetSink, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::alike::{self, Alike, Likeness};
 use crate::bits::SeriesSet;
 use crate::cpu::CpuSections;
-use crate::fetch::fetch;
+use crate::fetch::{Fetch, fetch};
+use crate::gate::{GateLimits, Gates, Membership, Pass};
 use crate::inflate::PageLimits;
 use crate::notices::{Event, Notices};
 use crate::section::{self, PageKeeper, SectionInput, SectionOutput, panic_message};
@@ -34,6 +37,8 @@ pub(crate) struct Context<S> {
     pub(crate) start_timestamps: bool,
     pub(crate) keeper: Option<Arc<dyn PageKeeper>>,
     pub(crate) notices: Notices,
+    pub(crate) gates: Gates,
+    pub(crate) alike: Alike,
 }
 
 /// What a loop has to do.
@@ -180,6 +185,10 @@ struct TargetLoop<'a, S: Sink> {
     state: &'a mut Option<Box<TargetState<S::Target>>>,
     tickets: Tickets<<S::Target as TargetSink>::Commit>,
     connection: Option<Connection>,
+    /// What the target shares with others.
+    place: Option<Place>,
+    /// Since when the server refuses it with 429 or 503.
+    refused_since: Option<Instant>,
     expected_bytes: usize,
     last_at: Timestamp,
     clock_is_behind: bool,
@@ -199,6 +208,8 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             state,
             tickets: Tickets::default(),
             connection: None,
+            place: None,
+            refused_since: None,
             expected_bytes: 0,
             last_at: Timestamp::MIN,
             clock_is_behind: false,
@@ -225,11 +236,10 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                 }
                 Order::Scrape => {
                     let target = &assignment.target;
-                    let schedule =
-                        Schedule::new(target.scrape_interval(), target.identity(), self.context.phase_seed);
                     if revision != assignment.revision {
                         revision = assignment.revision;
                         self.connection = None;
+                        self.take_place(&assignment);
                         let before = last_job.replace(Arc::clone(&assignment.job));
                         if let Some(state) = self.state
                             && !before.is_some_and(|before| before.reads_like(&assignment.job))
@@ -240,7 +250,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                         is_first = assignment.first_delay.is_some();
                         due = match assignment.first_delay {
                             Some(delay) => now.saturating_add(delay),
-                            None => schedule.next_after(now),
+                            None => self.schedule(target).next_after(now),
                         };
                     }
                     // A prompt first scrape and the target's own moment may nearly coincide.
@@ -248,10 +258,22 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     if !self.wait_until(due).await {
                         continue;
                     }
-                    let at = schedule.snap(due, self.context.clock.now());
-                    if self.is_after_last(&assignment, at) && !self.scrape(&assignment, at).await {
+                    let (pass, latest) = match self.enter(&assignment, due, is_first).await {
+                        Entered::Now(pass) => (pass, due),
+                        Entered::After(pass, latest) => (Some(pass), latest),
+                        Entered::Changed => continue,
+                    };
+                    is_first &= latest == due;
+                    due = latest;
+                    let at = self.schedule(target).snap(due, self.context.clock.now());
+                    if self.is_after_last(&assignment, at) && !self.scrape(&assignment, at, pass).await {
                         continue;
                     }
+                    if is_first {
+                        // By now it is known with how many others it shares its address.
+                        self.spread(&assignment);
+                    }
+                    let schedule = self.schedule(target);
                     let (next, late) = schedule.following(due, self.context.clock.now());
                     self.shared.stats.missed("late", late);
                     due = if is_first {
@@ -261,6 +283,98 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     };
                     is_first = false;
                 }
+            }
+        }
+    }
+
+    fn schedule(&self, target: &Target) -> Schedule {
+        let (interval, identity, seed) =
+            (target.scrape_interval(), target.identity(), self.context.phase_seed);
+        match &self.place {
+            Some(Place { is_crowded: true, .. }) => Schedule::spread(interval, identity, seed),
+            _ => Schedule::new(interval, identity, seed),
+        }
+    }
+
+    /// Takes the target's place among those of its address and of its labels.
+    fn take_place(&mut self, assignment: &Assignment) {
+        let Assignment { job, target, .. } = assignment;
+        let context = self.context;
+        let membership = match self.place.take() {
+            Some(Place { membership, .. }) if *membership.address() == target.connect_address() => membership,
+            _ => context.gates.join(target),
+        };
+        let likeness = context.alike.enter(&job.name, target);
+        if likeness.is_alike()
+            && let Some(more) = context.notices.due(Event::TargetsAlike)
+        {
+            let (labels, rule) = (target.public_labels(), alike::rule_for(target));
+            tracing::warn!(
+                job = %job.name, target = target.url_without_query(), %labels,
+                "targets differ in how they are reached and not in their labels: only one of them can write a series, \
+                 the others' are refused; add a rule such as {rule}{more}"
+            );
+        }
+        if target.ignores_gateway_labels()
+            && let Some(more) = context.notices.due(Event::LabelsIgnored)
+        {
+            tracing::warn!(
+                job = %job.name, target = target.url_without_query(),
+                "discovery brought __host__ or __header_…, which only rules of relabel_configs may set: ignored{more}"
+            );
+        }
+        self.place = Some(Place { membership, is_crowded: false, _likeness: likeness });
+        self.spread(assignment);
+    }
+
+    fn spread(&mut self, assignment: &Assignment) {
+        if let Some(place) = &mut self.place {
+            let limits = GateLimits::of(&assignment.job, &assignment.target);
+            place.is_crowded = place.membership.shared().is_some_and(|gate| gate.is_crowded(limits));
+        }
+    }
+
+    /// Waits until the target's address takes another scrape. A target that waits for longer than an interval keeps
+    /// its place in line.
+    async fn enter(&mut self, assignment: &Assignment, due: Timestamp, is_first: bool) -> Entered {
+        let shared = self.place.as_ref().and_then(|place| place.membership.shared());
+        let Some(gate) = shared.filter(|_| assignment.over_target_limit.is_none()).cloned() else {
+            return Entered::Now(None);
+        };
+        let Assignment { job, target, .. } = assignment;
+        let mut entering = Box::pin(gate.enter(GateLimits::of(job, target)));
+        let (mut latest, schedule) = (due, self.schedule(target));
+        loop {
+            let next = schedule.next_after(latest).since(self.context.clock.now());
+            tokio::select! {
+                biased;
+                pass = entering.as_mut() => {
+                    return if latest == due { Entered::Now(Some(pass)) } else { Entered::After(pass, latest) };
+                }
+                () = self.shared.changed.notified() => {
+                    let now = self.shared.assignment();
+                    if now.order != Order::Scrape || now.revision != assignment.revision {
+                        return Entered::Changed;
+                    }
+                }
+                () = tokio::time::sleep(next) => {
+                    let (moment, mut missed) = schedule.latest(latest, self.context.clock.now());
+                    if is_first && latest == due {
+                        // The prompt first scrape becomes that of the target's own moment.
+                        missed = missed.saturating_sub(1);
+                    }
+                    latest = moment;
+                    self.shared.stats.missed("gateway", missed);
+                    gate.count_missed(missed);
+                    if missed > 0 && let Some(more) = self.context.notices.due(Event::GatewayFull) {
+                        tracing::warn!(
+                            job = %job.name, target = target.url_without_query(), address = %target.connect_address(),
+                            "an address does not take as many scrapes as are due: raise the scrape_interval, or \
+                             gateway.max_in_flight if the server takes more{more}"
+                        );
+                    }
+                }
+                settled = self.tickets.next() => self.settle(settled),
             }
         }
     }
@@ -305,7 +419,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
     }
 
     /// Scrapes once; `false` when the scrape was given up because the process ends.
-    async fn scrape(&mut self, assignment: &Assignment, at: Timestamp) -> bool {
+    async fn scrape(&mut self, assignment: &Assignment, at: Timestamp, pass: Option<Pass>) -> bool {
         let context = Arc::clone(self.context);
         let started = context.clock.monotonic();
         self.shared.stats.scheduled();
@@ -317,7 +431,7 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         };
         let fetched = match assignment.over_target_limit {
             Some(targets) => Some(Err(ScrapeError::TargetLimit { targets, limit: job.config.target_limit })),
-            None => self.fetch(assignment, limits).await,
+            None => self.fetch(assignment, limits, pass).await,
         };
         let Some(fetched) = fetched else {
             return self.give_up();
@@ -355,17 +469,34 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         &mut self,
         assignment: &Assignment,
         limits: PageLimits,
+        mut pass: Option<Pass>,
     ) -> Option<Result<section::Fetched, ScrapeError>> {
         let Assignment { job, target, .. } = assignment;
-        let connection = self.connection.get_or_insert_with(|| Connection::new(job.http.clone()));
-        let fetching = fetch(connection, job, target, &self.context.budget, limits, self.expected_bytes);
+        let mut lent = pass.as_ref().and_then(|pass| pass.borrow(&job.http, target));
+        let connection = match &mut lent {
+            Some(lent) => {
+                self.connection = None;
+                &mut lent.connection
+            }
+            None => self.connection.get_or_insert_with(|| Connection::new(job.http.clone())),
+        };
+        let asked = Fetch {
+            job,
+            target,
+            budget: &self.context.budget,
+            limits,
+            expected_bytes: self.expected_bytes,
+            pass: pass.as_ref(),
+            refused_since: self.refused_since,
+        };
+        let fetching = fetch(connection, asked);
         // A loop spends nearly all its time waiting for its moment: what only a request needs is not kept in
         // the loop's own memory.
         let mut fetching = Box::pin(fetching);
-        loop {
+        let fetched = loop {
             tokio::select! {
                 biased;
-                fetched = fetching.as_mut() => return Some(fetched),
+                fetched = fetching.as_mut() => break fetched,
                 // A scrape under way is finished whatever else changes; the change is found afterwards.
                 () = self.shared.changed.notified() => {
                     if self.shared.assignment().order == Order::Stop {
@@ -373,7 +504,20 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     }
                 }
             }
+        };
+        drop(fetching);
+        self.refused_since = fetched.refused_since;
+        if let Some(pass) = &mut pass {
+            if fetched.page.is_ok() {
+                pass.served();
+            }
+            if fetched.is_complete
+                && let Some(lent) = lent
+            {
+                pass.give_back(lent);
+            }
         }
+        Some(fetched.page)
     }
 
     /// Runs `work` with the target's state and a set of buffers where blocking does no harm. `None` when the
@@ -461,9 +605,10 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
     async fn retire(&mut self, assignment: &Assignment) -> bool {
         self.connection = None;
         let target = &assignment.target;
+        let schedule = self.schedule(target);
+        self.place = None;
         if self.state.is_some() {
             let interval = target.scrape_interval();
-            let schedule = Schedule::new(interval, target.identity(), self.context.phase_seed);
             let stale_at = schedule.next_after(self.context.clock.now());
             let until = stale_at.saturating_add(interval).saturating_add(interval / 10);
             if !self.wait_until(until).await {
@@ -511,6 +656,26 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
             state.owe_markers(&marked);
         }
     }
+}
+
+/// A target's place among others.
+struct Place {
+    /// Those of its address.
+    membership: Membership,
+    /// They are more than may be scraped at once.
+    is_crowded: bool,
+    /// Those of its labels.
+    _likeness: Likeness,
+}
+
+/// What came of waiting at an address that is shared.
+enum Entered {
+    /// The scrape goes on at its moment.
+    Now(Option<Pass>),
+    /// It does at a later one.
+    After(Pass, Timestamp),
+    /// There is something else to do.
+    Changed,
 }
 
 /// Scrapes that were handed over and are not stored yet, oldest first.
@@ -571,6 +736,8 @@ mod tests {
             start_timestamps: false,
             keeper: None,
             notices: Notices::default(),
+            gates: Gates::default(),
+            alike: Alike::default(),
         };
         let stats = Arc::default();
         let shared = Arc::new(LoopShared::new(job, Arc::new(target), Duration::ZERO, stats));

@@ -156,7 +156,6 @@ pub(super) fn connect_address(scheme: &str, address: &str) -> SmolStr {
 
 /// Whether a URL's path is one by which a Kubernetes API server passes a request on
 /// (`/api/v1/namespaces/NAMESPACE/{pods,services}/NAME/proxy/…`, `/api/v1/nodes/NAME/proxy/…`).
-#[allow(dead_code, reason = "the gate will ask")]
 pub(super) fn is_api_server_proxy(path: &str) -> bool {
     let Some((_, rest)) = path.split_once("/api/v1/") else { return false };
     let mut parts = rest.split('/');

@@ -1,0 +1,608 @@
+//! Many targets behind one address, most of them on a simulated clock: tokio's time is paused and goes on when all
+//! wait.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use promferry_http_client::HttpOptions;
+use promferry_model::{Labels, MemorySink, TargetGroup};
+use promferry_scrape::{GlobalConfig, Job, JobError, ScrapeConfig, ScrapeLedger, Scraper, TargetHealth};
+use serde_json::json;
+use support::{config, group, job, options, wait_for};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+/// A request as it reached a gateway.
+#[derive(Clone, Debug)]
+struct Seen {
+    at: Instant,
+    path: String,
+    headers: http::HeaderMap,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+type Answer = dyn Fn(&Seen) -> Response<&'static str> + Send + Sync;
+
+/// A server that many targets are behind.
+#[derive(Clone)]
+struct Gateway {
+    address: SocketAddr,
+    delay: Duration,
+    state: Arc<Mutex<State>>,
+    answer: Arc<Answer>,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: usize,
+    most_in_flight: usize,
+    open: usize,
+    most_open: usize,
+    seen: Vec<Seen>,
+}
+
+fn page() -> Response<&'static str> {
+    Response::builder().header("content-type", "text/plain; version=0.0.4").body("a 1\n").unwrap()
+}
+
+fn refused(status: u16, retry_after: &str) -> Response<&'static str> {
+    Response::builder().status(status).header("retry-after", retry_after).body("").unwrap()
+}
+
+impl Gateway {
+    async fn start(
+        delay: Duration,
+        answer: impl Fn(&Seen) -> Response<&'static str> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Self {
+            address: listener.local_addr().unwrap(),
+            delay,
+            state: Arc::default(),
+            answer: Arc::new(answer),
+        };
+        let serving = gateway.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let gateway = serving.clone();
+                tokio::spawn(async move {
+                    gateway.change(|state| {
+                        state.open += 1;
+                        state.most_open = state.most_open.max(state.open);
+                    });
+                    let server = gateway.clone();
+                    let service = hyper::service::service_fn(move |request| server.clone().answer(request));
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                    gateway.change(|state| state.open -= 1);
+                });
+            }
+        });
+        gateway
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let seen =
+            Seen { at: Instant::now(), path: request.uri().to_string(), headers: request.headers().clone() };
+        self.change(|state| {
+            state.seen.push(seen.clone());
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+        });
+        if self.delay > Duration::ZERO {
+            tokio::time::sleep(self.delay).await;
+        }
+        self.change(|state| state.in_flight -= 1);
+        Ok((self.answer)(&seen).map(|body| Full::new(Bytes::from_static(body.as_bytes()))))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap())
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.change(|state| state.seen.clone())
+    }
+
+    /// Targets that differ in what rules make of `__meta_app`.
+    fn group(&self, apps: std::ops::Range<usize>) -> TargetGroup {
+        let address = self.address.to_string();
+        let mut group = group(&address, &[]);
+        group.source = address.as_str().into();
+        group.targets = apps
+            .map(|app| {
+                Labels::from_pairs([("__address__", &*address), ("__meta_app", &format!("app-{app}"))])
+            })
+            .collect();
+        group
+    }
+}
+
+/// Each application has a path of its own.
+fn by_path(keys: serde_json::Value) -> serde_json::Value {
+    let mut keys = keys;
+    keys["relabel_configs"] = json!([
+        {"source_labels": ["__meta_app"], "target_label": "instance"},
+        {"source_labels": ["__meta_app"], "target_label": "__metrics_path__", "replacement": "/$1/metrics"},
+    ]);
+    keys
+}
+
+fn scraper_of(keys: serde_json::Value, groups: Vec<TargetGroup>) -> (Scraper<MemorySink>, MemorySink) {
+    let sink = MemorySink::new();
+    let scraper = Scraper::new(sink.clone(), options());
+    scraper.apply(vec![job(keys)]);
+    scraper.update("test", groups).unwrap();
+    (scraper, sink)
+}
+
+fn ledger(scraper: &Scraper<MemorySink>) -> ScrapeLedger {
+    let ledger = scraper.stats().remove("test").unwrap().ledger;
+    assert!(ledger.balances(), "{ledger:?}");
+    ledger
+}
+
+/// How often each instance was up, and how often it was not.
+fn ups(sink: &MemorySink) -> BTreeMap<String, (u64, u64)> {
+    let mut ups: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for sample in sink.appended().iter().filter(|sample| sample.labels.get("__name__") == "up") {
+        let counts = ups.entry(sample.labels.get("instance").to_owned()).or_default();
+        if sample.sample.value == 1.0 { counts.0 += 1 } else { counts.1 += 1 }
+    }
+    ups
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_job_reaches_a_hundred_hosts_behind_one_address() {
+    let keys = tempfile::tempdir().unwrap();
+    for app in 0..100 {
+        std::fs::write(keys.path().join(format!("app-{app}")), format!("key of app-{app}\n")).unwrap();
+    }
+    let folder = keys.path().to_str().unwrap();
+    let gateway = Gateway::start(Duration::ZERO, |_| page()).await;
+    let (scraper, sink) = scraper_of(
+        json!({
+            "scrape_interval": "15s",
+            "gateway": {"header_files": [folder]},
+            "relabel_configs": [
+                {"source_labels": ["__meta_app"], "target_label": "instance"},
+                {"source_labels": ["__meta_app"], "target_label": "__host__", "replacement": "$1.apps.example:8443"},
+                {"source_labels": ["__meta_app"], "target_label": "__header_x_api_key",
+                 "replacement": format!("file:{folder}/$1")},
+                {"target_label": "__header_authorization", "replacement": "Key all-of-them"},
+            ],
+        }),
+        vec![gateway.group(0..100)],
+    );
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let ups = ups(&sink);
+    assert_eq!(ups.len(), 100);
+    assert!(ups.values().all(|(up, down)| *up >= 3 && *down == 0), "{ups:?}");
+    let seen = gateway.seen();
+    for request in &seen {
+        let app = request.header("host").strip_suffix(".apps.example:8443").unwrap();
+        assert_eq!(request.header("x-api-key"), format!("key of {app}"));
+        assert_eq!(request.header("authorization"), "Key all-of-them");
+        assert_eq!(request.path, "/metrics");
+    }
+    let hosts: BTreeSet<_> = seen.iter().map(|request| request.header("host").to_owned()).collect();
+    assert_eq!(hosts.len(), 100);
+
+    // A file that changes is read again.
+    std::fs::write(keys.path().join("app-7"), "another key\n").unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let last =
+        gateway.seen().into_iter().rfind(|request| request.header("host").starts_with("app-7.")).unwrap();
+    assert_eq!(last.header("x-api-key"), "another key");
+    scraper.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_than_the_cap_are_in_flight_and_connections_are_lent() {
+    for (keys, path, cap, delay_ms) in [
+        (json!({}), "/$1/metrics", 32, 500),
+        (json!({"gateway": {"max_in_flight": 5}}), "/$1/metrics", 5, 100),
+        (json!({}), "/k8s/api/v1/namespaces/shop/pods/http:$1:8080/proxy/metrics", 10, 200),
+    ] {
+        let gateway = Gateway::start(Duration::from_millis(delay_ms), |_| page()).await;
+        let mut keys = by_path(keys);
+        keys["scrape_interval"] = json!("15s");
+        keys["relabel_configs"][1]["replacement"] = json!(path);
+        let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..300)]);
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        let status = scraper.gateways();
+        scraper.shutdown().await;
+        let (most_in_flight, most_open) = gateway.change(|state| (state.most_in_flight, state.most_open));
+        assert_eq!(most_in_flight, cap, "all start within three seconds");
+        assert!(most_open <= cap, "{most_open} connections for {cap} at once");
+        let ups = ups(&sink);
+        assert_eq!(ups.len(), 300);
+        assert!(ups.values().all(|(up, down)| *up >= 4 && *down == 0), "{ups:?}");
+        assert_eq!(status.len(), 1);
+        assert_eq!((status[0].targets, status[0].missed, status[0].throttled), (300, 0, 0));
+        assert!(status[0].connections as usize <= cap, "{status:?}");
+        assert!(ledger(&scraper).failed.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_of_one_address_are_spread_over_the_interval() {
+    let gateway = Gateway::start(Duration::ZERO, |_| page()).await;
+    let (scraper, _) = scraper_of(by_path(json!({"scrape_interval": "15s"})), vec![gateway.group(0..600)]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let now = Instant::now();
+    scraper.shutdown().await;
+    let mut each_10_ms: BTreeMap<u128, usize> = BTreeMap::new();
+    for request in gateway.seen() {
+        let ago = now - request.at;
+        if ago < Duration::from_secs(15) {
+            *each_10_ms.entry(ago.as_millis() / 10).or_default() += 1;
+        }
+    }
+    assert_eq!(each_10_ms.values().sum::<usize>(), 600);
+    assert!(each_10_ms.values().all(|requests| *requests < 8), "{each_10_ms:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_keep_the_pace_that_is_asked_for() {
+    let gateway = Gateway::start(Duration::ZERO, |_| page()).await;
+    let keys = by_path(json!({"scrape_interval": "15s", "gateway": {"requests_per_second": 20}}));
+    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..100)]);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    scraper.shutdown().await;
+    let mut times: Vec<_> = gateway.seen().iter().map(|request| request.at).collect();
+    times.sort();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(49)));
+    assert!(ups(&sink).values().all(|(up, down)| *up >= 2 && *down == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_waits_too_long_keeps_its_place_in_line() {
+    // Ten targets that take a second each, one after the other, every five seconds: each has its turn every tenth.
+    let gateway = Gateway::start(Duration::from_secs(1), |_| page()).await;
+    let keys =
+        by_path(json!({"scrape_interval": "5s", "scrape_timeout": "4s", "gateway": {"max_in_flight": 1}}));
+    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..10)]);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    scraper.shutdown().await;
+    let ups = ups(&sink);
+    assert!(ups.values().all(|(up, down)| (8..=11).contains(up) && *down == 0), "{ups:?}");
+    let ledger = ledger(&scraper);
+    let missed = |reason| ledger.missed.get(reason).copied().unwrap_or_default();
+    // Some moments come while the scrape before is under way.
+    assert!(
+        missed("gateway") > 60 && (80..=110).contains(&(missed("gateway") + missed("late"))),
+        "{ledger:?}"
+    );
+    assert_eq!(gateway.change(|state| state.most_in_flight), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_a_gateway_wakes_for_the_end() {
+    let gateway = Gateway::start(Duration::from_secs(3600), |_| page()).await;
+    let keys =
+        by_path(json!({"scrape_interval": "2h", "scrape_timeout": "2h", "gateway": {"max_in_flight": 1}}));
+    let (scraper, _) = scraper_of(keys, vec![gateway.group(0..20)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((scraper.gateways()[0].in_flight, scraper.gateways()[0].waiting), (1, 19));
+    scraper.update("test", vec![gateway.group(0..10)]).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A scrape under way is finished, whatever becomes of its target.
+    assert!(scraper.gateways()[0].targets <= 11);
+    let before = Instant::now();
+    scraper.shutdown().await;
+    assert!(before.elapsed() < Duration::from_secs(1));
+    assert!(scraper.gateways().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_for_that_gateway_alone() {
+    let started = Instant::now();
+    let since = move |seen: &Seen| seen.at - started;
+    let busy = Gateway::start(Duration::ZERO, move |seen| {
+        if (30_000..30_500).contains(&since(seen).as_millis()) { refused(429, "7") } else { page() }
+    })
+    .await;
+    let other = Gateway::start(Duration::ZERO, |_| page()).await;
+    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "5s"}));
+    let (scraper, sink) = scraper_of(keys, vec![busy.group(0..100), other.group(100..200)]);
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    let gateways = scraper.gateways();
+    scraper.shutdown().await;
+    let times = |gateway: &Gateway| -> Vec<u128> {
+        gateway.seen().iter().map(|seen| since(seen).as_millis()).collect()
+    };
+    let first_refused = *times(&busy).iter().find(|at| **at >= 30_000).unwrap();
+    let during = |at: &&u128| (first_refused + 500..first_refused + 7000).contains(*at);
+    assert_eq!(times(&busy).iter().filter(during).count(), 0, "{:?}", times(&busy));
+    assert!(times(&other).iter().filter(during).count() > 50, "the other goes on");
+    let throttled: BTreeMap<_, _> =
+        gateways.iter().map(|at| (at.address.to_string(), at.throttled)).collect();
+    assert!(throttled[&busy.address.to_string()] > 0);
+    assert_eq!(throttled[&other.address.to_string()], 0);
+    // Those that were refused could not be asked again within their timeout; nobody else missed anything for good.
+    let down: u64 = ups(&sink).values().map(|(_, down)| down).sum();
+    let refused = times(&busy).iter().filter(|at| (30_000..30_500).contains(*at)).count();
+    assert_eq!(down as usize, refused);
+    assert!(!ledger(&scraper).missed.contains_key("gateway"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_within_the_timeout_leaves_no_gap() {
+    for targets in [1, 60] {
+        let started = Instant::now();
+        // For a second each minute it takes nobody.
+        let gateway = Gateway::start(Duration::ZERO, move |seen| {
+            let since = seen.at - started;
+            if since.as_millis() % 60_000 / 1000 == 30 { refused(503, "2") } else { page() }
+        })
+        .await;
+        // One that has a phase of its own has to come at that time.
+        let interval = if targets == 1 { "1s" } else { "10s" };
+        let keys = by_path(json!({"scrape_interval": interval, "scrape_timeout": interval}));
+        let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..targets)]);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        scraper.shutdown().await;
+        let requests = gateway.seen().len() as u64;
+        let ups = ups(&sink);
+        let (up, down) = ups.values().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        assert!(down == 0 || targets == 1, "{ups:?}");
+        assert!(requests > up, "{targets}: some were asked again");
+        assert!(targets == 1 || ups.values().all(|(up, _)| *up >= 30), "{ups:?}");
+        assert!(ledger(&scraper).missed.keys().all(|reason| *reason == "shutdown"), "{:?}", ledger(&scraper));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_always_refuses_holds_up_itself_alone() {
+    let gateway = Gateway::start(Duration::from_millis(10), |seen| match seen.path.as_str() {
+        "/app-1/metrics" | "/app-2/metrics" => refused(503, "3600"),
+        "/app-3/metrics" => refused(503, "soon"),
+        _ => page(),
+    })
+    .await;
+    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "5s"}));
+    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..50)]);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    scraper.shutdown().await;
+    let ups = ups(&sink);
+    for (app, (up, down)) in &ups {
+        match app.as_str() {
+            "app-1" | "app-2" | "app-3" => assert!(*up == 0 && *down > 50, "{app}: {down}"),
+            _ => assert!(*up >= 57 && *down == 0, "{app}: {up} up, {down} down"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "of-the-file").unwrap();
+    let says = "of-the-file and of-the-rule and of-the-job and of-the-query are not right\r\nmore";
+    let gateway = Gateway::start(Duration::ZERO, move |_| {
+        Response::builder().status(401).header("content-type", "text/plain").body(says).unwrap()
+    })
+    .await;
+    let keys = json!({
+        "scrape_interval": "1s", "scrape_timeout": "1s",
+        "params": {"token": ["of-the-query"]},
+        "gateway": {"header_files": [folder.path()]},
+        "relabel_configs": [
+            {"target_label": "__header_x_file", "replacement": format!("file:{}/key", folder.path().display())},
+            {"target_label": "__header_x_rule", "replacement": "of-the-rule"},
+        ],
+    });
+    let mut of_job: ScrapeConfig = config(keys);
+    of_job.http = serde_json::from_value(json!({"authorization": {"credentials": "of-the-job"}})).unwrap();
+    let of_job = Job::new(of_job, Vec::new(), HttpOptions::default()).unwrap();
+    let mut with_label = gateway.group(0..1);
+    with_label.labels = Labels::from_pairs([("__header_x_label", "of-the-label")]);
+    let found = of_job.targets(&[with_label.clone()]);
+    let scraper = Scraper::new(MemorySink::new(), options());
+    scraper.apply(vec![of_job.clone()]);
+    scraper.update("test", vec![with_label]).unwrap();
+    let error = || scraper.status()[0].active[0].last_error.clone();
+    wait_for(|| !error().is_empty()).await;
+    assert_eq!(
+        error(),
+        "server returned HTTP status 401 Unauthorized: <secret> and <secret> and <secret> and of-the-query are not \
+         right"
+    );
+    let seen = gateway.seen().pop().unwrap();
+    assert_eq!((seen.header("x-file"), seen.header("x-rule")), ("of-the-file", "of-the-rule"));
+    assert_eq!((seen.header("authorization"), seen.header("x-label")), ("Bearer of-the-job", ""));
+
+    let status = scraper.status();
+    let shown = format!("{found:?} {of_job:?} {scraper:?} {status:?} {:?}", scraper.gateways());
+    for secret in ["of-the-file", "of-the-rule", "of-the-job", "of-the-label"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("__header_x_label") && shown.contains("<hidden>"), "{shown}");
+    scraper.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_servers_reason_is_shown_with_its_status() {
+    for (content_type, body, expected) in [
+        (
+            "application/json",
+            r#"{"kind":"Status","status":"Failure","message":"pods \"a\" is forbidden: no","code":403}"#,
+            ": pods \"a\" is forbidden: no",
+        ),
+        ("text/plain; charset=utf-8", "\n  first\u{7} line \nsecond line", ": first  line"),
+        ("", "plain", ": plain"),
+        ("application/json", r#"{"message":"something else"}"#, ""),
+        ("text/html", "<h1>Forbidden</h1>", ""),
+        ("text/plain", "", ""),
+    ] {
+        let gateway = Gateway::start(Duration::ZERO, move |_| {
+            Response::builder().status(403).header("content-type", content_type).body(body).unwrap()
+        })
+        .await;
+        let (scraper, _) =
+            scraper_of(json!({"scrape_interval": "1s", "scrape_timeout": "1s"}), vec![gateway.group(0..1)]);
+        let error = || scraper.status()[0].active[0].last_error.clone();
+        wait_for(|| !error().is_empty()).await;
+        assert_eq!(error(), format!("server returned HTTP status 403 Forbidden{expected}"));
+        scraper.shutdown().await;
+    }
+}
+
+#[test]
+fn discovery_cannot_set_hosts_or_headers() {
+    let of = |rules: serde_json::Value, labels: &[(&str, &str)]| {
+        let own: Vec<_> = [("__address__", "gateway:80")].iter().chain(labels).copied().collect();
+        let mut group = group("gateway:80", &[]);
+        group.targets = vec![Labels::from_pairs(own)];
+        let mut found = job(json!({"relabel_configs": rules})).targets(&[group]);
+        let target = found.active.pop().expect("a target");
+        let headers = target.headers().map(|headers| {
+            headers.iter().map(|header| header.name().to_string()).collect::<Vec<_>>().join(" ")
+        });
+        let host = target.host().map(ToString::to_string);
+        (host.unwrap_or_default(), headers.unwrap_or_default())
+    };
+    let brought = [("__host__", "evil"), ("__header_x_key", "file:/etc/shadow"), ("__meta_host", "good")];
+    assert_eq!(of(json!([]), &brought), (String::new(), String::new()));
+    let named = json!([{"source_labels": ["__meta_host"], "target_label": "__host__"}]);
+    assert_eq!(of(named, &brought), ("good".to_owned(), String::new()));
+    // Rules do not even see them.
+    let copied = json!([{"source_labels": ["__host__"], "regex": "(.+)", "target_label": "__host__"}]);
+    assert_eq!(of(copied, &brought), (String::new(), String::new()));
+
+    // Names that are made up from what discovery brings.
+    let labels = [("__meta_annotation___header_x_key", "theirs"), ("__meta_annotation___host__", "evil")];
+    let map = json!({"action": "labelmap", "regex": "__meta_annotation_(.+)"});
+    assert_eq!(of(json!([map]), &labels), (String::new(), String::new()));
+    let replace =
+        json!({"source_labels": ["__meta_name"], "target_label": "__header_$1", "replacement": "theirs"});
+    assert_eq!(of(json!([replace]), &[("__meta_name", "x")]), (String::new(), String::new()));
+    // What a rule has set stays as it is.
+    let own = json!({"target_label": "__header_x_key", "replacement": "ours"});
+    let host = json!({"target_label": "__host__", "replacement": "good"});
+    let rules = json!([own, host, map]);
+    assert_eq!(of(rules, &labels), ("good".to_owned(), "x-key".to_owned()));
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_by_name() {
+    let error = |label: &str, value: &str, folders: &[&str]| {
+        let rules = json!([{"target_label": label, "replacement": value}]);
+        let job = job(json!({"gateway": {"header_files": folders}, "relabel_configs": rules}));
+        let found = job.targets(&[group("gateway:80", &[])]);
+        found.errors.first().map(|(_, _, error)| error.to_string()).unwrap_or_default()
+    };
+    for (label, value) in [
+        ("__host__", "a.example"),
+        ("__host__", "a.example:8443"),
+        ("__host__", "[::1]:80"),
+        ("__header_x_api_key", "abc"),
+        ("__header_authorization", "Key abc"),
+        ("__header_Cookie", "a=b"),
+    ] {
+        assert_eq!(error(label, value, &[]), "", "{label}={value}");
+    }
+    for value in ["a b", "a/b", "user@host", "http://a", "a:http", "a:99999", ":80", &"a".repeat(256)] {
+        let error = error("__host__", value, &[]);
+        assert!(error.starts_with("__host__: ") && error.contains("is no host"), "{value}: {error}");
+    }
+    for name in [
+        "host",
+        "content_length",
+        "user_agent",
+        "accept",
+        "accept_encoding",
+        "connection",
+        "te",
+        "upgrade",
+        "transfer_encoding",
+        "proxy_authorization",
+        "x_prometheus_scrape_timeout_seconds",
+    ] {
+        let label = format!("__header_{name}");
+        let error = error(&label, "hush", &[]);
+        assert!(error.starts_with(&label) && error.contains("not allowed"), "{label}: {error}");
+    }
+    let forbidden = error("__header_x", "a\nhush", &[]);
+    assert!(forbidden.contains("line break") && !forbidden.contains("hush"), "{forbidden}");
+    for (value, folders, expected) in [
+        ("file:/etc/keys/a", [].as_slice(), "gateway.header_files"),
+        ("file:/etc/passwd", &["/etc/keys"], "none of the folders"),
+        ("file:/etc/keys", &["/etc/keys"], "none of the folders"),
+        ("file:/etc/keys-of-others/a", &["/etc/keys"], "none of the folders"),
+        ("file:/etc/keys/../passwd", &["/etc/keys"], "\"..\""),
+        ("file:keys/a", &["/etc/keys"], "absolute"),
+        ("file:", &["/etc/keys"], "absolute"),
+    ] {
+        let error = error("__header_x", value, folders);
+        assert!(error.starts_with("__header_x: ") && error.contains(expected), "{value}: {error}");
+    }
+    assert_eq!(error("__header_x", "file:/etc/keys/..data/a", &["/etc/keys"]), "");
+}
+
+#[test]
+fn the_keys_of_a_gateway_are_checked() {
+    let refused = |keys: serde_json::Value| {
+        let Ok(mut config) =
+            serde_json::from_value::<ScrapeConfig>(json!({"job_name": "a", "gateway": keys}))
+        else {
+            return "not read".to_owned();
+        };
+        config.apply_defaults(&GlobalConfig::default());
+        match Job::new(config, Vec::new(), HttpOptions::default()) {
+            Ok(_) => String::new(),
+            Err(JobError::Config(error)) => error.to_string(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    for keys in [
+        json!({}),
+        json!(null),
+        json!({"max_in_flight": null, "requests_per_second": null, "header_files": null}),
+    ] {
+        assert_eq!(refused(keys), "");
+    }
+    for (keys, expected) in [
+        (json!({"max_in_flight": 0}), "gateway.max_in_flight: "),
+        (json!({"requests_per_second": -1}), "gateway.requests_per_second: "),
+        (json!({"header_files": ["/etc/keys", "/"]}), "gateway.header_files.1: "),
+        (json!({"header_files": ["/etc/keys/.."]}), "gateway.header_files.0: "),
+        (json!({"header_files": [""]}), "gateway.header_files.0: "),
+        (json!({"max": 1}), "not read"),
+    ] {
+        let error = refused(keys.clone());
+        assert!(error.starts_with(expected), "{keys}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_one_target_is_not_held() {
+    let gateway = Gateway::start(Duration::ZERO, |_| page()).await;
+    let keys = by_path(
+        json!({"scrape_interval": "1s", "gateway": {"max_in_flight": 1, "requests_per_second": 0.01}}),
+    );
+    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..1)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(scraper.gateways().is_empty());
+    assert!(scraper.status()[0].active.iter().all(|target| target.health == TargetHealth::Up));
+    scraper.shutdown().await;
+    assert!(ups(&sink)["app-0"].0 >= 9);
+}
