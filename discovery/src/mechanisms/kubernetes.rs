@@ -1,23 +1,28 @@
 //! `kubernetes_sd_configs`: targets that a Kubernetes API server knows.
 //!
-//! `source` says what objects there are (over HTTP: `watch`). A `cluster` is what mechanisms that ask the same server
+//! `watch` says what objects there are (by kube's runtime over our `transport`). A `cluster` is what mechanisms that ask the same server
 //! share: a `table` of objects, which are kept as `record`s of bytes, and each mechanism's `view` of it, which knows
 //! whose targets changed (by `references`) and has `labels` make target groups when they are asked for.
 
+mod answer;
 mod api_server;
 pub(crate) mod cluster;
 mod config;
+mod connections;
 mod kubeconfig;
 mod labels;
 mod objects;
 mod record;
 mod references;
+mod refusal;
 mod selector;
 mod slot_set;
 mod source;
 mod table;
+mod transport;
 mod view;
 mod watch;
+mod watched;
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -1,4 +1,5 @@
-//! A Kubernetes API server in memory: lists in pages, watches, bookmarks, versions that are forgotten, refusals.
+//! A Kubernetes API server in memory: lists in pages and as streams, watches, bookmarks, versions that are forgotten,
+//! refusals.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,7 +34,32 @@ pub(crate) struct State {
     refusals: BTreeMap<String, (String, String)>,
     /// What watches of this plural say instead of what happened, once.
     scripts: BTreeMap<String, String>,
+    /// How it deals with lists that are asked for as streams.
+    streams: Streams,
+    /// As `refusals`, of pages alone.
+    list_refusals: BTreeMap<String, (String, String)>,
+    /// No page but the first one of a list is there.
+    are_pages_broken: bool,
+    /// How long the answer to a list takes.
+    list_time: Duration,
+    lists_at_once: usize,
+    pub(crate) most_lists_at_once: usize,
     pub(crate) requests: Vec<String>,
+}
+
+/// How lists are streamed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    #[default]
+    Whole,
+    /// As before Kubernetes 1.34, or with the feature switched off.
+    Refused,
+    /// The request is not taken for a valid one.
+    Invalid,
+    /// Refused after the answer has begun, as without the progress of etcd.
+    RefusedWithin,
+    /// They break off before the end.
+    Broken,
 }
 
 impl ApiServer {
@@ -93,6 +119,35 @@ impl ApiServer {
         let mut state = self.state();
         state.oldest = state.version + 1;
         state.version += 1;
+    }
+
+    /// Answers requests for pages whose path ends so with this status and body.
+    pub(crate) fn refuse_lists(&self, path: &str, status: &str, body: &str) {
+        let refusal = (status.to_owned(), body.to_owned());
+        self.state().list_refusals.insert(path.to_owned(), refusal);
+    }
+
+    pub(crate) fn break_pages(&self, are_broken: bool) {
+        self.state().are_pages_broken = are_broken;
+    }
+
+    /// Takes some time for each list.
+    pub(crate) fn hold_lists(&self, time: Duration) {
+        self.state().list_time = time;
+    }
+
+    pub(crate) fn stream(&self, streams: Streams) {
+        self.state().streams = streams;
+    }
+
+    /// How often a list was begun whose request line contains all of `parts`, in whichever way lists are asked for.
+    pub(crate) fn lists(&self, parts: &[&str]) -> usize {
+        let way = match self.state().streams {
+            Streams::Whole | Streams::Broken => "sendInitialEvents=true",
+            _ => "limit=",
+        };
+        let of = |more: &[&str]| self.count(&[parts, &[way], more].concat());
+        of(&[]) - of(&["continue="])
     }
 
     /// Ends all watches, without a word.
@@ -177,11 +232,26 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
         };
         let refusal = {
             let state = state.lock().unwrap();
-            state.refusals.iter().find(|(end, _)| path.ends_with(*end)).map(|(_, refusal)| refusal.clone())
+            let of = |refusals: &BTreeMap<String, (String, String)>| {
+                refusals.iter().find(|(end, _)| path.ends_with(*end)).map(|(_, refusal)| refusal.clone())
+            };
+            let of_lists = || if query.contains_key("watch") { None } else { of(&state.list_refusals) };
+            of(&state.refusals).or_else(of_lists)
         };
         if let Some((status, body)) = refusal {
             answer(&mut stream, &status, &body).await;
             continue;
+        }
+        let is_list = !query.contains_key("watch") || query.contains_key("sendInitialEvents");
+        let time = state.lock().unwrap().list_time;
+        if is_list && !time.is_zero() {
+            {
+                let mut state = state.lock().unwrap();
+                state.lists_at_once += 1;
+                state.most_lists_at_once = state.most_lists_at_once.max(state.lists_at_once);
+            }
+            tokio::time::sleep(time).await;
+            state.lock().unwrap().lists_at_once -= 1;
         }
         if !query.contains_key("watch") {
             let page = {
@@ -208,7 +278,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                 // As Go writes a list that is nil.
                 let items = if items.is_empty() { Value::Null } else { json!(items) };
                 let page = json!({ "kind": "List", "metadata": metadata, "items": items });
-                (from == 0 || *version >= state.oldest).then(|| page.to_string())
+                let is_there = *version >= state.oldest && !state.are_pages_broken;
+                (from == 0 || is_there).then(|| page.to_string())
             };
             let Some(page) = page else {
                 answer(&mut stream, "410 Gone", "{}").await;
@@ -219,9 +290,51 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
         }
         let mut version: u64 = query["resourceVersion"].parse().unwrap();
         let generation = state.lock().unwrap().generation;
+        let streams = query.contains_key("sendInitialEvents").then(|| state.lock().unwrap().streams);
+        let refusal = match streams {
+            Some(Streams::Refused) => Some((
+                "422 Unprocessable Entity",
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature \
+                 gate is enabled",
+            )),
+            Some(Streams::Invalid) => {
+                Some(("400 Bad Request", "the server could not understand the request"))
+            }
+            _ => None,
+        };
+        if let Some((status, message)) = refusal {
+            answer(&mut stream, status, &json!({ "kind": "Status", "message": message }).to_string()).await;
+            continue;
+        }
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
         if stream.write_all(head.as_bytes()).await.is_err() {
             return;
+        }
+        if let Some(streams) = streams {
+            let (all, script) = {
+                let mut state = state.lock().unwrap();
+                version = state.version;
+                let of_kind = state.objects.iter().filter(|((of, _), _)| *of == plural);
+                let all = of_kind.map(|(_, object)| object).filter(|object| is_selected(object));
+                let all: Vec<Value> =
+                    all.map(|object| json!({ "type": "ADDED", "object": object })).collect();
+                (all, state.scripts.remove(&plural))
+            };
+            let mut lines: String = all.iter().map(|line| format!("{line}\n")).collect();
+            match streams {
+                Streams::RefusedWithin => {
+                    let status = json!({ "code": 500, "message": "RequestWatchProgress is disabled" });
+                    lines = format!("{}\n", json!({ "type": "ERROR", "object": status }));
+                }
+                Streams::Broken => lines.truncate(lines.len() / 2),
+                _ => lines += &bookmark(version, true),
+            }
+            let has_script = script.is_some();
+            chunk(&mut stream, &(lines + &script.unwrap_or_default())).await;
+            if has_script || streams != Streams::Whole {
+                let _ = stream.write_all(b"0\r\n\r\n").await;
+                continue;
+            }
         }
         if version < state.lock().unwrap().oldest {
             chunk(&mut stream, include_str!("data/watch-expired.jsonl")).await;
@@ -242,13 +355,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                 }
                 let new = state.history.iter().filter(|(at, of, ..)| *at > version && *of == plural);
                 let new = new.filter(|(.., object)| is_selected(object));
-                let mut lines: String = new
+                let lines: String = new
                     .map(|(_, _, kind, object)| format!("{}\n", json!({"type": kind, "object": object})))
                     .collect();
                 version = state.version;
-                let metadata = json!({ "resourceVersion": version.to_string() });
-                lines += &format!("{}\n", json!({"type": "BOOKMARK", "object": {"metadata": metadata}}));
-                lines
+                lines + &bookmark(version, false)
             };
             chunk(&mut stream, &lines).await;
             // A client that went away is noticed by reading.
@@ -259,6 +370,16 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
             }
         }
     }
+}
+
+/// The line that says how far everything is told; that of the end of a streamed list is marked.
+fn bookmark(version: u64, is_end: bool) -> String {
+    let mut metadata = json!({ "resourceVersion": version.to_string() });
+    if is_end {
+        metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+    }
+    let object = json!({ "kind": "Any", "apiVersion": "v1", "metadata": metadata });
+    format!("{}\n", json!({ "type": "BOOKMARK", "object": object }))
 }
 
 async fn answer(stream: &mut TcpStream, status: &str, body: &str) {

@@ -55,8 +55,8 @@ async fn the_server_and_the_user_of_the_current_context_count() {
         consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
         assert_eq!(consumer.status().subject, format!("pod of {}", path.display()));
         let state = server.state();
-        let list = state.requests.iter().rfind(|request| request.contains("limit=")).unwrap();
-        assert!(list.starts_with("GET /api/v1/pods?limit=500 "), "{list}");
+        let list = state.requests.iter().rfind(|request| request.contains("sendInitialEvents=")).unwrap();
+        assert!(list.starts_with("GET /api/v1/pods?watch=true&"), "{list}");
         assert!(list.contains(header), "{list}");
     }
 }

@@ -143,7 +143,7 @@ async fn a_real_server() {
     let mut consumer = Consumer::run(&jobs, options.clone());
     consumer.until("a failure", |consumer| consumer.status().failures_total > 5).await;
     let said = consumer.failure().unwrap();
-    assert!(said.contains("in namespace shop: 403 Forbidden: a Role needs get, list, watch on "), "{said}");
+    assert!(said.contains("in namespace shop: 403 Forbidden: a Role needs list, watch on "), "{said}");
     assert!(said.contains("User \"nobody\" cannot list resource"), "{said}");
     drop(consumer);
     let jobs = [("job", format!("role: pod, {}", by_url("a-token-of-nobody")))];
@@ -151,7 +151,7 @@ async fn a_real_server() {
     consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
     let said = consumer.failure().unwrap();
     assert!(
-        said.starts_with("list pods: 401 Unauthorized: the API server does not take the credentials"),
+        said.starts_with("watch pods: 401 Unauthorized: the API server does not take the credentials"),
         "{said}"
     );
     assert!(!said.contains("a-token-of-nobody"), "{said}");

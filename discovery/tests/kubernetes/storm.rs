@@ -3,7 +3,7 @@ use std::time::Duration;
 use promferry_model::{Rng, SeededRng};
 use serde_json::{Value, json};
 
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, Streams};
 use crate::support::{Consumer, found, options};
 
 const ROLES: &[&str] = &["pod", "service", "endpoints", "endpointslice", "node", "ingress"];
@@ -15,6 +15,8 @@ async fn after_a_storm_targets_are_those_of_a_fresh_start() {
     for seed in 0..6 {
         let mut chance = SeededRng::new(seed);
         let server = ApiServer::start().await;
+        // Where lists are streamed and where they come in pages.
+        server.stream(if seed % 2 == 0 { Streams::Whole } else { Streams::Refused });
         let attach =
             "attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}";
         let jobs: Vec<_> = ROLES

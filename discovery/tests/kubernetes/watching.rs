@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, Streams};
 use crate::golden::recorded;
 use crate::support::{Consumer, found, of_prometheus, options};
 
@@ -66,7 +66,7 @@ async fn a_change_reaches_the_groups_that_are_made_of_it() {
     consumer.until("the slice is gone", |consumer| consumer.groups.is_empty()).await;
     // One list each is all that it took.
     for plural in ["pods?", "services?", "nodes?", "namespaces?", "endpointslices?", "replicasets?"] {
-        assert_eq!(server.count(&[plural, "limit="]), 1, "{plural}");
+        assert_eq!(server.lists(&[plural]), 1, "{plural}");
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_connection_that_breaks_costs_nothing() {
         server.put("pods", pod(&format!("new-{round}"), "10.0.0.1"));
         consumer.until("the new pod", |consumer| consumer.groups.len() == 4 + round).await;
     }
-    assert_eq!(server.count(&["limit="]), 1);
+    assert_eq!(server.lists(&[]), 1);
     assert_eq!(consumer.status().failures_total, 0);
 }
 
@@ -117,15 +117,16 @@ async fn what_was_missed_is_found_by_listing_again() {
         |consumer: &Consumer| consumer.sources() == ["pod/shop/new", "pod/shop/web-2", "pod/shop/web-done"];
     consumer.until("the pods as they are now", is_new).await;
     consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
-    assert_eq!(server.count(&["limit="]), 2);
+    assert_eq!(server.lists(&[]), 2);
 }
 
 #[tokio::test]
 async fn what_makes_no_sense_is_named_and_listed_again() {
     for (lines, reason) in [
         ("{]\n", "watch pods: not an event: "),
-        ("{\"type\":\"RENAMED\",\"object\":{}}\n", "unknown variant `RENAMED`"),
-        ("{\"type\":\"ADDED\",\"object\":{\"spec\":7}}\n", "watch pods: not an event: invalid type"),
+        ("{\"type\":\"RENAMED\",\"object\":{}}\n", "watch pods: not an event"),
+        ("{\"type\":\"ADDED\",\"object\":{\"spec\":7}}\n", "watch pods: not an event"),
+        ("{\"type\":\"ADDED\",\"object\":{\"metadata\":{}}}\n", "watch pods: no metadata.resourceVersion"),
         (
             "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"reason\":\"InternalError\",\"message\":\"no\"}}\n",
             "watch pods: 500 InternalError: no",
@@ -139,13 +140,14 @@ async fn what_makes_no_sense_is_named_and_listed_again() {
         let (_, said) = consumer.status().last_failure.unwrap();
         assert!(said.contains(reason), "{said}");
         consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
-        assert_eq!(server.count(&["limit="]), 2);
+        assert_eq!(server.lists(&[]), 2);
         assert_eq!(consumer.groups.len(), 3);
     }
     // A page that is none; and one that is not of Kubernetes.
     for (body, reason) in [("{", "list pods: the answer is not a list of objects: EOF"), ("[]", "invalid")] {
         let server = ApiServer::start().await;
-        server.refuse("/pods", "200 OK", body);
+        server.stream(Streams::Refused);
+        server.refuse_lists("/pods", "200 OK", body);
         let mut consumer = run(&server, "role: pod");
         consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
         let said = consumer.failure().unwrap();
@@ -161,14 +163,14 @@ async fn what_is_forbidden_is_named_with_the_right_that_is_missing() {
         (
             "role: pod, namespaces: {names: [shop]}",
             "/namespaces/shop/pods",
-            "list pods in namespace shop: 403 Forbidden: a Role needs get, list, watch on pods (secrets is \
+            "watch pods in namespace shop: 403 Forbidden: a Role needs list, watch on pods (secrets is \
              forbidden: User \"system:serviceaccount:monitoring:scraper\" cannot list resource \"secrets\" in API \
              group \"\" at the cluster scope)",
         ),
         (
             "role: endpointslice",
             "/endpointslices",
-            "list endpointslices: 403 Forbidden: a ClusterRole needs get, list, watch on endpointslices of apiGroup \
+            "watch endpointslices: 403 Forbidden: a ClusterRole needs list, watch on endpointslices of apiGroup \
              discovery.k8s.io",
         ),
     ] {
@@ -187,10 +189,10 @@ async fn what_is_forbidden_is_named_with_the_right_that_is_missing() {
     consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
     assert_eq!(
         consumer.failure().as_deref(),
-        Some("list ingresses: 401 Unauthorized: the API server does not take the credentials")
+        Some("watch ingresses: 401 Unauthorized: the API server does not take the credentials")
     );
     server.refuse("/ingresses", "404 Not Found", "404 page not found\n");
-    let reason = "list ingresses: 404 Not Found: this API server has no ingresses of networking.k8s.io/v1";
+    let reason = "watch ingresses: 404 Not Found: this API server has no ingresses of networking.k8s.io/v1";
     consumer.until("another failure", |consumer| consumer.failure().as_deref() == Some(reason)).await;
 }
 
@@ -203,8 +205,8 @@ async fn a_namespace_that_fails_holds_up_no_other() {
     server.refuse("/namespaces/pay/pods", "403 Forbidden", "");
     let mut consumer = run(&server, "role: pod, namespaces: {names: [shop, pay, shop]}");
     consumer.until("the one namespace", |consumer| consumer.groups.len() == 3).await;
-    assert!(consumer.failure().unwrap().starts_with("list pods in namespace pay: 403"));
-    assert_eq!(server.count(&["/namespaces/shop/pods", "limit="]), 1, "a name given twice is asked for once");
+    assert!(consumer.failure().unwrap().starts_with("watch pods in namespace pay: 403"));
+    assert_eq!(server.lists(&["/namespaces/shop/pods"]), 1, "a name given twice is asked for once");
 
     // What happens there goes on reaching us.
     server.delete("pods", "shop/web-1");
@@ -227,6 +229,8 @@ async fn a_namespace_that_fails_holds_up_no_other() {
 #[tokio::test]
 async fn the_server_is_asked_for_what_is_needed_only() {
     let server = recorded().await;
+    // All that there is to ask for: streams that are refused, pages instead, and watches.
+    server.stream(Streams::Invalid);
     let mut consumer = run(
         &server,
         "role: endpoints, namespaces: {names: [shop]}, authorization: {credentials: hush}, \
@@ -235,37 +239,65 @@ async fn the_server_is_asked_for_what_is_needed_only() {
     );
     // The fake server takes these selectors for ones that nothing meets, which is no failure.
     consumer.until("the endpoints", |consumer| consumer.groups.len() == 1).await;
-    for (path, accept) in [
-        ("/api/v1/namespaces/shop/endpoints?limit=500 ", "application/json\r"),
-        ("/api/v1/namespaces/shop/services?limit=500 ", "application/json\r"),
-        (
-            "/api/v1/namespaces/shop/pods?limit=500&labelSelector=app+in+%28web%29%2C%21x&fieldSelector=\
-             status.phase%21%3DFailed ",
-            "application/json\r",
-        ),
-        (
-            "/apis/apps/v1/namespaces/shop/replicasets?limit=500 ",
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json\r",
-        ),
-        (
-            "/apis/batch/v1/namespaces/shop/jobs?limit=500 ",
-            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json\r",
-        ),
-        ("/api/v1/nodes?limit=500 ", "application/json\r"),
-        ("/api/v1/namespaces?limit=500 ", "application/json;as=PartialObjectMetadataList;"),
+    consumer.until("all watches", |_| server.count(&["watch=true"]) == 14).await;
+    let selectors = "fieldSelector=status.phase%21%3DFailed&labelSelector=app+in+%28web%29%2C%21x&";
+    for (path, selectors, metadata_only) in [
+        ("/api/v1/namespaces/shop/endpoints", "", false),
+        ("/api/v1/namespaces/shop/services", "", false),
+        ("/api/v1/namespaces/shop/pods", selectors, false),
+        ("/apis/apps/v1/namespaces/shop/replicasets", "", true),
+        ("/apis/batch/v1/namespaces/shop/jobs", "", true),
+        ("/api/v1/nodes", "", false),
+        ("/api/v1/namespaces", "", true),
     ] {
         let state = server.state();
-        let request = state.requests.iter().find(|request| request.starts_with(&format!("GET {path}")));
-        let request = request.unwrap_or_else(|| panic!("{path} was not asked for: {:#?}", state.requests));
-        assert!(request.contains(&format!("accept: {accept}")), "{request}");
-        assert!(request.contains("authorization: Bearer hush"), "{request}");
+        for (is_list, query) in [
+            (true, format!("{selectors}limit=100")),
+            (
+                false,
+                format!(
+                    "watch=true&timeoutSeconds=*&{selectors}allowWatchBookmarks=true&sendInitialEvents=true&\
+                     resourceVersionMatch=NotOlderThan&resourceVersion=0"
+                ),
+            ),
+            (
+                false,
+                format!("watch=true&timeoutSeconds=*&{selectors}allowWatchBookmarks=true&resourceVersion=*"),
+            ),
+        ] {
+            // The rest of an example, from the first star on, is not compared where it is a number.
+            let is_it = |request: &&String| {
+                let asked = request.split(' ').nth(1).unwrap();
+                let Some(asked) = asked.strip_prefix(path).and_then(|asked| asked.strip_prefix('?')) else {
+                    return false;
+                };
+                let same = |(wanted, got): (&str, &str)| match wanted.strip_suffix('*') {
+                    Some(name) => got.strip_prefix(name).is_some_and(|number| number.parse::<u64>().is_ok()),
+                    None => wanted == got,
+                };
+                query.split('&').count() == asked.split('&').count()
+                    && query.split('&').zip(asked.split('&')).all(same)
+            };
+            let request = state.requests.iter().find(is_it);
+            let request =
+                request.unwrap_or_else(|| panic!("{path}?{query} was not asked for: {:#?}", state.requests));
+            let accept = match (metadata_only, is_list) {
+                (false, _) => "application/json\r",
+                (true, true) => {
+                    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json\r"
+                }
+                (true, false) => {
+                    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json\r"
+                }
+            };
+            assert!(request.contains(&format!("accept: {accept}")), "{request}");
+            assert!(request.contains("authorization: Bearer hush"), "{request}");
+        }
     }
-    assert_eq!(server.count(&["limit="]), 7);
-    consumer.until("all watches", |_| server.count(&["watch=true"]) == 7).await;
-    let watch = "GET /api/v1/nodes?watch=true&allowWatchBookmarks=true&resourceVersion=";
+    assert_eq!(server.lists(&[]), 7);
     let state = server.state();
-    let request = state.requests.iter().find(|request| request.starts_with(watch)).unwrap();
-    let seconds = request.split("timeoutSeconds=").nth(1).unwrap().split(' ').next().unwrap();
+    let request = state.requests.iter().find(|request| request.contains("/nodes?watch=true")).unwrap();
+    let seconds = request.split("timeoutSeconds=").nth(1).unwrap().split('&').next().unwrap();
     assert!((300..600).contains(&seconds.parse().unwrap()), "{seconds}");
 }
 
@@ -274,8 +306,8 @@ async fn an_empty_name_stands_for_all_namespaces() {
     let server = recorded().await;
     let mut consumer = run(&server, "role: service, namespaces: {names: [shop, '']}");
     consumer.until("the services", |consumer| consumer.groups.len() == 3).await;
-    assert_eq!(server.count(&["/api/v1/services?limit="]), 1);
-    assert_eq!(server.count(&["limit="]), 1);
+    assert_eq!(server.lists(&["/api/v1/services?"]), 1);
+    assert_eq!(server.lists(&[]), 1);
 }
 
 #[tokio::test]
@@ -286,7 +318,7 @@ async fn a_server_that_falls_silent_is_asked_anew() {
     let yaml = format!("role: pod, api_server: '{}'", server.url);
     let mut consumer = Consumer::run(&[("job", yaml)], options);
     consumer.until("several watches", |_| server.count(&["watch=true"]) > 3).await;
-    assert_eq!(server.count(&["limit="]), 1);
+    assert_eq!(server.lists(&[]), 1);
     assert_eq!(consumer.status().failures_total, 0);
 }
 
@@ -302,4 +334,126 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
     let status = consumer.status();
     assert_eq!(status.subject, format!("node at http://user:xxxxx@{address}"));
     assert!(!format!("{status:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_streamed_list_is_a_list() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    assert_eq!(found(&consumer, "job"), of_prometheus("pod"));
+    server.put("pods", pod("new", "10.0.0.1"));
+    consumer.until("a change of the same answer", |consumer| consumer.groups.len() == 4).await;
+    assert_eq!(server.state().requests.len(), 1);
+
+    // What is gone meanwhile is missing in the next one.
+    server.delete("pods", "shop/web-1");
+    server.forget();
+    server.disconnect();
+    consumer.until("a pod less", |consumer| consumer.groups.len() == 3).await;
+    assert_eq!(server.lists(&[]), 2);
+    assert_eq!(server.count(&["limit="]), 0);
+}
+
+#[tokio::test]
+async fn a_server_without_streamed_lists_is_asked_for_pages() {
+    for (streams, is_remembered) in
+        [(Streams::Refused, true), (Streams::Invalid, false), (Streams::RefusedWithin, true)]
+    {
+        let server = recorded().await;
+        server.stream(streams);
+        let mut consumer = run(&server, "role: pod");
+        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+        assert_eq!(consumer.status().failures_total, 0, "{streams:?}");
+        let attempts = server.count(&["sendInitialEvents=true"]);
+        assert_eq!((attempts, server.lists(&[])), (1, 1), "{streams:?}");
+
+        server.put("pods", pod("new", "10.0.0.1"));
+        server.forget();
+        server.disconnect();
+        consumer.until("the new pod", |consumer| consumer.groups.len() == 4).await;
+        // A reason that may be that of the one list alone is not held against the server.
+        let attempts = server.count(&["sendInitialEvents=true"]);
+        assert_eq!(attempts, if is_remembered { 1 } else { 2 }, "{streams:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_removes_nothing() {
+    for streams in [Streams::Whole, Streams::Refused] {
+        let server = recorded().await;
+        server.stream(streams);
+        let mut options = options();
+        options.kubernetes.page_items = 2;
+        let yaml = format!("role: pod, api_server: '{}'", server.url);
+        let mut consumer = Consumer::run(&[("job", yaml)], options);
+        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+        let lists = server.lists(&[]);
+        // The second page is gone, or the stream ends half-way, again and again.
+        match streams {
+            Streams::Whole => server.stream(Streams::Broken),
+            _ => server.break_pages(true),
+        }
+        server.delete("pods", "shop/web-1");
+        server.forget();
+        server.disconnect();
+        consumer.until("several lists", |_| server.lists(&[]) > lists + 2).await;
+        if streams == Streams::Refused {
+            assert_eq!(consumer.groups.len(), 3, "what was found stays");
+            server.break_pages(false);
+        }
+        // Streams that break are given up for pages.
+        consumer.until("a pod less", |consumer| consumer.groups.len() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn pages_have_about_a_mebibyte() {
+    let server = ApiServer::start().await;
+    server.stream(Streams::Refused);
+    // 250 pods of 20 KB: 50 a page, after the first one.
+    for number in 0..250 {
+        let mut pod = pod(&format!("pod-{number:03}"), "10.0.0.1");
+        pod["spec"]["filling"] = json!("x".repeat(20_000));
+        server.put("pods", pod);
+    }
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 250).await;
+    let state = server.state();
+    let limits: Vec<u32> = (state.requests.iter())
+        .filter_map(|request| request.split("limit=").nth(1)?.split(['&', ' ']).next()?.parse().ok())
+        .collect();
+    assert_eq!(limits[0], 100);
+    assert!(limits[1..].iter().all(|limit| (45..=55).contains(limit)), "{limits:?}");
+}
+
+#[tokio::test]
+async fn no_more_than_two_lists_are_asked_for_at_once() {
+    for streams in [Streams::Whole, Streams::Refused] {
+        let server = recorded().await;
+        server.stream(streams);
+        server.hold_lists(Duration::from_millis(20));
+        let names: Vec<String> = (0..8).map(|number| format!("ns{number}")).collect();
+        let mut consumer =
+            run(&server, &format!("role: service, namespaces: {{names: [{}]}}", names.join(", ")));
+        consumer.until("all lists", |consumer| consumer.status().last_success.is_some()).await;
+        let state = server.state();
+        assert_eq!(state.most_lists_at_once, 2, "{streams:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_long_is_left_out() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    let mut long = pod("long", "10.0.0.1");
+    long["metadata"]["annotations"] = json!({ "filling": "ü".repeat(9 << 20) });
+    server.put("pods", long);
+    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+    let reason = "watch pods: an event has more than 8388608 bytes, it is left out";
+    assert_eq!(consumer.failure().as_deref(), Some(reason));
+    server.put("pods", pod("new", "10.0.0.2"));
+    consumer.until("what came after it", |consumer| consumer.groups.len() == 4).await;
+    assert_eq!(server.lists(&[]), 1);
 }

@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+use promferry_http_client::{Http, HttpClientConfig, HttpOptions};
 
 use super::config::KubernetesSdConfig;
 use super::kubeconfig;
@@ -22,7 +22,8 @@ pub struct KubernetesOptions {
     /// The folder of the pod's service account, with `token`, `ca.crt` and `namespace`;
     /// `/var/run/secrets/kubernetes.io/serviceaccount` by default.
     pub service_account: PathBuf,
-    /// Objects on a page of a list. 500 by default, as `kubectl` asks for.
+    /// Objects on a page of a list at most. 500 by default, as `kubectl` asks for; fewer if they are long, so that a page
+    /// has about a MiB. Lists are streamed where the server can, then there are no pages.
     pub page_items: u32,
     /// The pause after a first failure, twice that after each further one, up to 30 s. 800 ms by default, as in
     /// client-go. Up to as much again is added by chance, so that collectors do not return all at once.
@@ -52,7 +53,7 @@ pub(super) struct ApiServer {
     pub(super) url: String,
     /// The same for a reader.
     pub(super) shown_url: String,
-    pub(super) client: Client,
+    pub(super) http: Http,
 }
 
 impl ApiServer {
@@ -69,8 +70,10 @@ impl ApiServer {
         } else {
             in_cluster(options).map_err(fail)?
         };
-        let http = Http::new(&http_config, http.clone()).map_err(|error| fail(error.to_string()))?;
-        Ok(Self { shown_url: without_password(&url), url, client: Client::new(http) })
+        // A watch takes a connection of HTTP/1.1 to itself, and namespaces may be many.
+        let options = HttpOptions { http2: true, ..http.clone() };
+        let http = Http::new(&http_config, options).map_err(|error| fail(error.to_string()))?;
+        Ok(Self { shown_url: without_password(&url), url, http })
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 
 use crate::config::null_is_default;
@@ -86,99 +85,11 @@ impl Object {
     }
 }
 
-/// A page of a collection, as the API answers a request for a list.
-#[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>"))]
-pub(crate) struct List<T> {
-    pub(crate) metadata: ListMeta,
-    #[serde(default = "Vec::new", deserialize_with = "null_is_default")]
-    pub(crate) items: Vec<T>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct ListMeta {
-    pub(crate) resource_version: String,
-    /// What a request for the next page says; empty on the last one.
-    pub(crate) r#continue: String,
-}
-
-/// One line of the answer to a request to watch.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
-pub(crate) enum WatchEvent<T> {
-    Added(T),
-    Modified(T),
-    Deleted(T),
-    /// Nothing happened up to this version.
-    Bookmark(Bookmark),
-    /// The watch is over.
-    Error(Status),
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Bookmark {
-    pub(crate) metadata: BookmarkMeta,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct BookmarkMeta {
-    pub(crate) resource_version: SmolStr,
-}
-
-/// What the API says when it refuses something.
+/// What the API says when it refuses something, as far as it is passed on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Status {
     pub(crate) message: String,
-    pub(crate) reason: String,
-    pub(crate) code: u16,
-}
-
-/// Calls `$read::<T>($json, Object::…)` with the kind that a collection is of.
-macro_rules! of_kind {
-    ($resource:expr, $read:ident, $json:expr) => {
-        match $resource {
-            Resource::Endpoints => $read($json, Object::Endpoints),
-            Resource::EndpointSlices => $read($json, Object::EndpointSlice),
-            Resource::Ingresses => $read($json, Object::Ingress),
-            Resource::Jobs => $read($json, Object::Job),
-            Resource::Namespaces => $read($json, Object::Namespace),
-            Resource::Nodes => $read($json, Object::Node),
-            Resource::Pods => $read($json, Object::Pod),
-            Resource::ReplicaSets => $read($json, Object::ReplicaSet),
-            Resource::Services => $read($json, Object::Service),
-        }
-    };
-}
-
-pub(crate) fn read_list(resource: Resource, json: &[u8]) -> Result<List<Object>, serde_json::Error> {
-    fn of<T: DeserializeOwned>(
-        json: &[u8],
-        object: fn(T) -> Object,
-    ) -> Result<List<Object>, serde_json::Error> {
-        let List { metadata, items } = serde_json::from_slice::<List<T>>(json)?;
-        Ok(List { metadata, items: items.into_iter().map(object).collect() })
-    }
-    of_kind!(resource, of, json)
-}
-
-pub(crate) fn read_event(resource: Resource, json: &[u8]) -> Result<WatchEvent<Object>, serde_json::Error> {
-    fn of<T: DeserializeOwned>(
-        json: &[u8],
-        object: fn(T) -> Object,
-    ) -> Result<WatchEvent<Object>, serde_json::Error> {
-        Ok(match serde_json::from_slice::<WatchEvent<T>>(json)? {
-            WatchEvent::Added(added) => WatchEvent::Added(object(added)),
-            WatchEvent::Modified(modified) => WatchEvent::Modified(object(modified)),
-            WatchEvent::Deleted(deleted) => WatchEvent::Deleted(object(deleted)),
-            WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
-            WatchEvent::Error(status) => WatchEvent::Error(status),
-        })
-    }
-    of_kind!(resource, of, json)
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -1,47 +1,38 @@
-//! Lists and watches collections by the API server's HTTP interface.
+//! Lists and watches collections, by kube's runtime over our own transport.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
-use form_urlencoded::Serializer;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use promferry_http_client::Body;
+use futures_util::StreamExt;
+use http::StatusCode;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
 use promferry_model::{Rng, SeededRng};
-use smol_str::SmolStr;
-use tokio::time::{Instant, sleep, timeout};
-use tower::Service;
+use tokio::time::sleep;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
+use super::answer::MAX_EVENT_BYTES;
 use super::api_server::{ApiServer, KubernetesOptions};
-use super::objects::{List, Resource, Status, WatchEvent, read_event, read_list};
+use super::connections::Server;
+use super::objects::{Object, Resource};
+use super::refusal::{Refusal, Why};
 use super::source::{Collection, CollectionEvent, CollectionStatus};
+use super::transport::{Conversation, MAX_RETRY_PAUSE, Note, Transport};
+use super::watched::{Kind, Watched};
 
-/// The longest page that is read: 500 objects of more than 100 KiB.
-const MAX_PAGE_BYTES: usize = 64 << 20;
+/// Streamed lists in a row that do not come to an end until pages are asked for instead.
+const MAX_BROKEN_STREAMS: u32 = 3;
 
-/// The longest event that is read. An object has at most 1.5 MiB in etcd, in another encoding.
-const MAX_EVENT_BYTES: usize = 8 << 20;
-
-/// The longest explanation that is read.
-const MAX_STATUS_BYTES: usize = 64 << 10;
-
-/// A page that has not come by then does not come.
-const LIST_LIMIT: Duration = Duration::from_secs(60);
-
-/// The longest pause before a next attempt, without what chance adds.
-const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
-
-/// Lists and watches over HTTP, with one connection for each collection.
+/// An API server whose collections are followed. Clones, and all that follow, share its connections.
 #[derive(Debug, Clone)]
-pub(super) struct ApiServerSource {
-    server: ApiServer,
-    options: KubernetesOptions,
-}
+pub(super) struct ApiServerSource(Arc<Server>);
 
 impl ApiServerSource {
     pub(super) fn new(server: ApiServer, options: KubernetesOptions) -> Self {
-        Self { server, options }
+        Self(Arc::new(Server::new(server, options)))
     }
 
     /// Tells `events` what is in the collection and what changes, in order, for as long as the future is polled. `status`
@@ -53,347 +44,276 @@ impl ApiServerSource {
         events: E,
     ) -> impl Future<Output = ()> + Send + use<E>
     where
-        E: FnMut(CollectionEvent) + Send + Sync + 'static,
+        E: FnMut(CollectionEvent) + Send + 'static,
     {
-        let follower = Follower {
-            source: self.clone(),
-            collection,
-            status,
-            events,
-            chance: SeededRng::from_process(),
-            failures: 0,
-            is_failing: false,
-        };
+        let conversation = Arc::new(Conversation::new(self.0.clone(), collection, status));
+        let follower = Follower { conversation, events, is_failing: false, broken_streams: 0 };
         follower.run()
     }
 }
 
 struct Follower<E> {
-    source: ApiServerSource,
-    collection: Collection,
-    status: Arc<Mutex<CollectionStatus>>,
+    conversation: Arc<Conversation>,
     events: E,
-    chance: SeededRng,
-    /// In a row.
-    failures: u32,
     is_failing: bool,
+    /// In a row.
+    broken_streams: u32,
 }
 
-/// Why listing or watching came to an end.
-enum Failure {
-    /// It cannot be done; `retry_after` is what the server asks for, `is_final` that asking the same again is of no
-    /// use.
-    Refused { reason: String, retry_after: Option<Duration>, is_final: bool },
-    /// The version that is watched from is forgotten, or what came made no sense: all has to be listed again.
-    Outdated,
-    /// The connection broke. That happens, also to watches that are well.
-    Broken(String),
+/// How a collection is to be followed after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// As the runtime sees fit.
+    GoOn,
+    /// The same after a pause: no request was sent that would have waited.
+    Wait,
+    /// By listing everything anew.
+    Anew,
 }
 
-impl<E: FnMut(CollectionEvent) + Send + Sync> Follower<E> {
+impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
     async fn run(mut self) {
-        let mut version: Option<SmolStr> = None;
+        let transport = Transport {
+            conversation: self.conversation.clone(),
+            lease: Arc::new(self.conversation.server.lease()),
+            log: tracing::dispatcher::get_default(Clone::clone),
+        };
+        // The namespace that it has by default is never asked for.
+        let client = Client::new(transport, "default");
         loop {
-            let started = Instant::now();
-            let (outcome, has_news) = match version.take() {
-                None => match self.list().await {
-                    Ok(listed) => {
-                        version = Some(listed);
-                        (Ok(()), true)
-                    }
-                    Err(failure) => (Err(failure), false),
-                },
-                Some(from) => {
-                    let mut reached = from.clone();
-                    let outcome = self.watch(&mut reached).await;
-                    // Servers and proxies end watches that are well, some after seconds.
-                    let has_lasted = started.elapsed() >= self.source.options.retry_pause
-                        && !matches!(outcome, Err(Failure::Refused { .. }));
-                    let has_news = reached != from || has_lasted;
-                    version = Some(reached);
-                    (outcome, has_news)
-                }
-            };
-            if has_news {
-                self.failures = 0;
+            let client = client.clone();
+            match self.conversation.collection.resource {
+                Resource::Endpoints => self.follow(client, Object::Endpoints).await,
+                Resource::EndpointSlices => self.follow(client, Object::EndpointSlice).await,
+                Resource::Ingresses => self.follow(client, Object::Ingress).await,
+                Resource::Jobs => self.follow(client, Object::Job).await,
+                Resource::Namespaces => self.follow(client, Object::Namespace).await,
+                Resource::Nodes => self.follow(client, Object::Node).await,
+                Resource::Pods => self.follow(client, Object::Pod).await,
+                Resource::ReplicaSets => self.follow(client, Object::ReplicaSet).await,
+                Resource::Services => self.follow(client, Object::Service).await,
             }
-            match outcome {
-                // After a list the watch begins at once.
-                Ok(()) if has_news => continue,
-                Ok(()) => self.pause(None).await,
-                Err(Failure::Outdated) => {
-                    version = None;
-                    if !has_news {
-                        self.pause(None).await;
+        }
+    }
+
+    /// Follows the collection until everything has to be listed anew.
+    async fn follow<T: Kind>(&mut self, client: Client, object: fn(T) -> Object) {
+        let is_streamed = self.conversation.server.may_stream() && self.broken_streams < MAX_BROKEN_STREAMS;
+        let collection = &self.conversation.collection;
+        let config = config(collection, is_streamed, self.conversation.server.options.page_items);
+        let api: Api<Watched<T>> = match &collection.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &collection.resource),
+            None => Api::all_with(client, &collection.resource),
+        };
+        let mut watched = pin!(watcher(api, config));
+        let mut is_listing = false;
+        loop {
+            let conversation = self.conversation.clone();
+            // What is to be said is said by us, once: the runtime warns at each attempt, and with whole answers, in which
+            // there may be secrets.
+            let next = watched.next().with_subscriber(Dispatch::none());
+            let next = tokio::select! {
+                biased;
+                () = conversation.noted.notified() => None,
+                next = next => next,
+            };
+            self.heed_notes();
+            match next {
+                None => {}
+                Some(Ok(Event::Init)) => {
+                    if std::mem::replace(&mut is_listing, true) && is_streamed {
+                        self.broken_streams += 1;
+                    }
+                    if self.may_stream() != is_streamed {
+                        return;
+                    }
+                    (self.events)(CollectionEvent::ListBegins);
+                }
+                Some(Ok(Event::InitDone)) => {
+                    is_listing = false;
+                    self.broken_streams = 0;
+                    self.list_ended();
+                }
+                Some(Ok(Event::InitApply(of) | Event::Apply(of))) => {
+                    self.conversation.status().applied_total += 1;
+                    (self.events)(CollectionEvent::Applied(object(of.object)));
+                }
+                Some(Ok(Event::Delete(of))) => {
+                    self.conversation.status().deleted_total += 1;
+                    (self.events)(CollectionEvent::Deleted(object(of.object)));
+                }
+                Some(Err(error)) => match self.failed(error, is_listing, is_streamed) {
+                    After::GoOn => {}
+                    After::Wait => sleep(MAX_RETRY_PAUSE).await,
+                    After::Anew => return,
+                },
+            }
+        }
+    }
+
+    fn may_stream(&self) -> bool {
+        self.conversation.server.may_stream() && self.broken_streams < MAX_BROKEN_STREAMS
+    }
+
+    fn heed_notes(&mut self) {
+        for note in self.conversation.take_notes() {
+            match note {
+                Note::WatchBegan if self.conversation.is_listing() => {}
+                Note::WatchBegan => {
+                    self.conversation.status().failure = None;
+                    if std::mem::take(&mut self.is_failing) {
+                        (self.events)(CollectionEvent::Recovered);
                     }
                 }
-                Err(Failure::Broken(reason)) => {
-                    // The next attempt tells whether the server is there; a list that broke has to be explained.
-                    if version.is_none() {
-                        self.report(reason);
-                    }
-                    self.pause(None).await;
-                }
-                Err(Failure::Refused { reason, retry_after, is_final }) => {
-                    if is_final {
-                        version = None;
-                    }
+                Note::EventLeftOut => {
+                    let reason = format!(
+                        "watch {}: an event has more than {MAX_EVENT_BYTES} bytes, it is left out",
+                        self.conversation.collection
+                    );
                     self.report(reason);
-                    self.pause(retry_after).await;
                 }
             }
         }
     }
 
-    fn status(&self) -> MutexGuard<'_, CollectionStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    fn list_ended(&mut self) {
+        self.conversation.list_ended();
+        {
+            let now = Some(SystemTime::now());
+            let mut status = self.conversation.status();
+            status.lists_total += 1;
+            (status.last_listed, status.last_heard, status.failure) = (now, now, None);
+        }
+        self.is_failing = false;
+        (self.events)(CollectionEvent::ListEnds);
     }
 
     fn report(&mut self, reason: String) {
         self.is_failing = true;
-        let mut status = self.status();
-        status.failures_total += 1;
-        status.failure = Some(reason.clone());
-        drop(status);
+        {
+            let mut status = self.conversation.status();
+            status.failures_total += 1;
+            status.failure = Some(reason.clone());
+        }
         (self.events)(CollectionEvent::Failed(reason));
     }
 
-    async fn pause(&mut self, asked_for: Option<Duration>) {
-        let pause = self.source.options.retry_pause.saturating_mul(1 << self.failures.min(16));
-        let pause = pause.min(MAX_RETRY_PAUSE).max(asked_for.unwrap_or_default());
-        self.failures += 1;
-        sleep(pause.mul_f64(1.0 + self.chance.next_f64())).await;
-    }
-
-    /// Lists everything and returns the version that it is of.
-    async fn list(&mut self) -> Result<SmolStr, Failure> {
-        (self.events)(CollectionEvent::ListBegins);
-        let mut next = String::new();
-        loop {
-            let limit = self.source.options.page_items.to_string();
-            let mut query = vec![("limit", limit.as_str())];
-            if !next.is_empty() {
-                query.push(("continue", &next));
-            }
-            let exchange = async {
-                let (_, body) = self.ask("list", &query).await?;
-                body.read_to_end(MAX_PAGE_BYTES).await.map_err(|error| self.broken("list", &error))
-            };
-            let page = match timeout(LIST_LIMIT, exchange).await {
-                Ok(page) => page?,
-                Err(_) => {
-                    let reason = format!("no complete answer within {LIST_LIMIT:?}");
-                    return Err(self.broken("list", &reason));
+    fn failed(&mut self, error: watcher::Error, is_listing: bool, is_streamed: bool) -> After {
+        let collection = &self.conversation.collection;
+        match error {
+            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)
+                if refusal(&error).is_some() =>
+            {
+                let Some(Refusal { reason, why }) = refusal(&error) else { return After::Anew };
+                match *why {
+                    Why::NoStreams => self.conversation.server.refuses_streams(),
+                    Why::Unstreamed => self.broken_streams = MAX_BROKEN_STREAMS,
+                    // The version that is watched from is forgotten.
+                    Why::Status(StatusCode::GONE) => return After::Anew,
+                    Why::Status(status) => {
+                        let reason = reason.clone();
+                        self.report(reason);
+                        if is_streamed && status.is_server_error() {
+                            self.broken_streams += 1;
+                        }
+                        // Asking the same again would be of no use.
+                        let is_final = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+                        let has_failed_often = is_streamed && self.broken_streams >= MAX_BROKEN_STREAMS;
+                        return if is_final || has_failed_often { After::Anew } else { After::GoOn };
+                    }
+                    Why::Unreachable => {
+                        let reason = reason.clone();
+                        self.report(reason);
+                        return After::GoOn;
+                    }
                 }
-            };
-            let List { metadata, items } = read_list(self.collection.resource, &page).map_err(|error| {
-                self.refused("list", format!("the answer is not a list of objects: {error}"))
-            })?;
-            self.status().applied_total += items.len() as u64;
-            items.into_iter().for_each(|object| (self.events)(CollectionEvent::Applied(object)));
-            next = metadata.r#continue;
-            if next.is_empty() {
-                self.is_failing = false;
-                {
-                    let now = Some(SystemTime::now());
-                    let mut status = self.status();
-                    status.lists_total += 1;
-                    (status.last_listed, status.last_heard, status.failure) = (now, now, None);
-                }
-                (self.events)(CollectionEvent::ListEnds);
-                return Ok(metadata.resource_version.into());
+                self.conversation.asks_otherwise();
+                After::Anew
             }
-        }
-    }
-
-    /// Passes on what changes after `version`, which moves on, until the server ends the watch.
-    async fn watch(&mut self, version: &mut SmolStr) -> Result<(), Failure> {
-        // Servers end watches by themselves; that not all end at once is up to the clients.
-        let seconds = (300 + self.chance.next_u64() % 300).to_string();
-        let query = [
-            ("watch", "true"),
-            ("allowWatchBookmarks", "true"),
-            ("resourceVersion", version.as_str()),
-            ("timeoutSeconds", seconds.as_str()),
-        ];
-        let (_, mut body) = match timeout(LIST_LIMIT, self.ask("watch", &query)).await {
-            Ok(answer) => answer?,
-            Err(_) => return Err(self.refused("watch", format!("no answer within {LIST_LIMIT:?}"))),
-        };
-        {
-            let mut status = self.status();
-            status.watches_total += 1;
-            status.failure = None;
-        }
-        if std::mem::take(&mut self.is_failing) {
-            (self.events)(CollectionEvent::Recovered);
-        }
-        let mut received = BytesMut::new();
-        // No line ends before this.
-        let mut searched = 0;
-        loop {
-            let chunk = match timeout(self.source.options.watch_silence, body.chunk()).await {
-                Ok(Some(Ok(chunk))) => chunk,
-                Ok(None) => return Ok(()),
-                Ok(Some(Err(error))) => return Err(self.broken("watch", &error)),
-                Err(_) => return Err(self.broken("watch", &"the server fell silent")),
-            };
-            self.status().last_heard = Some(SystemTime::now());
-            received.extend_from_slice(&chunk);
-            while let Some(end) = received[searched..].iter().position(|byte| *byte == b'\n') {
-                let line = received.split_to(searched + end + 1);
-                searched = 0;
-                if !line.trim_ascii().is_empty() {
-                    self.pass_on(&line, version)?;
-                }
-            }
-            searched = received.len();
-            if searched > MAX_EVENT_BYTES {
-                let reason = format!("an event has more than {MAX_EVENT_BYTES} bytes");
-                self.report(format!("watch {}: {reason}", self.collection));
-                return Err(Failure::Outdated);
-            }
-        }
-    }
-
-    fn pass_on(&mut self, line: &[u8], version: &mut SmolStr) -> Result<(), Failure> {
-        let event = match read_event(self.collection.resource, line) {
-            Ok(event) => event,
-            Err(error) => {
-                let reason = format!("watch {}: not an event: {error}", self.collection);
+            watcher::Error::InitialListFailed(error) => {
+                let was_asked = self.conversation.made_no_sense();
+                let reason = match error {
+                    kube::Error::SerdeError(error) => {
+                        format!("list {collection}: the answer is not a list of objects: {error}")
+                    }
+                    kube::Error::Service(error) => format!("list {collection}: {error}"),
+                    error => format!("list {collection}: {error}"),
+                };
                 self.report(reason);
-                return Err(Failure::Outdated);
+                if was_asked { After::GoOn } else { After::Wait }
             }
-        };
-        let event = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                *version = object.metadata().resource_version.clone();
-                self.status().applied_total += 1;
-                CollectionEvent::Applied(object)
-            }
-            WatchEvent::Deleted(object) => {
-                *version = object.metadata().resource_version.clone();
-                self.status().deleted_total += 1;
-                CollectionEvent::Deleted(object)
-            }
-            WatchEvent::Bookmark(bookmark) => {
-                *version = bookmark.metadata.resource_version;
-                return Ok(());
+            watcher::Error::WatchStartFailed(error) => {
+                let was_asked = self.conversation.made_no_sense();
+                let reason = format!("watch {collection}: {error}");
+                self.report(reason);
+                if was_asked { After::Anew } else { After::Wait }
             }
             // "too old resource version" comes this way, within an answer that began well.
-            WatchEvent::Error(status) if status.code == 410 => return Err(Failure::Outdated),
-            WatchEvent::Error(status) => {
-                let Status { message, reason, code } = status;
-                let reason = format!("watch {}: {code} {reason}: {message}", self.collection);
+            watcher::Error::WatchError(status) if status.code == 410 => {
+                self.conversation.made_no_sense();
+                After::GoOn
+            }
+            // "RequestWatchProgress is disabled" does.
+            watcher::Error::WatchError(_) if is_listing && is_streamed => {
+                self.conversation.server.refuses_streams();
+                self.conversation.asks_otherwise();
+                After::Anew
+            }
+            watcher::Error::WatchError(status) => {
+                self.conversation.made_no_sense();
+                let reason =
+                    format!("watch {collection}: {} {}: {}", status.code, status.reason, status.message);
                 self.report(reason);
-                return Err(Failure::Outdated);
+                After::Anew
             }
-        };
-        (self.events)(event);
-        Ok(())
-    }
-
-    /// The beginning of a good answer.
-    async fn ask(&self, verb: &str, query: &[(&str, &str)]) -> Result<(HeaderMap, Body), Failure> {
-        let url = self.url(query);
-        let mut request = Request::new(Bytes::new());
-        *request.uri_mut() = url
-            .parse()
-            .map_err(|_| self.refused(verb, format!("{} has no such path", self.source.server.shown_url)))?;
-        request.headers_mut().insert(header::ACCEPT, accepted(self.collection.resource, verb));
-        let mut client = self.source.server.client.clone();
-        let answer = client.call(request).await.map_err(|error| self.refused(verb, error.to_string()))?;
-        let (head, body) = answer.into_parts();
-        if head.status == StatusCode::OK {
-            return Ok((head.headers, body));
-        }
-        if head.status == StatusCode::GONE {
-            return Err(Failure::Outdated);
-        }
-        let seconds = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-        let explained = body.read_to_end(MAX_STATUS_BYTES).await.unwrap_or_default();
-        let status = serde_json::from_slice::<Status>(&explained).unwrap_or_default();
-        let reason = format!("{} {}: {}", self.verb_and_what(verb), head.status, self.advice(&head.status));
-        let reason = match status.message.is_empty() {
-            true => reason,
-            false => format!("{reason} ({})", status.message),
-        };
-        Err(Failure::Refused {
-            reason,
-            retry_after: retry_after.map(|pause| pause.min(MAX_RETRY_PAUSE)),
-            is_final: head.status.is_client_error() && head.status != StatusCode::TOO_MANY_REQUESTS,
-        })
-    }
-
-    fn url(&self, query: &[(&str, &str)]) -> String {
-        let Collection { resource, namespace, label_selector, field_selector } = &self.collection;
-        let mut url = self.source.server.url.clone();
-        url += match resource.group() {
-            "" => "/api/v1",
-            _ => "/apis/",
-        };
-        if !resource.group().is_empty() {
-            url += resource.group();
-            url += "/v1";
-        }
-        if let Some(namespace) = namespace {
-            url += "/namespaces/";
-            url += namespace;
-        }
-        url += "/";
-        url += resource.plural();
-        url += "?";
-        let mut query_text = Serializer::new(String::new());
-        query_text.extend_pairs(query);
-        for (name, selector) in [("labelSelector", label_selector), ("fieldSelector", field_selector)] {
-            if !selector.is_empty() {
-                query_text.append_pair(name, selector);
+            // The connection broke. That happens, also to watches that are well; the next attempt tells whether the
+            // server is there. A list that broke has to be explained.
+            watcher::Error::WatchFailed(kube::Error::ReadEvents(error)) => {
+                if is_listing {
+                    let reason = format!("watch {collection}: {error}");
+                    self.report(reason);
+                }
+                After::GoOn
             }
-        }
-        url + &query_text.finish()
-    }
-
-    fn advice(&self, status: &StatusCode) -> String {
-        let resource = self.collection.resource;
-        match *status {
-            StatusCode::UNAUTHORIZED => "the API server does not take the credentials".to_owned(),
-            StatusCode::FORBIDDEN => {
-                let kind = if self.collection.namespace.is_some() { "Role" } else { "ClusterRole" };
-                let group = match resource.group() {
-                    "" => String::new(),
-                    group => format!(" of apiGroup {group}"),
+            watcher::Error::WatchFailed(error) => {
+                self.conversation.made_no_sense();
+                let reason = match error {
+                    kube::Error::SerdeError(error) => format!("watch {collection}: not an event: {error}"),
+                    // It was taken for an explanation, as JSON of any kind is.
+                    kube::Error::Api(status) if status.message.is_empty() => {
+                        format!("watch {collection}: not an event")
+                    }
+                    error => format!("watch {collection}: {error}"),
                 };
-                format!("a {kind} needs get, list, watch on {}{group}", resource.plural())
+                self.report(reason);
+                After::Anew
             }
-            StatusCode::NOT_FOUND => {
-                let group = if resource.group().is_empty() { "" } else { "/" };
-                format!("this API server has no {} of {}{group}v1", resource.plural(), resource.group())
+            error @ watcher::Error::NoResourceVersion => {
+                self.conversation.made_no_sense();
+                let reason = format!("watch {collection}: {error}");
+                self.report(reason);
+                After::Anew
             }
-            _ => "the API server refuses".to_owned(),
         }
-    }
-
-    /// `list pods in namespace shop:`.
-    fn verb_and_what(&self, verb: &str) -> String {
-        format!("{verb} {}:", self.collection)
-    }
-
-    fn refused(&self, verb: &str, reason: String) -> Failure {
-        let reason = format!("{} {reason}", self.verb_and_what(verb));
-        Failure::Refused { reason, retry_after: None, is_final: false }
-    }
-
-    fn broken(&self, verb: &str, reason: &dyn std::fmt::Display) -> Failure {
-        Failure::Broken(format!("{} {reason}", self.verb_and_what(verb)))
     }
 }
 
-/// Of objects that only lend their metadata, nothing else is asked for; a server that cannot leave it out sends all.
-fn accepted(resource: Resource, verb: &str) -> HeaderValue {
-    HeaderValue::from_static(match (resource.is_metadata_only(), verb) {
-        (false, _) => "application/json",
-        (true, "list") => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
-        (true, _) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json",
-    })
+fn config(collection: &Collection, is_streamed: bool, page_items: u32) -> watcher::Config {
+    let selector = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let config = watcher::Config {
+        label_selector: selector(&collection.label_selector),
+        field_selector: selector(&collection.field_selector),
+        ..watcher::Config::default()
+    };
+    // Servers end watches by themselves; that not all end at once is up to the clients.
+    let seconds = 300 + SeededRng::from_process().next_u64() % 300;
+    let config = config.timeout(u32::try_from(seconds).unwrap_or(300)).any_semantic().page_size(page_items);
+    if is_streamed { config.streaming_lists() } else { config }
+}
+
+fn refusal(error: &kube::Error) -> Option<&Refusal> {
+    match error {
+        kube::Error::Service(error) => error.downcast_ref(),
+        _ => None,
+    }
 }

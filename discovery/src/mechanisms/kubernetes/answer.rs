@@ -1,0 +1,215 @@
+//! The body of an answer, on its way to kube's runtime, which would take in any length and wait for any time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use promferry_http_client::Body;
+use tokio::time::{Instant, Sleep, sleep};
+use tower::BoxError;
+
+use super::transport::{ANSWER_LIMIT, Conversation, Note, RequestKind};
+
+/// The longest page that is read: a hundred objects of more than 600 KiB.
+const MAX_PAGE_BYTES: usize = 64 << 20;
+
+/// The longest event that is read. An object has at most 1.5 MiB in etcd, in another encoding.
+pub(super) const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// A streamed list that has not ended by then does not end: the server does not know what it was asked for.
+const STREAMED_LIST_LIMIT: Duration = Duration::from_secs(120);
+
+/// A page, or a watch.
+pub(super) struct Answer {
+    body: Body,
+    conversation: Arc<Conversation>,
+    content: Content,
+    /// For a page to be there, for a watch to say something.
+    patience: Pin<Box<Sleep>>,
+}
+
+enum Content {
+    Page { items: u32, read: usize },
+    Watch(Lines),
+}
+
+/// Where in a line what was passed on last ends.
+#[derive(Default)]
+struct Lines {
+    length: usize,
+    /// The rest of the line is left out.
+    is_skipping: bool,
+    /// When a list that is streamed has to be at its end.
+    list_deadline: Option<Instant>,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, conversation: Arc<Conversation>, kind: RequestKind, items: u32) -> Self {
+        let content = match kind.is_watch() {
+            true => Content::Watch(Lines {
+                list_deadline: (kind == RequestKind::StreamedList)
+                    .then(|| Instant::now() + STREAMED_LIST_LIMIT),
+                ..Lines::default()
+            }),
+            false => Content::Page { items, read: 0 },
+        };
+        let mut answer = Self { body, conversation, content, patience: Box::pin(sleep(ANSWER_LIMIT)) };
+        if kind == RequestKind::Watch {
+            answer.wait_for(answer.conversation.server.options.watch_silence);
+        }
+        answer
+    }
+
+    fn wait_for(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        self.patience.as_mut().reset(deadline);
+    }
+
+    /// What to pass on of it.
+    fn took(&mut self, data: Bytes) -> Result<Bytes, BoxError> {
+        let lines = match &mut self.content {
+            Content::Page { items, read } => {
+                *read += data.len();
+                if *read > MAX_PAGE_BYTES {
+                    self.conversation.page_was_too_long(*items);
+                    return Err(format!("a page has more than {MAX_PAGE_BYTES} bytes").into());
+                }
+                return Ok(data);
+            }
+            Content::Watch(lines) => lines,
+        };
+        let (passed, left_out) = lines.pass(data);
+        let deadline = lines.list_deadline;
+        let silence = self.conversation.server.options.watch_silence;
+        self.conversation.heard();
+        for _ in 0..left_out {
+            self.conversation.note(Note::EventLeftOut);
+        }
+        let patience = match deadline {
+            Some(deadline) if self.conversation.is_listing() => {
+                deadline.saturating_duration_since(Instant::now()).min(ANSWER_LIMIT)
+            }
+            _ => silence,
+        };
+        self.wait_for(patience);
+        Ok(passed)
+    }
+
+    fn ended(&self) {
+        if let Content::Page { items, read } = self.content {
+            self.conversation.page_ended(items, read);
+        }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if self.patience.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match &mut self.content {
+                Content::Page { .. } => {
+                    self.conversation.made_no_sense();
+                    let reason = format!("no complete answer within {ANSWER_LIMIT:?}");
+                    return Poll::Ready(Some(Err(reason.into())));
+                }
+                // The list has ended in the meantime, and more patience is due to a watch.
+                Content::Watch(lines) if lines.list_deadline.is_some() && !self.conversation.is_listing() => {
+                    lines.list_deadline = None;
+                    self.wait_for(self.conversation.server.options.watch_silence);
+                }
+                // Not an error: a watch that ends is begun again.
+                Content::Watch(_) => {
+                    self.conversation.fell_silent();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    match this.took(data) {
+                        Ok(data) if data.is_empty() => continue,
+                        Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Err(error) => {
+                            this.conversation.made_no_sense();
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.conversation.made_no_sense();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => {
+                    this.ended();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => return this.poll_patience(cx),
+            }
+        }
+    }
+}
+
+impl Lines {
+    /// What of the data is to be passed on, and how many lines have turned out too long.
+    ///
+    /// Such a line is passed on up to the limit and ended there: an event that breaks off is passed over by the runtime.
+    fn pass(&mut self, data: Bytes) -> (Bytes, usize) {
+        if !self.is_skipping && self.length + data.len() <= MAX_EVENT_BYTES {
+            self.length = match memchr::memrchr(b'\n', &data) {
+                Some(end) => data.len() - end - 1,
+                None => self.length + data.len(),
+            };
+            return (data, 0);
+        }
+        let mut passed = BytesMut::new();
+        let mut left_out = 0;
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).map(|end| end + 1);
+            let (line, others) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = others;
+            if !self.is_skipping {
+                let room = MAX_EVENT_BYTES - self.length;
+                if line.len() <= room {
+                    passed.extend_from_slice(line);
+                    self.length += line.len();
+                } else if let Some(cut) = (room..line.len()).find(|at| is_boundary(line[*at])) {
+                    passed.extend_from_slice(&line[..cut]);
+                    passed.extend_from_slice(b"\n");
+                    self.is_skipping = true;
+                    left_out += 1;
+                } else {
+                    passed.extend_from_slice(line);
+                    self.length = MAX_EVENT_BYTES;
+                }
+            }
+            if end.is_some() {
+                (self.length, self.is_skipping) = (0, false);
+            }
+        }
+        (passed.freeze(), left_out)
+    }
+}
+
+/// Whether a character of UTF-8 begins with this byte.
+fn is_boundary(byte: u8) -> bool {
+    byte & 0b1100_0000 != 0b1000_0000
+}
