@@ -1,8 +1,8 @@
 //! `kubernetes_sd_configs`: targets that a Kubernetes API server knows.
 //!
-//! `watch` says what objects there are (by kube's runtime over our `transport`). A `cluster` is what mechanisms that ask the same server
-//! share: a `table` of objects, which are kept as `record`s of bytes, and each mechanism's `view` of it, which knows
-//! whose targets changed (by `references`) and has `labels` make target groups when they are asked for.
+//! `watch` says what objects there are, by kube's runtime over our `transport`. A `cluster` is what mechanisms that ask
+//! the same server share: a `table` of objects, which are kept as `record`s of bytes, and each mechanism's `view` of it,
+//! which knows whose targets changed (by `references`) and has `labels` make target groups when they are asked for.
 
 mod answer;
 mod api_server;

@@ -144,7 +144,7 @@ async fn a_real_server() {
     consumer.until("a failure", |consumer| consumer.status().failures_total > 5).await;
     let said = consumer.failure().unwrap();
     assert!(said.contains("in namespace shop: 403 Forbidden: a Role needs list, watch on "), "{said}");
-    assert!(said.contains("User \"nobody\" cannot list resource"), "{said}");
+    assert!(said.contains("User \"nobody\" cannot watch resource"), "{said}");
     drop(consumer);
     let jobs = [("job", format!("role: pod, {}", by_url("a-token-of-nobody")))];
     let mut consumer = Consumer::run(&jobs, options.clone());
