@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod headers;
 mod oauth2;
+mod origin;
 mod proxy;
 mod redirect;
 mod support;
