@@ -2,6 +2,7 @@
 
 mod configuration;
 mod delivery;
+mod gateways;
 mod process;
 mod scraping;
 mod spool;
@@ -20,6 +21,7 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     process::write(&mut page, pipeline);
     configuration::write(&mut page, pipeline);
     scraping::write(&mut page, pipeline);
+    gateways::write(&mut page, pipeline);
     let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
     delivery::write(&mut page, pipeline, endpoints, &spool.stats, now);
     spool::write(&mut page, &spool);
