@@ -4,21 +4,26 @@ use std::sync::Arc;
 
 use promferry_config::Sources;
 use promferry_exposition::accepted_format;
+use tokio::sync::Semaphore;
 
 use crate::pipeline::Pipeline;
-use crate::web::Pages;
+use crate::web::{PageBody, Pages, body};
 use crate::{self_metrics, status_page, targets};
 
 /// The pages of a running [`Pipeline`].
 pub struct CollectorPages {
     pipeline: Arc<Pipeline>,
     source: String,
+    /// Places for lists of targets that are being sent: each takes a thread.
+    listings: Arc<Semaphore>,
 }
+
+const LISTINGS: usize = 2;
 
 impl CollectorPages {
     /// Pages that show `pipeline`.
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline, source: String::new() }
+        Self { pipeline, source: String::new(), listings: Arc::new(Semaphore::new(LISTINGS)) }
     }
 
     /// The same, which say where the configuration comes from.
@@ -48,8 +53,14 @@ impl Pages for CollectorPages {
         self_metrics::page(&self.pipeline, accepted_format(accept.unwrap_or_default())).await
     }
 
-    async fn targets(&self, query: &str) -> Vec<u8> {
-        targets::targets_json(&self.pipeline.scraper().status(), query)
+    async fn targets(&self, query: &str) -> PageBody {
+        let (pipeline, query) = (Arc::clone(&self.pipeline), query.to_owned());
+        // It is never closed.
+        let permit = Arc::clone(&self.listings).acquire_owned().await;
+        body::streamed(move |to| {
+            let _permit = permit;
+            targets::write_targets(pipeline.scraper(), &query, to)
+        })
     }
 
     async fn status(&self, title: &str, query: &str) -> String {

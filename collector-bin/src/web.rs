@@ -1,5 +1,6 @@
 //! The HTTP server of the pages.
 
+pub(crate) mod body;
 mod route;
 
 use std::convert::Infallible;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+pub use self::body::PageBody;
+use self::body::whole;
 use self::route::{Route, RoutePrefix};
 use crate::cli::WebArgs;
 use crate::listener;
@@ -37,7 +39,7 @@ pub trait Pages: Send + Sync + 'static {
     fn metrics(&self, accept: Option<&str>) -> impl Future<Output = (String, Vec<u8>)> + Send;
 
     /// `/api/v1/targets` as Prometheus answers it; `query` is the URL's query string.
-    fn targets(&self, query: &str) -> impl Future<Output = Vec<u8>> + Send;
+    fn targets(&self, query: &str) -> impl Future<Output = PageBody> + Send;
 
     /// A page for people under this title, in HTML; `query` is the URL's query string. Its links are relative, so that
     /// they hold below every prefix, also one that a gateway takes away.
@@ -185,7 +187,7 @@ struct Site<P> {
     read_timeout: Duration,
 }
 
-type Page = Response<Full<Bytes>>;
+type Page = Response<PageBody>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The path of a liveness probe.
@@ -287,7 +289,7 @@ impl<P: Pages> Site<P> {
                 page(StatusCode::OK, TEXT, "Promferry is Ready.\n")
             }
             "/-/ready" => unavailable("Service Unavailable"),
-            "/api/v1/targets" => page(StatusCode::OK, "application/json", pages.targets(query).await),
+            "/api/v1/targets" => respond(StatusCode::OK, "application/json", pages.targets(query).await),
             _ => not_found(),
         }
     }
@@ -309,7 +311,7 @@ impl<P: Pages> Site<P> {
             return page(StatusCode::OK, TEXT, "Requesting termination... Goodbye!");
         }
         match lifecycle.reload().await {
-            Ok(()) => Response::default(),
+            Ok(()) => Response::new(whole(Bytes::new())),
             Err(error) => {
                 let text = format!("failed to reload config: {error}\n");
                 page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
@@ -318,7 +320,7 @@ impl<P: Pages> Site<P> {
     }
 
     fn to_home(&self) -> Page {
-        let mut found = Response::default();
+        let mut found = Response::new(whole(Bytes::new()));
         *found.status_mut() = StatusCode::FOUND;
         if let Ok(home) = HeaderValue::try_from(format!("{}/", self.prefix)) {
             found.headers_mut().insert(header::LOCATION, home);
@@ -343,7 +345,11 @@ async fn tell_of_tls(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn page(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Page {
-    let mut response = Response::new(Full::new(body.into()));
+    respond(status, content_type, whole(body))
+}
+
+fn respond(status: StatusCode, content_type: &str, body: PageBody) -> Page {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     if let Ok(content_type) = content_type.parse() {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -164,9 +164,9 @@ impl Html {
         self.title("Targets");
         let of_job = |state| Filter { state, ..filter.clone() };
         let mut links = vec![("all jobs".to_owned(), String::new())];
-        links.extend(STATES.into_iter().zip(listed.counts).filter(|(_, count)| *count > 0).map(|(state, count)| {
-            (format!("{} {}", grouped(count), state.as_str()), of_job(Some(state)).query())
-        }));
+        links.extend(STATES.into_iter().zip(listed.counts).filter(|(_, count)| *count > 0).map(
+            |(state, count)| (format!("{} {}", grouped(count), state.as_str()), of_job(Some(state)).query()),
+        ));
         self.links(links);
         let (all, rows) = (listed.matching, listed.rows.len() as u64);
         let which = filter.description();

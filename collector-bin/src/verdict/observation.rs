@@ -210,7 +210,8 @@ impl Job {
 impl Target {
     fn of(target: ActiveTarget<'_>, reason: &str) -> Self {
         let target = target.target();
-        let (url, query) = target.url().split_once('?').unwrap_or((target.url(), ""));
+        let url = target.url_without_query();
+        let query = &target.url()[url.len()..];
         let instance = target.public_labels().get("instance");
         let place = match query {
             // Behind one that asks others, the instance is what tells them apart.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use promferry_collector::cli::WebArgs;
-use promferry_collector::web::{BoxFuture, Lifecycle, Pages, Web, WebError};
+use promferry_collector::web::{BoxFuture, Lifecycle, PageBody, Pages, Web, WebError};
 use promferry_http_client::{Connection, Http, HttpClientConfig, HttpOptions};
 use serde_json::json;
 use tokio::sync::watch;
@@ -36,8 +36,8 @@ impl Pages for Plain {
         ("text/plain".to_owned(), b"metrics".to_vec())
     }
 
-    async fn targets(&self, query: &str) -> Vec<u8> {
-        format!("targets {query}").into_bytes()
+    async fn targets(&self, query: &str) -> PageBody {
+        PageBody::Left(format!("targets {query}").into())
     }
 
     async fn status(&self, title: &str, query: &str) -> String {
