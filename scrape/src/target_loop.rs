@@ -1,9 +1,10 @@
 //! One target's loop: wait, fetch, read, report, and at the end say goodbye to its series.
 
-use std::collections::VecDeque;
+mod place;
+mod tickets;
+
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -14,18 +15,20 @@ use promferry_model::{Clock, MemoryBudget, Receipt, Sink, SinkError, TargetSink,
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::alike::{self, Alike, Likeness};
+use self::place::{Entered, Place};
+use self::tickets::Tickets;
+use crate::alike::Alike;
 use crate::bits::SeriesSet;
 use crate::cpu::CpuSections;
 use crate::fetch::{Fetch, fetch};
-use crate::gate::{GateLimits, Gates, Membership, Pass};
+use crate::gate::{Gates, Pass};
 use crate::inflate::PageLimits;
 use crate::notices::{Event, Notices};
 use crate::section::{self, PageKeeper, SectionInput, SectionOutput, panic_message};
 use crate::state::{PageCounts, TargetState};
 use crate::stats::SharedStats;
 use crate::status::{LastScrape, TargetHealth};
-use crate::{Job, Schedule, ScrapeError, Target};
+use crate::{Job, ScrapeError, Target};
 
 /// What every loop shares.
 pub(crate) struct Context<S> {
@@ -283,98 +286,6 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     };
                     is_first = false;
                 }
-            }
-        }
-    }
-
-    fn schedule(&self, target: &Target) -> Schedule {
-        let (interval, identity, seed) =
-            (target.scrape_interval(), target.identity(), self.context.phase_seed);
-        match &self.place {
-            Some(Place { is_crowded: true, .. }) => Schedule::spread(interval, identity, seed),
-            _ => Schedule::new(interval, identity, seed),
-        }
-    }
-
-    /// Takes the target's place among those of its address and of its labels.
-    fn take_place(&mut self, assignment: &Assignment) {
-        let Assignment { job, target, .. } = assignment;
-        let context = self.context;
-        let membership = match self.place.take() {
-            Some(Place { membership, .. }) if *membership.address() == target.connect_address() => membership,
-            _ => context.gates.join(target),
-        };
-        let likeness = context.alike.enter(&job.name, target);
-        if likeness.is_alike()
-            && let Some(more) = context.notices.due(Event::TargetsAlike)
-        {
-            let (labels, rule) = (target.public_labels(), alike::rule_for(target));
-            tracing::warn!(
-                job = %job.name, target = target.url_without_query(), %labels,
-                "targets differ in how they are reached and not in their labels: only one of them can write a series, \
-                 the others' are refused; add a rule such as {rule}{more}"
-            );
-        }
-        if target.ignores_gateway_labels()
-            && let Some(more) = context.notices.due(Event::LabelsIgnored)
-        {
-            tracing::warn!(
-                job = %job.name, target = target.url_without_query(),
-                "discovery brought __host__ or __header_…, which only rules of relabel_configs may set: ignored{more}"
-            );
-        }
-        self.place = Some(Place { membership, is_crowded: false, _likeness: likeness });
-        self.spread(assignment);
-    }
-
-    fn spread(&mut self, assignment: &Assignment) {
-        if let Some(place) = &mut self.place {
-            let limits = GateLimits::of(&assignment.job, &assignment.target);
-            place.is_crowded = place.membership.shared().is_some_and(|gate| gate.is_crowded(limits));
-        }
-    }
-
-    /// Waits until the target's address takes another scrape. A target that waits for longer than an interval keeps
-    /// its place in line.
-    async fn enter(&mut self, assignment: &Assignment, due: Timestamp, is_first: bool) -> Entered {
-        let shared = self.place.as_ref().and_then(|place| place.membership.shared());
-        let Some(gate) = shared.filter(|_| assignment.over_target_limit.is_none()).cloned() else {
-            return Entered::Now(None);
-        };
-        let Assignment { job, target, .. } = assignment;
-        let mut entering = Box::pin(gate.enter(GateLimits::of(job, target)));
-        let (mut latest, schedule) = (due, self.schedule(target));
-        loop {
-            let next = schedule.next_after(latest).since(self.context.clock.now());
-            tokio::select! {
-                biased;
-                pass = entering.as_mut() => {
-                    return if latest == due { Entered::Now(Some(pass)) } else { Entered::After(pass, latest) };
-                }
-                () = self.shared.changed.notified() => {
-                    let now = self.shared.assignment();
-                    if now.order != Order::Scrape || now.revision != assignment.revision {
-                        return Entered::Changed;
-                    }
-                }
-                () = tokio::time::sleep(next) => {
-                    let (moment, mut missed) = schedule.latest(latest, self.context.clock.now());
-                    if is_first && latest == due {
-                        // The prompt first scrape becomes that of the target's own moment.
-                        missed = missed.saturating_sub(1);
-                    }
-                    latest = moment;
-                    self.shared.stats.missed("gateway", missed);
-                    gate.count_missed(missed);
-                    if missed > 0 && let Some(more) = self.context.notices.due(Event::GatewayFull) {
-                        tracing::warn!(
-                            job = %job.name, target = target.url_without_query(), address = %target.connect_address(),
-                            "an address does not take as many scrapes as are due: raise the scrape_interval, or \
-                             gateway.max_in_flight if the server takes more{more}"
-                        );
-                    }
-                }
-                settled = self.tickets.next() => self.settle(settled),
             }
         }
     }
@@ -655,62 +566,6 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         if let Some(state) = self.state {
             state.owe_markers(&marked);
         }
-    }
-}
-
-/// A target's place among others.
-struct Place {
-    /// Those of its address.
-    membership: Membership,
-    /// They are more than may be scraped at once.
-    is_crowded: bool,
-    /// Those of its labels.
-    _likeness: Likeness,
-}
-
-/// What came of waiting at an address that is shared.
-enum Entered {
-    /// The scrape goes on at its moment.
-    Now(Option<Pass>),
-    /// It does at a later one.
-    After(Pass, Timestamp),
-    /// There is something else to do.
-    Changed,
-}
-
-/// Scrapes that were handed over and are not stored yet, oldest first.
-struct Tickets<C> {
-    open: VecDeque<(Pin<Box<C>>, SeriesSet)>,
-}
-
-impl<C> Default for Tickets<C> {
-    fn default() -> Self {
-        Self { open: VecDeque::new() }
-    }
-}
-
-impl<C: Future<Output = Result<Receipt, SinkError>>> Tickets<C> {
-    fn push(&mut self, ticket: C, marked: SeriesSet) {
-        self.open.push_back((Box::pin(ticket), marked));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// The outcome of the oldest; pending while there is none.
-    async fn next(&mut self) -> (Result<Receipt, SinkError>, SeriesSet) {
-        poll_fn(|cx| {
-            let Some((ticket, _)) = self.open.front_mut() else { return Poll::Pending };
-            match ticket.as_mut().poll(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(result) => {
-                    let marked = self.open.pop_front().map(|(_, marked)| marked).unwrap_or_default();
-                    Poll::Ready((result, marked))
-                }
-            }
-        })
-        .await
     }
 }
 

@@ -558,6 +558,74 @@ fn what_cannot_be_used_is_refused_by_name() {
     assert_eq!(error("__header_x", "file:/etc/keys/..data/a", &["/etc/keys"]), "");
 }
 
+#[tokio::test(start_paused = true)]
+async fn targets_with_the_same_labels_are_named_with_a_rule() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let gateway = Gateway::start(Duration::ZERO, |_| page()).await;
+    let mut keys = by_path(json!({"scrape_interval": "15s"}));
+    let (scraper, _) = scraper_of(keys.clone(), vec![gateway.group(0..10)]);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    // A target that comes in the place of another is that other's loop: nobody is alike.
+    let mut moved = gateway.group(0..10);
+    moved.labels = Labels::from_pairs([("__param_moved", "yes")]);
+    scraper.update("test", vec![moved]).unwrap();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    scraper.shutdown().await;
+    assert_eq!(log.text(), "");
+
+    for (rule, named) in [
+        (json!({"source_labels": ["__meta_app"], "target_label": "__metrics_path__"}), "__metrics_path__"),
+        (json!({"source_labels": ["__meta_app"], "target_label": "__host__"}), "__host__"),
+        (json!({"source_labels": ["__meta_app"], "target_label": "__param_target"}), "__param_target"),
+        (
+            json!({"source_labels": ["__meta_app"], "target_label": "__address__", "replacement": "127.0.0.1:1"}),
+            "__address__",
+        ),
+    ] {
+        keys["relabel_configs"] = json!([{"target_label": "instance", "replacement": "all"}, rule]);
+        let mut groups = vec![gateway.group(0..3)];
+        if named == "__address__" {
+            keys["relabel_configs"][1]["source_labels"] = json!(["__meta_other"]);
+            keys["relabel_configs"][1]["regex"] = json!("yes");
+            groups = vec![gateway.group(0..1), gateway.group(1..2)];
+            groups[1].source = "other".into();
+            groups[1].labels = Labels::from_pairs([("__meta_other", "yes")]);
+        }
+        let (scraper, _) = scraper_of(keys.clone(), groups);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        scraper.shutdown().await;
+        let text = log.text();
+        let rule = format!("{{source_labels: [{named}], target_label: instance}}");
+        assert!(text.contains("differ in how they are reached") && text.contains(&rule), "{named}: {text}");
+        assert!(text.contains("instance=\\\"all\\\"") || text.contains("instance=\"all\""), "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains("differ in how")).count(), 1, "{text}");
+    }
+}
+
+/// What was logged, taken out line by line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn the_keys_of_a_gateway_are_checked() {
     let refused = |keys: serde_json::Value| {
@@ -583,6 +651,7 @@ fn the_keys_of_a_gateway_are_checked() {
     for (keys, expected) in [
         (json!({"max_in_flight": 0}), "gateway.max_in_flight: "),
         (json!({"requests_per_second": -1}), "gateway.requests_per_second: "),
+        (json!({"requests_per_second": 1e-300}), "gateway.requests_per_second: "),
         (json!({"header_files": ["/etc/keys", "/"]}), "gateway.header_files.1: "),
         (json!({"header_files": ["/etc/keys/.."]}), "gateway.header_files.0: "),
         (json!({"header_files": [""]}), "gateway.header_files.0: "),

@@ -25,6 +25,9 @@ pub struct GatewayConfig {
     pub header_files: Vec<PathBuf>,
 }
 
+/// One in a quarter of an hour.
+const LEAST_RATE: f64 = 0.001;
+
 impl GatewayConfig {
     pub(super) fn resolve_paths(&mut self, base_dir: &Path) {
         self.header_files.iter_mut().for_each(|folder| resolve_path(folder, base_dir));
@@ -34,9 +37,9 @@ impl GatewayConfig {
         if self.max_in_flight == Some(0) {
             return Err(ConfigError::new(["max_in_flight"], "has to be at least 1"));
         }
-        if !self.requests_per_second.is_finite() || self.requests_per_second < 0.0 {
-            let message =
-                format!("{} is no number of requests; use 0 for no limit", self.requests_per_second);
+        let rate = self.requests_per_second;
+        if !rate.is_finite() || (rate != 0.0 && rate < LEAST_RATE) {
+            let message = format!("{rate} is no rate; use 0 for no limit, or {LEAST_RATE} and more");
             return Err(ConfigError::new(["requests_per_second"], message));
         }
         for (at, folder) in self.header_files.iter().enumerate() {
