@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -22,7 +23,8 @@ type Pool = legacy::Client<Connector, Full<Bytes>>;
 /// A pooled client: a [`tower::Service`] for remote write and for discovery.
 ///
 /// Clones share one pool of connections. HTTP/1.1 is spoken, or HTTP/2 where the caller
-/// ([`HttpOptions::http2`](crate::HttpOptions::http2)), the configuration and the server agree. Connections that are
+/// ([`HttpOptions::http2`](crate::HttpOptions::http2)), the configuration and the server agree; then requests to a host
+/// share one connection, whose end is noticed within a minute. Connections that are
 /// idle for [`HttpOptions::idle_timeout`](crate::HttpOptions::idle_timeout) are closed, and so are all when a
 /// certificate file has changed. Nothing limits the time of a request except for connecting: put
 /// `tower::timeout` or `tokio::time::timeout` around it.
@@ -96,11 +98,25 @@ fn new_pool(http: &Http) -> Pool {
         .timer(TokioTimer::new())
         .http1_max_buf_size(READ_BUFFER_LIMIT_BYTES)
         .http2_adaptive_window(false)
+        .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        // Many answers may be coming over one connection, and nobody would notice that it is dead.
+        .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+        .http2_keep_alive_timeout(HTTP2_PING_LIMIT)
         .build(Connector { http: http.clone() })
 }
 
 /// Pooled connections are few and their answers small; this is also the limit of an answer's head.
 const READ_BUFFER_LIMIT_BYTES: usize = 64 << 10;
+
+/// What a server may send of one answer, and of all, before they are read: memory that it can make us take.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 512 << 10;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The time without a word after which a connection in use is asked whether it is alive, and the time to answer, as in
+/// Kubernetes' client-go.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const HTTP2_PING_LIMIT: Duration = Duration::from_secs(15);
 
 impl Service<Request<Bytes>> for Client {
     type Response = Response<Body>;

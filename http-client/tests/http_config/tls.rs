@@ -204,6 +204,26 @@ async fn versions_are_limited() {
 }
 
 #[tokio::test]
+async fn many_requests_share_a_connection_of_http2() {
+    let authority = Authority::new();
+    let server =
+        server(ServerTls { alpn: &["h2", "http/1.1"], ..ServerTls::new(&authority.server("localhost")) })
+            .await;
+    let options = HttpOptions { http2: true, ..HttpOptions::default() };
+    let yaml = format!("tls_config:\n{}", pem("ca", &authority.pem()));
+    let client = Client::new(Http::new(&config(&yaml), options).unwrap());
+    let url = server.https("/");
+    client.clone().call(get(&url)).await.unwrap();
+    let requests: Vec<_> = (0..64).map(|_| tokio::spawn(client.clone().call(get(&url)))).collect();
+    for request in requests {
+        let body = request.await.unwrap().unwrap().into_body();
+        assert_eq!(&body.read_to_end(10).await.unwrap()[..], b"in");
+    }
+    let peers: std::collections::BTreeSet<_> = server.seen().iter().map(|seen| seen.peer).collect();
+    assert_eq!((server.seen().len(), peers.len()), (65, 1));
+}
+
+#[tokio::test]
 async fn http2_is_spoken_where_caller_configuration_and_server_agree() {
     let authority = Authority::new();
     let identity = authority.server("localhost");
