@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,7 +44,11 @@ pub(crate) struct State {
     list_time: Duration,
     lists_at_once: usize,
     pub(crate) most_lists_at_once: usize,
+    /// What has to be shown to be answered, if anything.
+    token: Option<String>,
     pub(crate) requests: Vec<String>,
+    /// When each of them came.
+    pub(crate) times: Vec<Instant>,
 }
 
 /// How lists are streamed.
@@ -58,6 +62,8 @@ pub(crate) enum Streams {
     Invalid,
     /// Refused after the answer has begun, as without the progress of etcd.
     RefusedWithin,
+    /// Nothing but an internal error comes of it.
+    Failing,
     /// They break off before the end.
     Broken,
 }
@@ -125,6 +131,11 @@ impl ApiServer {
     pub(crate) fn refuse_lists(&self, path: &str, status: &str, body: &str) {
         let refusal = (status.to_owned(), body.to_owned());
         self.state().list_refusals.insert(path.to_owned(), refusal);
+    }
+
+    /// From now on answers those only who show this token.
+    pub(crate) fn want_token(&self, token: &str) {
+        self.state().token = Some(token.to_owned());
     }
 
     pub(crate) fn break_pages(&self, are_broken: bool) {
@@ -211,7 +222,18 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
         }
         let head = String::from_utf8(head).unwrap();
         let target = head.split(' ').nth(1).unwrap().to_owned();
-        state.lock().unwrap().requests.push(head);
+        let is_known = {
+            let mut state = state.lock().unwrap();
+            let line = state.token.as_ref().map(|token| format!("authorization: Bearer {token}\r"));
+            let is_known = line.is_none_or(|line| head.contains(&line));
+            state.requests.push(head);
+            state.times.push(Instant::now());
+            is_known
+        };
+        if !is_known {
+            answer(&mut stream, "401 Unauthorized", "{}").await;
+            continue;
+        }
         let (path, query) = target.split_once('?').unwrap();
         let query: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let plural = path.rsplit('/').next().unwrap().to_owned();
@@ -297,6 +319,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                 "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature \
                  gate is enabled",
             )),
+            Some(Streams::Failing) => Some(("500 Internal Server Error", "no")),
             Some(Streams::Invalid) => {
                 Some(("400 Bad Request", "the server could not understand the request"))
             }

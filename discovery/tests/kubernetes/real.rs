@@ -2,6 +2,7 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promferry_discovery::DiscoveryOptions;
 use serde_json::{Value, json};
 
 use crate::real_server::{NOBODY, RealServer, SCRAPER};
@@ -138,6 +139,8 @@ async fn a_real_server() {
     consumer.until("recovery", |consumer| !consumer.discovery.status().iter().any(|s| s.is_failing)).await;
     drop(consumer);
 
+    many_collections(&server, &options).await;
+
     // Who may nothing is told what would be needed.
     let jobs = [("job", format!("role: endpointslice, namespaces: {{names: [shop]}}, {}", by_url(NOBODY)))];
     let mut consumer = Consumer::run(&jobs, options.clone());
@@ -175,4 +178,28 @@ async fn a_real_server() {
     fs::rename(account.path().join("token.new"), account.path().join("token")).unwrap();
     server.create(BINDING, &binding()).await;
     consumer.until("the nodes", |consumer| consumer.groups.len() == 2).await;
+}
+
+/// A role needs three collections a namespace, each of which is watched; connections are few all the same.
+async fn many_collections(server: &RealServer, options: &DiscoveryOptions) {
+    let names: Vec<String> = (0..99).map(|number| format!("none-{number}")).collect();
+    let yaml = format!("role: endpoints, namespaces: {{names: [shop, {}]}}", names.join(", "));
+    let mut consumer = Consumer::run(&[("job", yaml)], options.clone());
+    let is_listed = |consumer: &Consumer| {
+        let collections = consumer.status().collections;
+        collections.len() == 300 && collections.iter().all(|collection| collection.last_listed.is_some())
+    };
+    consumer.until("all collections", is_listed).await;
+    consumer.until("the endpoints", |consumer| !consumer.groups.is_empty()).await;
+    // Ours end at the server's address; where it has two ends on this machine, one of them does.
+    let ours = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let server_end = format!("0100007F:{:04X}", server.address.port());
+    let connections = ours.lines().filter(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(2) == Some(&server_end.as_str()) && fields.get(3) == Some(&"01")
+    });
+    let connections = connections.count();
+    // Five for them, and those of the test itself.
+    assert!((5..=10).contains(&connections), "{connections} connections");
+    assert_eq!(consumer.status().failures_total, 0);
 }

@@ -379,6 +379,20 @@ async fn a_server_without_streamed_lists_is_asked_for_pages() {
 }
 
 #[tokio::test]
+async fn streams_that_fail_again_and_again_are_given_up() {
+    for streams in [Streams::Failing, Streams::Broken] {
+        let server = recorded().await;
+        server.stream(streams);
+        let mut consumer = run(&server, "role: pod");
+        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+        // Three, and one more where that the third broke off is known by the runtime's next attempt.
+        assert!((3..=4).contains(&server.count(&["sendInitialEvents=true"])), "{streams:?}");
+        assert_eq!(server.count(&["limit="]), 1, "{streams:?}");
+        consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_breaks_off_removes_nothing() {
     for streams in [Streams::Whole, Streams::Refused] {
         let server = recorded().await;
@@ -456,4 +470,87 @@ async fn an_event_that_is_too_long_is_left_out() {
     server.put("pods", pod("new", "10.0.0.2"));
     consumer.until("what came after it", |consumer| consumer.groups.len() == 4).await;
     assert_eq!(server.lists(&[]), 1);
+}
+
+#[tokio::test]
+async fn what_a_server_asks_to_wait_is_waited() {
+    let server = recorded().await;
+    server.refuse("/pods", "429 Too Many Requests\r\nretry-after: 1", "");
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("two requests", |_| server.count(&["/pods"]) >= 2).await;
+    server.refuse("/pods", "", "");
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    let times = server.state().times.clone();
+    assert!(times[1] - times[0] >= Duration::from_secs(1), "{:?}", times[1] - times[0]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_replaced_is_read_again() {
+    let server = recorded().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let write = |token: &str| {
+        std::fs::write(folder.path().join("new"), token).unwrap();
+        std::fs::rename(folder.path().join("new"), &file).unwrap();
+    };
+    write("first");
+    server.want_token("first");
+    let mut consumer = run(&server, &format!("role: pod, bearer_token_file: '{}'", file.display()));
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+
+    // In time: nobody notices.
+    write("second-one");
+    server.want_token("second-one");
+    server.disconnect();
+    server.put("pods", pod("new", "10.0.0.1"));
+    consumer.until("a new pod", |consumer| consumer.groups.len() == 4).await;
+    assert_eq!(consumer.status().failures_total, 0);
+
+    // Too late: said, and over as soon as it is there.
+    server.want_token("the-third-one");
+    server.disconnect();
+    consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
+    let reason = "watch pods: 401 Unauthorized: the API server does not take the credentials";
+    assert_eq!(consumer.failure().as_deref(), Some(reason));
+    write("the-third-one");
+    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+    assert_eq!(consumer.groups.len(), 4);
+}
+
+#[tokio::test]
+async fn each_collection_says_how_it_fares() {
+    let server = recorded().await;
+    server.refuse("/namespaces/pay/pods", "403 Forbidden", "");
+    let mut consumer = run(
+        &server,
+        "role: pod, namespaces: {names: [shop, pay]}, selectors: [{role: pod, label: 'app=web'}]",
+    );
+    consumer.until("the one namespace", |consumer| !consumer.groups.is_empty()).await;
+    let of = |consumer: &Consumer, namespace: &str| {
+        let mut collections = consumer.status().collections.into_iter();
+        collections.find(|collection| collection.namespace.as_deref() == Some(namespace)).unwrap()
+    };
+    let listed = of(&consumer, "shop").objects;
+    server.put("pods", {
+        let mut new = pod("new", "10.0.0.1");
+        new["metadata"]["labels"] = json!({ "app": "web" });
+        new
+    });
+    consumer.until("a new pod", |consumer| consumer.sources().contains(&"pod/shop/new")).await;
+    let known = consumer.groups.len();
+    server.delete("pods", "shop/new");
+    consumer.until("a pod less", |consumer| consumer.groups.len() < known).await;
+    consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
+    let shop = of(&consumer, "shop");
+    assert_eq!(
+        (shop.resource, shop.label_selector.as_str(), shop.field_selector.as_str()),
+        ("pods", "app=web", "")
+    );
+    assert_eq!((shop.lists_total, shop.watches_total, shop.failures_total), (1, 1, 0));
+    assert_eq!((shop.objects, shop.applied_total, shop.deleted_total), (listed, listed as u64 + 1, 1));
+    assert!(shop.last_listed.is_some() && shop.last_heard >= shop.last_listed && shop.failure.is_none());
+    let pay = of(&consumer, "pay");
+    assert_eq!((pay.lists_total, pay.watches_total, pay.objects), (0, 0, 0));
+    assert!(pay.failures_total > 0 && pay.last_listed.is_none());
+    assert!(pay.failure.unwrap().starts_with("watch pods in namespace pay: 403 Forbidden"));
 }
