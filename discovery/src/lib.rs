@@ -43,6 +43,9 @@
 //!
 //! All are on by default: `static`, `file`, `http`, `dns` and `kubernetes`, one a mechanism with what only it depends on.
 //! Without any, there are the set and [`CustomMechanism`].
+//!
+//! `kubernetes` is built on kube and k8s-openapi, and of the latter a program chooses one version. `kubernetes-types`, on
+//! by default too, chooses one; a program that uses k8s-openapi for itself, in another version, leaves it off.
 
 mod config;
 mod discover;

@@ -1,3 +1,4 @@
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -553,4 +554,73 @@ async fn each_collection_says_how_it_fares() {
     assert_eq!((pay.lists_total, pay.watches_total, pay.objects), (0, 0, 0));
     assert!(pay.failures_total > 0 && pay.last_listed.is_none());
     assert!(pay.failure.unwrap().starts_with("watch pods in namespace pay: 403 Forbidden"));
+}
+
+/// A page that cannot be read has secrets in it, and one who may nothing asks again and again: neither is in the log.
+#[tokio::test]
+async fn the_log_has_what_is_said_once_and_nothing_of_answers() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let server = recorded().await;
+    server.stream(Streams::Refused);
+    server.refuse_lists(
+        "/pods",
+        "200 OK",
+        r#"{"metadata":{"resourceVersion":"1"},"items":[{"spec":"hunter2"}]}"#,
+    );
+    server.refuse("/services", "403 Forbidden", include_str!("data/forbidden.json"));
+    let url = &server.url;
+    let jobs = [
+        ("pods", format!("role: pod, api_server: '{url}'")),
+        ("services", format!("role: service, api_server: '{url}'")),
+    ];
+    let mut consumer = Consumer::run(&jobs, options());
+    let has_failed =
+        |consumer: &Consumer| consumer.discovery.status().iter().all(|status| status.failures_total > 2);
+    consumer.until("failures", has_failed).await;
+    let lines = log.0.lock().unwrap().clone();
+    assert!(!lines.iter().any(|line| line.contains("hunter2") || line.starts_with("kube")), "{lines:#?}");
+    for (reason, text) in [
+        ("list pods", "the answer is not a list of objects"),
+        ("services", "403 Forbidden: a ClusterRole needs list, watch on services"),
+    ] {
+        let said = lines.iter().filter(|line| line.starts_with("promferry") && line.contains("WARN"));
+        let said = said.filter(|line| line.contains(reason) && line.contains(text)).count();
+        assert_eq!(said, 1, "{reason}: {lines:#?}");
+    }
+}
+
+/// Everything that is logged: target, level and message.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!(" {value:?}");
+            }
+        }
+        let metadata = event.metadata();
+        let mut line = Line(format!("{} {}", metadata.target(), metadata.level()));
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

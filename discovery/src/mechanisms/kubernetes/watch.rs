@@ -234,7 +234,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                 let was_asked = self.conversation.made_no_sense();
                 let reason = match error {
                     kube::Error::SerdeError(error) => {
-                        format!("list {collection}: the answer is not a list of objects: {error}")
+                        format!("list {collection}: the answer is not a list of objects: {}", shown(&error))
                     }
                     kube::Error::Service(error) => format!("list {collection}: {error}"),
                     error => format!("list {collection}: {error}"),
@@ -278,7 +278,9 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
             watcher::Error::WatchFailed(error) => {
                 self.conversation.made_no_sense();
                 let reason = match error {
-                    kube::Error::SerdeError(error) => format!("watch {collection}: not an event: {error}"),
+                    kube::Error::SerdeError(error) => {
+                        format!("watch {collection}: not an event: {}", shown(&error))
+                    }
                     // It was taken for an explanation, as JSON of any kind is.
                     kube::Error::Api(status) if status.message.is_empty() => {
                         format!("watch {collection}: not an event")
@@ -309,6 +311,14 @@ fn config(collection: &Collection, is_streamed: bool, page_items: u32) -> watche
     let seconds = 300 + SeededRng::from_process().next_u64() % 300;
     let config = config.timeout(u32::try_from(seconds).unwrap_or(300)).any_semantic().page_size(page_items);
     if is_streamed { config.streaming_lists() } else { config }
+}
+
+/// What is wrong with JSON, without what stands there, which may be secret.
+fn shown(error: &serde_json::Error) -> String {
+    match error.is_data() {
+        true => format!("invalid data at line {} column {}", error.line(), error.column()),
+        false => error.to_string(),
+    }
 }
 
 fn refusal(error: &kube::Error) -> Option<&Refusal> {
