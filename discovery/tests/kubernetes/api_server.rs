@@ -22,8 +22,8 @@ pub(crate) struct State {
     version: u64,
     /// By the plural and `namespace/name`.
     objects: BTreeMap<(String, String), Value>,
-    /// Version, plural, type, object.
-    history: Vec<(u64, String, &'static str, Value)>,
+    /// Version, plural, object before and after.
+    history: Vec<(u64, String, Option<Value>, Option<Value>)>,
     /// Watches from before this version are refused.
     oldest: u64,
     /// What was listed, and at which version.
@@ -94,9 +94,8 @@ impl ApiServer {
         state.version += 1;
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
         let key = (plural.to_owned(), key(&object));
-        let is_known = state.objects.insert(key, object.clone()).is_some();
-        let kind = if is_known { "MODIFIED" } else { "ADDED" };
-        state.happened(plural, kind, object);
+        let before = state.objects.insert(key, object.clone());
+        state.happened(plural, before, Some(object));
         drop(state);
         self.changed.send_replace(());
     }
@@ -106,7 +105,7 @@ impl ApiServer {
         state.version += 1;
         let mut object = state.objects.remove(&(plural.to_owned(), name.to_owned())).unwrap();
         object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state.happened(plural, "DELETED", object);
+        state.happened(plural, Some(object), None);
         drop(state);
         self.changed.send_replace(());
     }
@@ -198,8 +197,8 @@ impl Drop for ApiServer {
 }
 
 impl State {
-    fn happened(&mut self, plural: &str, kind: &'static str, object: Value) {
-        self.history.push((self.version, plural.to_owned(), kind, object));
+    fn happened(&mut self, plural: &str, before: Option<Value>, after: Option<Value>) {
+        self.history.push((self.version, plural.to_owned(), before, after));
     }
 }
 
@@ -377,10 +376,21 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                     return;
                 }
                 let new = state.history.iter().filter(|(at, of, ..)| *at > version && *of == plural);
-                let new = new.filter(|(.., object)| is_selected(object));
-                let lines: String = new
-                    .map(|(_, _, kind, object)| format!("{}\n", json!({"type": kind, "object": object})))
-                    .collect();
+                let events = new.filter_map(|(at, _, before, after)| {
+                    let selected =
+                        [before, after].map(|object| object.as_ref().filter(|object| is_selected(object)));
+                    // Of what leaves the selection it is said that it was deleted.
+                    let (kind, object) = match selected {
+                        [None, None] => return None,
+                        [None, Some(after)] => ("ADDED", after),
+                        [Some(_), Some(after)] => ("MODIFIED", after),
+                        [Some(before), None] => ("DELETED", before),
+                    };
+                    let mut object = object.clone();
+                    object["metadata"]["resourceVersion"] = json!(at.to_string());
+                    Some(format!("{}\n", json!({"type": kind, "object": object})))
+                });
+                let lines: String = events.collect();
                 version = state.version;
                 lines + &bookmark(version, false)
             };

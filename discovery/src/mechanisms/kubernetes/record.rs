@@ -407,3 +407,131 @@ packed! {
     HttpIngress { paths }
     IngressPath { path }
 }
+
+#[cfg(test)]
+mod tests {
+    use promferry_model::{Rng, SeededRng};
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An object without what no label is made of.
+    fn trimmed(resource: Resource, mut object: Object) -> Object {
+        let metadata = match &mut object {
+            Object::Endpoints(object) => &mut object.metadata,
+            Object::EndpointSlice(object) => &mut object.metadata,
+            Object::Ingress(object) => &mut object.metadata,
+            Object::Job(object) | Object::Namespace(object) | Object::ReplicaSet(object) => {
+                &mut object.metadata
+            }
+            Object::Node(object) => &mut object.metadata,
+            Object::Pod(object) => &mut object.metadata,
+            Object::Service(object) => &mut object.metadata,
+        };
+        metadata.resource_version = SmolStr::default();
+        metadata.owner_references.retain(|owner| owner.controller == Some(true));
+        if resource != Resource::Pods {
+            metadata.uid = SmolStr::default();
+        }
+        if !matches!(resource, Resource::Pods | Resource::Jobs | Resource::ReplicaSets) {
+            metadata.owner_references.clear();
+        }
+        if matches!(resource, Resource::Jobs | Resource::ReplicaSets) {
+            metadata.labels.clear();
+            metadata.annotations.clear();
+        }
+        object
+    }
+
+    fn read<T: DeserializeOwned>(value: &Value, object: fn(T) -> Object) -> Object {
+        object(serde_json::from_value(value.clone()).unwrap())
+    }
+
+    fn comes_back(resource: Resource, object: &Object, symbols: &mut SymbolTable) {
+        let record = pack(resource, object, symbols).unwrap();
+        let metadata = object.metadata();
+        let back = unpack(resource, &metadata.namespace, &metadata.name, &record, symbols);
+        assert_eq!(back, trimmed(resource, object.clone()));
+        assert_eq!(pack(resource, object, symbols).unwrap(), record);
+        // The texts that it needs are those that there are of it alone.
+        let (mut used, mut alone) = (SlotSet::default(), SymbolTable::new());
+        mark(resource, &record, symbols, &mut used);
+        pack(resource, object, &mut alone).unwrap();
+        assert_eq!(used.len(), alone.len(), "{object:?}");
+    }
+
+    #[test]
+    fn recorded_objects_come_back() {
+        let mut symbols = SymbolTable::new();
+        let mut objects = 0;
+        let mut all = |resource, list: &str, read: &dyn Fn(&Value) -> Object| {
+            let list: Value = serde_json::from_str(list).unwrap();
+            for item in list["items"].as_array().unwrap() {
+                comes_back(resource, &read(item), &mut symbols);
+                objects += 1;
+            }
+        };
+        macro_rules! recorded {
+            ($file:literal) => {
+                include_str!(concat!("../../../tests/kubernetes/data/", $file, ".json"))
+            };
+        }
+        all(Resource::Endpoints, recorded!("endpoints"), &|item| read(item, Object::Endpoints));
+        all(Resource::EndpointSlices, recorded!("endpointslices"), &|item| read(item, Object::EndpointSlice));
+        all(Resource::Ingresses, recorded!("ingresses"), &|item| read(item, Object::Ingress));
+        all(Resource::Namespaces, recorded!("namespaces"), &|item| read(item, Object::Namespace));
+        all(Resource::Nodes, recorded!("nodes"), &|item| read(item, Object::Node));
+        all(Resource::Pods, recorded!("pods"), &|item| read(item, Object::Pod));
+        all(Resource::ReplicaSets, recorded!("replicasets"), &|item| read(item, Object::ReplicaSet));
+        all(Resource::Services, recorded!("services"), &|item| read(item, Object::Service));
+        assert_eq!(objects, 20);
+    }
+
+    #[test]
+    fn whatever_is_in_a_pod_comes_back() {
+        let mut chance = SeededRng::new(7);
+        let mut symbols = SymbolTable::new();
+        for _ in 0..500 {
+            let mut text = || match chance.next_u64() % 9 {
+                0 => String::new(),
+                1 => "6ba7b810-9dad-11d1-80b4-00c04fd430c8".to_owned(),
+                2 => "6BA7B810-9dad-11d1-80b4-00c04fd430c8".to_owned(),
+                3 => "6ba7b8109-dad-11d1-80b4-00c04fd430c8".to_owned(),
+                4 => format!("containerd://{:064x}", chance.next_u64()),
+                5 => format!("://{:064x}", chance.next_u64()),
+                6 => format!("docker://{:064X}", 0xabcd_u64 + chance.next_u64()),
+                7 => "ä".repeat((chance.next_u64() % 200) as usize),
+                _ => format!("{}", chance.next_u64() % 20),
+            };
+            let port = json!({ "containerPort": -7, "name": text(), "protocol": text() });
+            let container = json!({ "name": text(), "image": text(), "ports": [port, {}] });
+            let pod = json!({
+                "metadata": {
+                    "name": text(), "namespace": text(), "uid": text(), "resourceVersion": text(),
+                    "labels": { text(): text(), text(): text() }, "annotations": { text(): text() },
+                    "ownerReferences": [{ "kind": text(), "name": text() },
+                        { "kind": text(), "name": text(), "controller": true }],
+                },
+                "spec": { "nodeName": text(), "containers": [container, {}], "initContainers": [container] },
+                "status": {
+                    "phase": text(), "podIP": text(), "hostIP": text(),
+                    "conditions": [{ "type": text(), "status": text() }],
+                    "containerStatuses": [{ "name": text(), "containerID": text() }, {}],
+                },
+            });
+            comes_back(Resource::Pods, &read(&pod, Object::Pod), &mut symbols);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_reads_as_empty() {
+        let mut symbols = SymbolTable::new();
+        let pod = json!({ "metadata": { "uid": "u", "labels": { "a": "b" } },
+            "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+        let record = pack(Resource::Pods, &read(&pod, Object::Pod), &mut symbols).unwrap();
+        for length in 0..record.len() {
+            unpack(Resource::Pods, "", "", &record[..length], &symbols);
+        }
+    }
+}

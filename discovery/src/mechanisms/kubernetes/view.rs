@@ -42,9 +42,10 @@ pub(crate) struct View {
 }
 
 /// A group that the consumer was told about.
+#[derive(PartialEq, Eq)]
 struct Told {
-    /// Of all labels, in order. That two groups have the same and a change is missed happens in one of 10^19 changes.
-    hash: u64,
+    /// The two halves of a hash of all labels, in order. That a change is missed happens in one of 10^19 changes.
+    hash: [u32; 2],
     targets: u32,
 }
 
@@ -305,11 +306,11 @@ impl View {
             .targets
             .iter()
             .fold(hash_labels(&group.labels, 0), |hash, target| hash_labels(target, hash));
-        let targets = group.targets.len() as u32;
-        let before = self.told.insert(slot, Told { hash, targets });
-        self.targets_told += targets as usize;
+        let told = || Told { hash: [(hash >> 32) as u32, hash as u32], targets: group.targets.len() as u32 };
+        let before = self.told.insert(slot, told());
+        self.targets_told += group.targets.len();
         self.targets_told -= before.as_ref().map_or(0, |before| before.targets as usize);
-        before.is_none_or(|before| (before.hash, before.targets) != (hash, targets))
+        before != Some(told())
     }
 
     fn take_back(&mut self, slot: u32) -> bool {
