@@ -1,4 +1,4 @@
-//! The configurations in `config/` load, and say what they are there to show.
+//! The configurations in `config/` and `gateways/` load, and say what they are there to show.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -23,9 +23,9 @@ impl Files for WithSecrets {
 }
 
 fn load_all() -> BTreeMap<String, Config> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let folders = ["config", "gateways"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name));
     let mut configs = BTreeMap::new();
-    for entry in folder.read_dir().unwrap() {
+    for entry in folders.iter().flat_map(|folder| folder.read_dir().unwrap()) {
         let path = entry.unwrap().path();
         let config = Config::load_prometheus(&path, &WithSecrets, &|_: &str| None)
             .unwrap_or_else(|error| panic!("{error:#}"));
@@ -39,7 +39,19 @@ fn every_configuration_loads_without_a_warning() {
     let configs = load_all();
     assert_eq!(
         configs.keys().collect::<Vec<_>>(),
-        ["blackbox", "hub-account", "posit-connect", "ray-via-head"]
+        [
+            "api-server-nodes",
+            "api-server-pods",
+            "applications-by-host",
+            "blackbox",
+            "hub-account",
+            "posit-connect",
+            "ray-file-sd",
+            "ray-http-sd",
+            "ray-pods",
+            "ray-via-head",
+            "ray-via-heads"
+        ]
     );
     for (name, config) in &configs {
         assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);

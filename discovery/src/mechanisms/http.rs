@@ -123,7 +123,7 @@ impl HttpDiscovery {
             let response = self.client.clone().call(request).await.map_err(|error| error.to_string())?;
             let (head, body) = response.into_parts();
             if head.status != StatusCode::OK {
-                return Err(format!("the server answers with status {}", head.status));
+                return Err(refused(head.status));
             }
             let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let content_type = content_type.unwrap_or_default();
@@ -170,6 +170,18 @@ impl fmt::Debug for HttpDiscovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpDiscovery").field("url", &self.shown).finish_non_exhaustive()
     }
+}
+
+/// What a status other than 200 comes to. What the server says with it is not shown: it may repeat the credentials.
+fn refused(status: StatusCode) -> String {
+    let hint = match status {
+        StatusCode::UNAUTHORIZED => {
+            ": set authorization, basic_auth or oauth2 in the http_sd_configs entry, or see whether they still hold"
+        }
+        StatusCode::FORBIDDEN => ": the credentials of the http_sd_configs entry are not those that it takes",
+        _ => "",
+    };
+    format!("the server answers with status {status}{hint}")
 }
 
 /// Prometheus' `^(?i:application\/json(;\s*charset=("utf-8"|utf-8))?)$`.

@@ -106,6 +106,18 @@ async fn a_bad_answer_keeps_the_last_list_and_is_named() {
     for (status, content_type, body, reason) in [
         ("500 Oops", "application/json", good, "the server answers with status 500"),
         ("204 No Content", "application/json", "", "the server answers with status 204"),
+        (
+            "401 Who",
+            "text/plain",
+            "",
+            "status 401 Unauthorized: set authorization, basic_auth or oauth2 in the",
+        ),
+        (
+            "403 No",
+            "text/plain",
+            "",
+            "status 403 Forbidden: the credentials of the http_sd_configs entry are not",
+        ),
         ("200 OK", "text/html", good, "unsupported content type \"text/html\""),
         ("200 OK", "application/json", "[{", "the answer is not a list of target groups: EOF"),
         ("200 OK", "application/json", r#"[{"targets":["a"],"x":1}]"#, "unknown field `x`"),
