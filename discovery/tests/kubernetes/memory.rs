@@ -8,7 +8,7 @@ use std::time::Duration;
 use promferry_discovery::{Changes, Discovery, DiscoveryConfigs};
 use serde_json::{Value, json};
 
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, Streams};
 use crate::support::options;
 
 struct Counting;
@@ -16,11 +16,16 @@ struct Counting;
 thread_local! {
     /// Bytes held, of this thread: tests run beside each other.
     static HELD: Cell<i64> = const { Cell::new(0) };
+    /// The most that was held since this was set.
+    static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
 fn count(bytes: i64) {
     // A thread that is ending has no counter any more.
-    let _ = HELD.try_with(|counter| counter.set(counter.get() + bytes));
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + bytes);
+        PEAK.try_with(|peak| peak.set(peak.get().max(held.get())))
+    });
 }
 
 // SAFETY: every call is passed on unchanged to the system's allocator; counting touches no memory of it.
@@ -184,4 +189,37 @@ fn churn_leaves_nothing_behind() {
         let (first, last) = (held[4], held[15..].iter().min().unwrap());
         assert!(*last < first + first / 5, "{held:?}");
     });
+}
+
+/// Whether they are streamed or come in pages: what is held is a page or two, and not the list.
+#[test]
+fn a_cold_start_never_holds_more_than_two_pages() {
+    const PAGE_BYTES: i64 = 1 << 20;
+    const PODS: usize = 800;
+    for streams in [Streams::Whole, Streams::Refused] {
+        let server = server();
+        server.stream(streams);
+        tell(&server, |server| {
+            for number in 0..PODS {
+                let mut pod = pod(number, 0);
+                // What the kubelet and the API server add: 9 KB in all.
+                pod["metadata"]["managedFields"] = json!("x".repeat(8000));
+                server.put("pods", pod);
+            }
+        });
+        run(async {
+            let before = HELD.get();
+            PEAK.set(before);
+            let mut found = Found::of(&server, &["a=1", "b=1", "c=1"]);
+            let settled = found.settle(PODS).await;
+            let over = PEAK.get() - settled;
+            eprintln!(
+                "{streams:?}: {} KiB at most over the {} KiB that stay",
+                over >> 10,
+                (settled - before) >> 10
+            );
+            // Each is there twice while it is read: as text, and the text in one piece.
+            assert!(over < 2 * 2 * PAGE_BYTES, "{streams:?}: {over} bytes");
+        });
+    }
 }
