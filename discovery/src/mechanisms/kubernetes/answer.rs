@@ -38,8 +38,9 @@ enum Content {
 }
 
 /// Where in a line what was passed on last ends.
-#[derive(Default)]
 struct Lines {
+    /// The longest line that is passed on whole.
+    limit: usize,
     length: usize,
     /// The rest of the line is left out.
     is_skipping: bool,
@@ -50,11 +51,11 @@ struct Lines {
 impl Answer {
     pub(super) fn new(body: Body, conversation: Arc<Conversation>, kind: RequestKind, items: u32) -> Self {
         let content = match kind.is_watch() {
-            true => Content::Watch(Lines {
-                list_deadline: (kind == RequestKind::StreamedList)
-                    .then(|| Instant::now() + STREAMED_LIST_LIMIT),
-                ..Lines::default()
-            }),
+            true => {
+                let deadline = Instant::now() + STREAMED_LIST_LIMIT;
+                let list_deadline = (kind == RequestKind::StreamedList).then_some(deadline);
+                Content::Watch(Lines { list_deadline, ..Lines::new(MAX_EVENT_BYTES) })
+            }
             false => Content::Page { items, read: 0 },
         };
         let mut answer = Self { body, conversation, content, patience: Box::pin(sleep(ANSWER_LIMIT)) };
@@ -168,11 +169,15 @@ impl http_body::Body for Answer {
 }
 
 impl Lines {
+    fn new(limit: usize) -> Self {
+        Self { limit, length: 0, is_skipping: false, list_deadline: None }
+    }
+
     /// What of the data is to be passed on, and how many lines have turned out too long.
     ///
     /// Such a line is passed on up to the limit and ended there: an event that breaks off is passed over by the runtime.
     fn pass(&mut self, data: Bytes) -> (Bytes, usize) {
-        if !self.is_skipping && self.length + data.len() <= MAX_EVENT_BYTES {
+        if !self.is_skipping && self.length + data.len() <= self.limit {
             self.length = match memchr::memrchr(b'\n', &data) {
                 Some(end) => data.len() - end - 1,
                 None => self.length + data.len(),
@@ -187,7 +192,7 @@ impl Lines {
             let (line, others) = rest.split_at(end.unwrap_or(rest.len()));
             rest = others;
             if !self.is_skipping {
-                let room = MAX_EVENT_BYTES - self.length;
+                let room = self.limit - self.length;
                 if line.len() <= room {
                     passed.extend_from_slice(line);
                     self.length += line.len();
@@ -198,7 +203,7 @@ impl Lines {
                     left_out += 1;
                 } else {
                     passed.extend_from_slice(line);
-                    self.length = MAX_EVENT_BYTES;
+                    self.length = self.limit;
                 }
             }
             if end.is_some() {
@@ -212,4 +217,35 @@ impl Lines {
 /// Whether a character of UTF-8 begins with this byte.
 fn is_boundary(byte: u8) -> bool {
     byte & 0b1100_0000 != 0b1000_0000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the data is cut on its way.
+    #[test]
+    fn lines_are_passed_on_whole_or_cut_at_the_limit() {
+        let limit = 12;
+        let text = "short\n12345678901\n123456789012\nlong: äöüäöüäöü\n\nüüüüü\nlong: 字字字字\nafter\nlong without end";
+        for size in 1..=text.len() {
+            let mut lines = Lines::new(limit);
+            let (mut passed, mut left_out) = (Vec::new(), 0);
+            for chunk in text.as_bytes().chunks(size) {
+                let (data, count) = lines.pass(Bytes::copy_from_slice(chunk));
+                passed.extend_from_slice(&data);
+                left_out += count;
+            }
+            let passed = String::from_utf8(passed).unwrap_or_else(|error| panic!("{size}: {error}"));
+            assert_eq!((passed.lines().count(), left_out), (text.lines().count(), 4), "{size}: {passed:?}");
+            for (line, original) in passed.lines().zip(text.lines()) {
+                if original.len() < limit {
+                    assert_eq!(line, original, "{size}");
+                } else {
+                    let cut = limit..limit + 3;
+                    assert!(original.starts_with(line) && cut.contains(&line.len()), "{size}: {line:?}");
+                }
+            }
+        }
+    }
 }
