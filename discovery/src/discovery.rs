@@ -1,3 +1,5 @@
+mod changes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,8 +9,9 @@ use promferry_model::TargetGroup;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use self::changes::Pending;
+pub use self::changes::{Change, Changes};
 use crate::discover::Groups;
 use crate::mechanisms::mechanism::{Mechanism, Shared, restart_pause};
 use crate::{Discover, DiscoveryConfigs, Updates};
@@ -56,39 +59,11 @@ impl Default for DiscoveryOptions {
 #[derive(Clone)]
 pub struct Discovery(Arc<Set>);
 
-/// What changes about the targets of all jobs, in batches.
-///
-/// Nothing is queued: what has not been asked for yet is merged, so a consumer that is busy gets the newest state when
-/// it comes back, and misses nothing.
-pub struct Changes {
-    set: Arc<Set>,
-    last_batch: Option<Instant>,
-    /// The last batch was full.
-    has_more: bool,
-}
-
-/// Groups in a batch: what there is once more of a cluster's pods while they are passed on.
-const BATCH_GROUPS: usize = 256;
-
-/// A batch with so many targets is full, however few groups they are in: endpoints have up to 1,000 each.
-const BATCH_TARGETS: usize = 512;
-
 /// Groups that are made at a time for one who looks at all of them.
 const PAGE_GROUPS: usize = 32;
 
-/// A group of targets that is new, different or gone.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    /// The job it belongs to.
-    pub job: SmolStr,
-    /// The mechanism that found it: sources are unique within a mechanism.
-    pub mechanism: MechanismId,
-    /// The group's name within the mechanism.
-    pub source: SmolStr,
-    /// The group as it is now, shared between the jobs that have it; `None` when it is gone. A source that was never
-    /// announced may be reported gone.
-    pub group: Option<Arc<TargetGroup>>,
-}
+/// Targets with which such a page is full, however few groups they are in.
+const PAGE_TARGETS: usize = 256;
 
 /// Tells the mechanisms of a process apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,22 +128,6 @@ struct State {
     backlog: VecDeque<Pending>,
 }
 
-/// What a job has yet to be told about a mechanism.
-enum Pending {
-    /// It gets the groups that others know already, those up to `mark` it has.
-    Joined { job: SmolStr, mechanism: MechanismId, mark: Option<SmolStr> },
-    /// It loses these.
-    Left { job: SmolStr, mechanism: MechanismId, sources: Vec<SmolStr> },
-}
-
-/// Changes that are passed on together.
-#[derive(Default)]
-struct Batch {
-    changes: Vec<Change>,
-    groups: usize,
-    targets: usize,
-}
-
 struct Running {
     mechanism: Mechanism,
     updates: Updates,
@@ -203,7 +162,7 @@ impl Discovery {
             changed: Arc::new(Notify::new()),
             state: Mutex::default(),
         });
-        (Self(set.clone()), Changes { set, last_batch: None, has_more: false })
+        (Self(set.clone()), Changes::new(set))
     }
 
     /// Makes these jobs the ones that targets are found for.
@@ -262,6 +221,13 @@ impl Discovery {
         state.running.iter().map(|(id, running)| running.status(*id)).collect()
     }
 
+    /// Bytes of memory that the objects of Kubernetes clusters take, which is most of what discovery takes: targets are
+    /// made of them when they are asked for.
+    #[cfg(feature = "kubernetes")]
+    pub fn objects_bytes(&self) -> usize {
+        self.0.shared.clusters.memory_bytes()
+    }
+
     /// Gives a job's groups to `each`, with the mechanism that found them: those that [`Changes`] told about, as they
     /// are now. Few of them are in memory at a time, and nothing is locked while `each` runs.
     ///
@@ -287,10 +253,11 @@ impl Discovery {
         for (mechanism, groups) in kept {
             let mut mark = None;
             loop {
-                let mut page = Vec::with_capacity(PAGE_GROUPS);
+                let (mut page, mut targets) = (Vec::with_capacity(PAGE_GROUPS), 0);
                 mark = groups.told(mark, &mut |group| {
+                    targets += group.targets.len();
                     page.push(group);
-                    page.len() < PAGE_GROUPS
+                    page.len() < PAGE_GROUPS && targets < PAGE_TARGETS
                 });
                 page.iter().for_each(|group| each(mechanism, group));
                 if mark.is_none() {
@@ -317,47 +284,6 @@ pub struct ApplyError {
     /// What prevents it.
     #[source]
     pub error: crate::Error,
-}
-
-impl Changes {
-    /// The next batch of changes, as soon as there is one that may be passed on: a first result or a changed
-    /// configuration at once, others when [`DiscoveryOptions::debounce`] has passed since the last batch.
-    ///
-    /// A batch is about at most 256 groups, each as often as jobs have it. What is left comes with the next ones, at
-    /// once; the debounce counts from the first of them.
-    ///
-    /// Cancelling the future loses nothing.
-    pub async fn next(&mut self) -> Vec<Change> {
-        loop {
-            // Registered before looking, so that what comes in between is not missed.
-            let changed = self.set.changed.notified();
-            let due = self.last_batch.map(|last| last + self.set.options.debounce);
-            let now = Instant::now();
-            let goes_on = std::mem::take(&mut self.has_more);
-            let is_due = goes_on || due.is_none_or(|due| due <= now);
-            let Taken { changes, is_waiting, has_more } = self.set.state().take(is_due);
-            self.has_more = has_more;
-            if !changes.is_empty() {
-                if !goes_on {
-                    self.last_batch = Some(now);
-                }
-                return changes;
-            }
-            if has_more {
-                tokio::task::yield_now().await;
-                continue;
-            }
-            match due {
-                Some(due) if is_waiting => {
-                    tokio::select! {
-                        () = changed => {}
-                        () = tokio::time::sleep_until(due) => {}
-                    }
-                }
-                _ => changed.await,
-            }
-        }
-    }
 }
 
 impl Set {
@@ -456,123 +382,6 @@ impl State {
             running.updates.found().jobs = running.slots.iter().map(|slot| slot.job.clone()).collect();
         }
     }
-
-    /// The changes that may be passed on now.
-    fn take(&mut self, is_due: bool) -> Taken {
-        let mut urgent = !self.backlog.is_empty();
-        let mut is_waiting = false;
-        for running in self.running.values() {
-            let has_news = running.updates.groups().has_news();
-            let found = running.updates.found();
-            let is_first = found.has_result && !found.is_announced;
-            urgent |= is_first && (has_news || !running.inherited.is_empty());
-            is_waiting |= has_news;
-        }
-        if !(urgent || is_due) {
-            return Taken { changes: Vec::new(), is_waiting, has_more: false };
-        }
-        let mut batch = Batch::default();
-        let mut has_more = false;
-        self.take_backlog(&mut batch);
-        for (id, running) in &mut self.running {
-            if batch.is_full() {
-                has_more = true;
-                break;
-            }
-            let (groups, has_result) = {
-                let found = running.updates.found();
-                (found.groups.clone(), found.has_result)
-            };
-            let jobs: BTreeSet<&SmolStr> = running.slots.iter().map(|slot| &slot.job).collect();
-            let is_left = groups.take(&mut |source, group| {
-                batch.add(&jobs, *id, source, group);
-                !batch.is_full()
-            });
-            has_more |= is_left;
-            if has_result && !is_left {
-                running.updates.found().is_announced = true;
-                self.backlog.extend(std::mem::take(&mut running.inherited).into_iter().map(Pending::from));
-            }
-        }
-        self.take_backlog(&mut batch);
-        has_more |= !self.backlog.is_empty();
-        Taken { changes: batch.changes, is_waiting: has_more, has_more }
-    }
-
-    fn take_backlog(&mut self, batch: &mut Batch) {
-        while let Some(pending) = self.backlog.front_mut() {
-            if batch.is_full() {
-                return;
-            }
-            match pending {
-                Pending::Joined { job, mechanism, mark } => {
-                    let Some(running) = self.running.get(mechanism) else {
-                        self.backlog.pop_front();
-                        continue;
-                    };
-                    let jobs = BTreeSet::from([&*job]);
-                    let rest = running.updates.groups().told(mark.take(), &mut |group| {
-                        batch.add(&jobs, *mechanism, group.source.clone(), Some(group));
-                        !batch.is_full()
-                    });
-                    if rest.is_some() {
-                        *mark = rest;
-                        return;
-                    }
-                }
-                Pending::Left { job, mechanism, sources } => {
-                    let jobs = BTreeSet::from([&*job]);
-                    while !batch.is_full()
-                        && let Some(source) = sources.pop()
-                    {
-                        batch.add(&jobs, *mechanism, source, None);
-                    }
-                    if !sources.is_empty() {
-                        return;
-                    }
-                }
-            }
-            self.backlog.pop_front();
-        }
-    }
-}
-
-/// What [`State::take`] gives.
-struct Taken {
-    changes: Vec<Change>,
-    /// There is something that has to wait for the debounce.
-    is_waiting: bool,
-    /// There is something that does not fit.
-    has_more: bool,
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.groups >= BATCH_GROUPS || self.targets >= BATCH_TARGETS
-    }
-
-    fn add(
-        &mut self,
-        jobs: &BTreeSet<&SmolStr>,
-        mechanism: MechanismId,
-        source: SmolStr,
-        group: Option<Arc<TargetGroup>>,
-    ) {
-        self.groups += 1;
-        self.targets += group.as_ref().map_or(0, |group| group.targets.len());
-        self.changes.extend(jobs.iter().map(|job| Change {
-            job: (*job).clone(),
-            mechanism,
-            source: source.clone(),
-            group: group.clone(),
-        }));
-    }
-}
-
-impl From<Inherited> for Pending {
-    fn from(legacy: Inherited) -> Self {
-        Self::Left { job: legacy.job, mechanism: legacy.mechanism, sources: legacy.sources }
-    }
 }
 
 impl Running {
@@ -609,12 +418,6 @@ impl Drop for Running {
 impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Discovery").field("mechanisms", &self.0.state().running.len()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").finish_non_exhaustive()
     }
 }
 

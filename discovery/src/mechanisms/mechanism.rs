@@ -85,7 +85,7 @@ impl fmt::Debug for CustomMechanism {
 #[derive(Default)]
 pub(crate) struct Shared {
     #[cfg(feature = "kubernetes")]
-    clusters: super::kubernetes::cluster::Clusters,
+    pub(crate) clusters: super::kubernetes::cluster::Clusters,
 }
 
 impl Mechanism {

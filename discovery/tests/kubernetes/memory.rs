@@ -145,17 +145,21 @@ fn a_pod_takes_some_hundreds_of_bytes_and_a_further_mechanism_some_dozens() {
     let (empty, server) = (server(), server());
     tell(&server, |server| (0..PODS).for_each(|number| server.put("pods", pod(number, 0))));
     let held_by = |server: &ApiServer, selectors: &[&str], pods| {
-        let mut held = -HELD.get();
+        let (mut held, mut told) = (-HELD.get(), 0);
         run(async {
             let mut found = Found::of(server, selectors);
             held += found.settle(pods).await;
+            told = found.discovery.objects_bytes();
         });
-        held
+        (held, told as i64)
     };
     let mut held = Vec::new();
     for selectors in [&["a=1"][..], &["a=1", "b=1", "c=1", "d=1", "e=1"]] {
         // Connections and mechanisms take something without a pod.
-        let more = held_by(&server, selectors, PODS) - held_by(&empty, selectors, 0);
+        let (with, told) = held_by(&server, selectors, PODS);
+        let more = with - held_by(&empty, selectors, 0).0;
+        // What it says itself is about that.
+        assert!(told > more / 2 && told < more * 3 / 2, "{told} of {more}");
         held.push(more as f64 / PODS as f64);
     }
     eprintln!("bytes a pod: one mechanism {:.0}, five {:.0}", held[0], held[1]);

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +46,42 @@ async fn jobs_that_want_the_same_share_it() {
     consumer.discovery.apply([]);
     consumer.batch().await;
     assert!(consumer.jobs().is_empty() && consumer.discovery.status().is_empty());
+}
+
+/// What is left comes at once, however slow the debounce; so does what a job gets that joins, or loses that leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_at_most_256_groups_and_loses_none() {
+    const GROUPS: usize = 700;
+    let configs = custom(|updates| {
+        updates.replace((0..GROUPS).map(|number| group(&number.to_string(), &["a", "b"])).collect());
+        updates.succeeded();
+    });
+    let mut consumer = Consumer::new(DiscoveryOptions { debounce: Duration::from_secs(3600), ..options() });
+    let jobs =
+        |names: &[&str]| names.iter().map(|name| ((*name).into(), configs.clone())).collect::<Vec<_>>();
+    for (names, gone) in [(&["one", "two"][..], 0), (&["two", "three"], GROUPS), (&[], 2 * GROUPS)] {
+        let expected: Vec<_> = names.iter().map(|name| ((*name).to_owned(), 2 * GROUPS)).collect();
+        let expected = BTreeSet::from_iter(expected);
+        consumer.discovery.apply(jobs(names));
+        let (mut batches, mut removals) = (0, 0);
+        while BTreeSet::from_iter(consumer.jobs()) != expected {
+            let batch = consumer.batch().await;
+            let sources: BTreeSet<_> = batch.iter().map(|change| &change.source).collect();
+            assert!(sources.len() <= 256, "{}", sources.len());
+            removals += batch.iter().filter(|change| change.group.is_none()).count();
+            batches += 1;
+        }
+        assert!(batches >= 3, "{batches}");
+        assert_eq!(removals, gone);
+        for name in names {
+            let mut groups = 0;
+            consumer
+                .discovery
+                .for_each_group(name, &mut |_, group| groups += usize::from(group.targets.len() == 2));
+            assert_eq!(groups, GROUPS);
+        }
+    }
+    consumer.is_quiet().await;
 }
 
 /// The first look at many files is one batch, however slow the debounce.

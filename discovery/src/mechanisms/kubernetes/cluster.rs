@@ -84,6 +84,20 @@ impl Clusters {
         clusters.push((key, Arc::downgrade(&cluster)));
         Ok(cluster)
     }
+
+    /// Bytes of memory that the objects of all of them take.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let clusters: Vec<_> = {
+            let clusters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            clusters.iter().filter_map(|(_, cluster)| cluster.upgrade()).collect()
+        };
+        let of = |cluster: &Arc<Cluster>| {
+            let state = cluster.state();
+            let views = state.views.iter().flatten().map(View::memory_bytes);
+            state.table.memory_bytes() + views.sum::<usize>()
+        };
+        clusters.iter().map(of).sum()
+    }
 }
 
 impl Cluster {

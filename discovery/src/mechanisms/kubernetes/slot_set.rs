@@ -44,6 +44,11 @@ impl SlotSet {
         self.len == 0
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u64>()
+    }
+
     /// The first one that is not below `from`.
     pub(crate) fn next(&self, from: u32) -> Option<u32> {
         let (first, bit) = place(from);

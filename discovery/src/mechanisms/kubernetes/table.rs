@@ -23,6 +23,8 @@ pub(crate) struct Table {
     hasher: DefaultHashBuilder,
     /// Namespaces, names and the texts of records.
     symbols: SymbolTable,
+    /// The bytes of all records.
+    record_bytes: usize,
     /// Records that were replaced or removed since texts that nobody needs were removed from `symbols`.
     outdated: usize,
     collections: Vec<Option<Members>>,
@@ -256,6 +258,15 @@ impl Table {
         self.members(id).map_or(0, |members| members.slots.len())
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let sets = self.collections.iter().flatten().map(|members| members.slots.memory_bytes());
+        let slots = self.slots.capacity() * size_of::<Slot>() + self.index.capacity() * 5;
+        // Leaves of a set are between half full and full.
+        let references = self.references.len() * 3 / 2 * size_of::<(Resource, Symbol, Symbol, u32)>();
+        self.record_bytes + slots + self.symbols.memory_bytes() + references + sets.sum::<usize>()
+    }
+
     /// The slots whose objects' labels are made of this one, too.
     pub(crate) fn dependents(&self, slot: u32) -> Vec<u32> {
         let key = self.slots[slot as usize].key();
@@ -319,7 +330,9 @@ impl Table {
             );
             self.outdated += 1;
         }
-        self.slots[slot as usize].record = record;
+        self.record_bytes += record.as_ref().map_or(0, |record| record.len());
+        let before = std::mem::replace(&mut self.slots[slot as usize].record, record);
+        self.record_bytes -= before.map_or(0, |record| record.len());
         self.note_references(slot, |_| true);
         let live = self.slots.len() - self.free.len();
         if self.outdated >= MIN_OUTDATED.max(live / 4) {
@@ -471,6 +484,7 @@ mod tests {
             assert_eq!(phase(&table, &kept).unwrap(), format!("phase-{number}"));
         }
         assert_eq!(table.count(id), 50);
+        assert!((1000..300_000).contains(&table.memory_bytes()), "{}", table.memory_bytes());
         assert!(table.slots.len() < 60 && table.symbols.len() < 3 * MIN_OUTDATED, "{}", table.symbols.len());
     }
 }

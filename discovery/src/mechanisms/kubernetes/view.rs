@@ -111,8 +111,8 @@ impl View {
                 true => self.dirty(slot),
                 false => drop(self.dirty.remove(slot)),
             }
-        } else if self.has_reported {
-            // Before, everything is dirty.
+        } else if self.has_reported && self.collects(table, table.resource(slot)) {
+            // Before it has reported, everything is dirty.
             for dependent in dependents() {
                 if table.resource(dependent) == self.targets && self.sees(table, dependent) {
                     self.dirty(dependent);
@@ -122,6 +122,11 @@ impl View {
             return;
         }
         self.news.notify_one();
+    }
+
+    fn collects(&self, table: &Table, resource: Resource) -> bool {
+        let mut members = self.collections.iter().filter_map(|id| table.members(*id));
+        members.any(|members| members.resource == resource)
     }
 
     /// Whether one of its collections has the object.
@@ -250,6 +255,12 @@ impl View {
     pub(crate) fn counts(&self, table: &Table) -> (usize, usize) {
         let new = self.dirty.iter().filter(|slot| !self.told.contains_key(slot) && self.sees(table, *slot));
         (self.told.len() + new.count(), self.targets_told)
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // Leaves of a map are between half full and full.
+        self.told.len() * 3 / 2 * size_of::<(u32, Told)>() + self.dirty.memory_bytes()
     }
 
     fn dirty(&mut self, slot: u32) {
