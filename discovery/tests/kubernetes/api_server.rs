@@ -66,6 +66,8 @@ pub(crate) enum Streams {
     Failing,
     /// They break off before the end.
     Broken,
+    /// Their end is never told, as by servers that do not know of them.
+    Endless,
 }
 
 impl ApiServer {
@@ -350,6 +352,11 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
                 }
                 Streams::Broken => lines.truncate(lines.len() / 2),
                 _ => lines += &bookmark(version, true),
+            }
+            if streams == Streams::Endless {
+                chunk(&mut stream, &all.iter().map(|line| format!("{line}\n")).collect::<String>()).await;
+                let _ = stream.read(&mut [0]).await;
+                return;
             }
             let has_script = script.is_some();
             chunk(&mut stream, &(lines + &script.unwrap_or_default())).await;

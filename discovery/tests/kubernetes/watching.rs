@@ -380,6 +380,32 @@ async fn a_server_without_streamed_lists_is_asked_for_pages() {
 }
 
 #[tokio::test]
+async fn a_stream_that_falls_silent_before_its_end_is_given_up() {
+    let server = recorded().await;
+    server.stream(Streams::Endless);
+    let mut options = options();
+    options.kubernetes.answer_limit = Duration::from_secs(1);
+    let yaml = |role: &str| format!("role: {role}, api_server: '{}'", server.url);
+    let mut consumer = Consumer::run(&[("job", yaml("pod"))], options);
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    assert_eq!(server.count(&["sendInitialEvents=true"]), 1);
+    assert_eq!(consumer.status().failures_total, 0);
+}
+
+#[tokio::test]
+async fn a_name_that_no_path_can_have_is_said_once() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: pod, namespaces: {names: ['a b', shop]}");
+    consumer.until("the other namespace", |consumer| consumer.groups.len() == 3).await;
+    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+    let said = consumer.failure().unwrap();
+    assert!(said.starts_with("watch pods in namespace a b: "), "{said}");
+    // Nothing is sent, so nothing waits but the follower.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(consumer.status().failures_total, 1);
+}
+
+#[tokio::test]
 async fn streams_that_fail_again_and_again_are_given_up() {
     for streams in [Streams::Failing, Streams::Broken] {
         let server = recorded().await;

@@ -12,7 +12,7 @@ use promferry_http_client::Body;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::BoxError;
 
-use super::transport::{ANSWER_LIMIT, Conversation, Note, RequestKind};
+use super::transport::{Conversation, Note, RequestKind};
 
 /// The longest page that is read: a hundred objects of more than 600 KiB.
 const MAX_PAGE_BYTES: usize = 64 << 20;
@@ -20,8 +20,9 @@ const MAX_PAGE_BYTES: usize = 64 << 20;
 /// The longest event that is read. An object has at most 1.5 MiB in etcd, in another encoding.
 pub(super) const MAX_EVENT_BYTES: usize = 8 << 20;
 
-/// A streamed list that has not ended by then does not end: the server does not know what it was asked for.
-const STREAMED_LIST_LIMIT: Duration = Duration::from_secs(120);
+/// The answer limits after which a streamed list that goes on and on does not end: the server does not know what it was
+/// asked for.
+const STREAMED_LIST_LIMITS: u32 = 2;
 
 /// A page, or a watch.
 pub(super) struct Answer {
@@ -52,17 +53,19 @@ impl Answer {
     pub(super) fn new(body: Body, conversation: Arc<Conversation>, kind: RequestKind, items: u32) -> Self {
         let content = match kind.is_watch() {
             true => {
-                let deadline = Instant::now() + STREAMED_LIST_LIMIT;
+                let limit = conversation.server.options.answer_limit;
+                let deadline = Instant::now() + limit.saturating_mul(STREAMED_LIST_LIMITS);
                 let list_deadline = (kind == RequestKind::StreamedList).then_some(deadline);
                 Content::Watch(Lines { list_deadline, ..Lines::new(MAX_EVENT_BYTES) })
             }
             false => Content::Page { items, read: 0 },
         };
-        let mut answer = Self { body, conversation, content, patience: Box::pin(sleep(ANSWER_LIMIT)) };
-        if kind == RequestKind::Watch {
-            answer.wait_for(answer.conversation.server.options.watch_silence);
-        }
-        answer
+        let options = &conversation.server.options;
+        let patience = match kind {
+            RequestKind::Watch => options.watch_silence,
+            _ => options.answer_limit,
+        };
+        Self { patience: Box::pin(sleep(patience)), body, conversation, content }
     }
 
     fn wait_for(&mut self, time: Duration) {
@@ -85,14 +88,17 @@ impl Answer {
         };
         let (passed, left_out) = lines.pass(data);
         let deadline = lines.list_deadline;
-        let silence = self.conversation.server.options.watch_silence;
+        let (silence, limit) = {
+            let options = &self.conversation.server.options;
+            (options.watch_silence, options.answer_limit)
+        };
         self.conversation.heard();
         for _ in 0..left_out {
             self.conversation.note(Note::EventLeftOut);
         }
         let patience = match deadline {
             Some(deadline) if self.conversation.is_listing() => {
-                deadline.saturating_duration_since(Instant::now()).min(ANSWER_LIMIT)
+                deadline.saturating_duration_since(Instant::now()).min(limit)
             }
             _ => silence,
         };
@@ -114,7 +120,8 @@ impl Answer {
             match &mut self.content {
                 Content::Page { .. } => {
                     self.conversation.made_no_sense();
-                    let reason = format!("no complete answer within {ANSWER_LIMIT:?}");
+                    let limit = self.conversation.server.options.answer_limit;
+                    let reason = format!("no complete answer within {limit:?}");
                     return Poll::Ready(Some(Err(reason.into())));
                 }
                 // The list has ended in the meantime, and more patience is due to a watch.

@@ -25,6 +25,9 @@ pub struct KubernetesOptions {
     /// Objects on a page of a list at most. 500 by default, as `kubectl` asks for; fewer if they are long, so that a page
     /// has about a MiB. Lists are streamed where the server can, then there are no pages.
     pub page_items: u32,
+    /// The time in which an answer has to begin, a page has to be there, and a streamed list has to go on. A minute by
+    /// default.
+    pub answer_limit: Duration,
     /// The pause after a first failure, twice that after each further one, up to 30 s. 800 ms by default, as in
     /// client-go. Up to as much again is added by chance, so that collectors do not return all at once.
     pub retry_pause: Duration,
@@ -40,6 +43,7 @@ impl Default for KubernetesOptions {
             service_port: env::var("KUBERNETES_SERVICE_PORT").ok(),
             service_account: "/var/run/secrets/kubernetes.io/serviceaccount".into(),
             page_items: 500,
+            answer_limit: Duration::from_secs(60),
             retry_pause: Duration::from_millis(800),
             watch_silence: Duration::from_secs(300),
         }

@@ -27,9 +27,6 @@ use super::objects::{Resource, Status};
 use super::refusal::{Refusal, Refused};
 use super::source::{Collection, CollectionStatus};
 
-/// An answer that has not begun by then does not come.
-pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-
 /// The longest explanation that is read.
 const MAX_STATUS_BYTES: usize = 64 << 10;
 
@@ -186,11 +183,12 @@ impl Transport {
         kind: RequestKind,
         request: Request<Bytes>,
     ) -> Result<Response<promferry_http_client::Body>, Refusal> {
-        match timeout(ANSWER_LIMIT, self.lease.client().call(request)).await {
+        let limit = self.conversation.server.options.answer_limit;
+        match timeout(limit, self.lease.client().call(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.conversation.refusal(kind).unreachable(&error)),
             Err(_) => {
-                let reason = format!("no answer within {ANSWER_LIMIT:?}");
+                let reason = format!("no answer within {limit:?}");
                 Err(self.conversation.refusal(kind).unreachable(&reason))
             }
         }
