@@ -145,6 +145,19 @@ struct Dropped {
     discovered_labels: Labels,
 }
 
+/// Whether these jobs have targets of these addresses, and no others.
+pub(crate) fn has<'a>(wanted: &'a [(&'a str, Vec<&'a str>)]) -> impl Fn(&Targets) -> Result<(), String> + 'a {
+    move |targets| {
+        for (job, wanted) in wanted {
+            let found: BTreeSet<_> = targets[*job].iter().map(|labels| labels["__address__"].as_str()).collect();
+            if found != wanted.iter().copied().collect() {
+                return Err(format!("{job} has {found:?}, not {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What is not the same, job by job: `-` is theirs alone, `+` ours.
 fn difference(ours: &Targets, theirs: &Targets) -> Option<String> {
     let mut text = String::new();

@@ -6,6 +6,10 @@ mod beside;
 #[path = "../fixture/collector.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
+mod dns;
+mod dns_server;
+mod file;
+mod http;
 mod kubernetes;
 mod sandbox;
 mod scenario;

@@ -164,6 +164,8 @@ struct KnownFile {
     /// The groups that are in force.
     groups: usize,
     error: Option<String>,
+    /// There are documents after the first one.
+    has_more: bool,
     blank_since: Option<Instant>,
 }
 
@@ -238,11 +240,16 @@ impl FileDiscovery {
         files
     }
 
-    /// Which names no file has.
-    fn missing(&self) -> Option<String> {
+    /// Which names no file has, and which files have more than is read.
+    fn remark(&self) -> Option<String> {
         let unmatched = self.patterns.iter().zip(&self.unmatched).filter(|(_, is_unmatched)| **is_unmatched);
         let patterns: Vec<_> = unmatched.map(|(pattern, _)| pattern.as_str()).collect();
-        (!patterns.is_empty()).then(|| format!("there is no file {} (yet)", patterns.join(", ")))
+        let missing =
+            (!patterns.is_empty()).then(|| format!("there is no file {} (yet)", patterns.join(", ")));
+        let longer = self.known.iter().filter(|(_, known)| known.has_more);
+        let longer = longer.map(|(path, _)| format!("of {path} only the first document is read"));
+        let remarks: Vec<_> = missing.into_iter().chain(longer).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 
     fn visit(&mut self, path: &str, read_all: bool, look: &mut Look) {
@@ -288,9 +295,11 @@ impl FileDiscovery {
             return;
         }
         look.has_news = true;
-        let parsed = parse(path, &content).and_then(|list| groups(list, path, "__meta_filepath"));
+        let parsed = parse(path, &content)
+            .and_then(|(list, has_more)| Ok((groups(list, path, "__meta_filepath")?, has_more)));
         match parsed {
-            Ok(groups) => {
+            Ok((groups, has_more)) => {
+                known.has_more = has_more;
                 look.removed
                     .extend((groups.len()..known.groups).map(|index| format_smolstr!("{path}:{index}")));
                 known.groups = groups.len();
@@ -315,7 +324,7 @@ impl Discover for FileDiscovery {
                     return;
                 };
                 self = this;
-                updates.remark(self.missing());
+                updates.remark(self.remark());
                 if look.has_news {
                     updates.change(look.set, look.removed);
                     if look.errors.is_empty() {
@@ -373,13 +382,14 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     Ok(content)
 }
 
-fn parse(path: &str, content: &[u8]) -> Result<List, String> {
+/// The list, and whether more follows it that is not read.
+fn parse(path: &str, content: &[u8]) -> Result<(List, bool), String> {
     if path.to_ascii_lowercase().ends_with(".json") {
-        return from_json(content).map_err(|error| error.to_string());
+        return from_json(content).map(|list| (list, false)).map_err(|error| error.to_string());
     }
     let content = std::str::from_utf8(content).map_err(|error| error.to_string())?;
     if content.trim().is_empty() {
-        return Ok(None);
+        return Ok((None, false));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -388,7 +398,11 @@ fn parse(path: &str, content: &[u8]) -> Result<List, String> {
         },
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(content, options).map_err(|error| error.to_string())
+    let mut content = content.as_bytes();
+    // Of several documents Go reads the first.
+    let mut documents = serde_saphyr::read_with_options(&mut content, options);
+    let list: List = documents.next().unwrap_or(Ok(None)).map_err(|error| error.to_string())?;
+    Ok((list, documents.next().is_some()))
 }
 
 #[cfg(test)]
