@@ -56,7 +56,7 @@ pub(crate) struct State {
 pub(crate) enum Streams {
     #[default]
     Whole,
-    /// As before Kubernetes 1.34, or with the feature switched off.
+    /// As kube-apiserver 1.36.3 does it where its feature WatchList is off.
     Refused,
     /// The request is not taken for a valid one.
     Invalid,
@@ -317,7 +317,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
         let refusal = match streams {
             Some(Streams::Refused) => Some((
                 "422 Unprocessable Entity",
-                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature \
+                "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature \
                  gate is enabled",
             )),
             Some(Streams::Failing) => Some(("500 Internal Server Error", "no")),

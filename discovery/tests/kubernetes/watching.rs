@@ -499,6 +499,27 @@ async fn an_event_that_is_too_long_is_left_out() {
     assert_eq!(server.lists(&[]), 1);
 }
 
+/// Whichever way the list came: what is known is gone on from, however often a watch is refused for now.
+#[tokio::test]
+async fn a_server_that_is_overloaded_is_not_asked_for_lists() {
+    for streams in [Streams::Whole, Streams::Refused, Streams::Invalid] {
+        let server = recorded().await;
+        server.stream(streams);
+        let mut consumer = run(&server, "role: pod");
+        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+        let lists = (server.count(&["sendInitialEvents"]), server.count(&["limit="]));
+        for status in ["503 Service Unavailable", "500 Internal Server Error", "429 Too Many Requests"] {
+            let failures = consumer.status().failures_total;
+            server.refuse("/pods", status, "");
+            server.disconnect();
+            consumer.until("failures", |consumer| consumer.status().failures_total > failures + 3).await;
+            server.refuse("/pods", "", "");
+            consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+        }
+        assert_eq!((server.count(&["sendInitialEvents"]), server.count(&["limit="])), lists, "{streams:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_server_asks_to_wait_is_waited() {
     let server = recorded().await;

@@ -142,7 +142,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                     self.conversation.status().deleted_total += 1;
                     (self.events)(CollectionEvent::Deleted(object(of.object)));
                 }
-                Some(Err(error)) => match self.failed(error, is_listing, is_streamed) {
+                Some(Err(error)) => match self.failed(error, is_streamed) {
                     After::GoOn => {}
                     After::Wait => sleep(MAX_RETRY_PAUSE).await,
                     After::Anew => return,
@@ -198,105 +198,95 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
         (self.events)(CollectionEvent::Failed(reason));
     }
 
-    fn failed(&mut self, error: watcher::Error, is_listing: bool, is_streamed: bool) -> After {
-        let collection = &self.conversation.collection;
-        match error {
-            watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)
-                if refusal(&error).is_some() =>
-            {
-                let Some(Refusal { reason, why }) = refusal(&error) else { return After::Anew };
-                match *why {
-                    Why::NoStreams => self.conversation.server.refuses_streams(),
-                    Why::Unstreamed => self.broken_streams = MAX_BROKEN_STREAMS,
-                    // The version that is watched from is forgotten.
-                    Why::Status(StatusCode::GONE) => return After::Anew,
-                    Why::Status(status) => {
-                        let reason = reason.clone();
-                        self.report(reason);
-                        if is_streamed && status.is_server_error() {
-                            self.broken_streams += 1;
-                        }
-                        // Asking the same again would be of no use.
-                        let is_final = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-                        let has_failed_often = is_streamed && self.broken_streams >= MAX_BROKEN_STREAMS;
-                        return if is_final || has_failed_often { After::Anew } else { After::GoOn };
-                    }
-                    Why::Unreachable => {
-                        let reason = reason.clone();
-                        self.report(reason);
-                        return After::GoOn;
-                    }
-                }
-                self.conversation.asks_otherwise();
-                After::Anew
-            }
+    fn failed(&mut self, error: watcher::Error, is_streamed: bool) -> After {
+        let is_listing = self.conversation.is_listing();
+        let reason = match error {
             watcher::Error::InitialListFailed(error) => {
-                let was_asked = self.conversation.made_no_sense();
-                let reason = match error {
-                    kube::Error::SerdeError(error) => {
-                        format!("list {collection}: the answer is not a list of objects: {}", shown(&error))
-                    }
-                    kube::Error::Service(error) => format!("list {collection}: {error}"),
-                    error => format!("list {collection}: {error}"),
-                };
-                self.report(reason);
-                if was_asked { After::GoOn } else { After::Wait }
+                return self.request_failed("list", error, is_streamed);
             }
             watcher::Error::WatchStartFailed(error) => {
-                let was_asked = self.conversation.made_no_sense();
-                let reason = format!("watch {collection}: {error}");
-                self.report(reason);
-                if was_asked { After::Anew } else { After::Wait }
+                return self.request_failed("watch", error, is_streamed);
             }
             // "too old resource version" comes this way, within an answer that began well.
             watcher::Error::WatchError(status) if status.code == 410 => {
                 self.conversation.made_no_sense();
-                After::GoOn
+                return After::GoOn;
             }
             // "RequestWatchProgress is disabled" does.
             watcher::Error::WatchError(_) if is_listing && is_streamed => {
                 self.conversation.server.refuses_streams();
                 self.conversation.asks_otherwise();
-                After::Anew
-            }
-            watcher::Error::WatchError(status) => {
-                self.conversation.made_no_sense();
-                let reason =
-                    format!("watch {collection}: {} {}: {}", status.code, status.reason, status.message);
-                self.report(reason);
-                After::Anew
+                return After::Anew;
             }
             // The connection broke. That happens, also to watches that are well; the next attempt tells whether the
             // server is there. A list that broke has to be explained.
             watcher::Error::WatchFailed(kube::Error::ReadEvents(error)) => {
                 if is_listing {
-                    let reason = format!("watch {collection}: {error}");
-                    self.report(reason);
+                    self.report(format!("watch {}: {error}", self.conversation.collection));
                 }
-                After::GoOn
+                return After::GoOn;
             }
-            watcher::Error::WatchFailed(error) => {
-                self.conversation.made_no_sense();
-                let reason = match error {
-                    kube::Error::SerdeError(error) => {
-                        format!("watch {collection}: not an event: {}", shown(&error))
-                    }
-                    // It was taken for an explanation, as JSON of any kind is.
-                    kube::Error::Api(status) if status.message.is_empty() => {
-                        format!("watch {collection}: not an event")
-                    }
-                    error => format!("watch {collection}: {error}"),
-                };
-                self.report(reason);
-                After::Anew
+            watcher::Error::WatchError(status) => {
+                format!("{} {}: {}", status.code, status.reason, status.message)
             }
-            error @ watcher::Error::NoResourceVersion => {
-                self.conversation.made_no_sense();
-                let reason = format!("watch {collection}: {error}");
-                self.report(reason);
-                After::Anew
+            watcher::Error::WatchFailed(kube::Error::SerdeError(error)) => {
+                format!("not an event: {}", shown(&error))
+            }
+            // It was taken for an explanation, as JSON of any kind is.
+            watcher::Error::WatchFailed(kube::Error::Api(status)) if status.message.is_empty() => {
+                "not an event".to_owned()
+            }
+            watcher::Error::WatchFailed(error) => error.to_string(),
+            error @ watcher::Error::NoResourceVersion => error.to_string(),
+        };
+        self.conversation.made_no_sense();
+        self.report(format!("watch {}: {reason}", self.conversation.collection));
+        After::Anew
+    }
+
+    /// What was asked for has not been answered, or with something that makes no sense.
+    fn request_failed(&mut self, verb: &str, error: kube::Error, is_streamed: bool) -> After {
+        let reason = match error {
+            kube::Error::Service(error) => match error.downcast::<Refusal>() {
+                Ok(refusal) => return self.refused(*refusal, is_streamed),
+                Err(error) => error.to_string(),
+            },
+            kube::Error::SerdeError(error) => {
+                format!("the answer is not a list of objects: {}", shown(&error))
+            }
+            error => error.to_string(),
+        };
+        let was_asked = self.conversation.made_no_sense();
+        self.report(format!("{verb} {}: {reason}", self.conversation.collection));
+        if was_asked { After::GoOn } else { After::Wait }
+    }
+
+    fn refused(&mut self, refusal: Refusal, is_streamed: bool) -> After {
+        match refusal.why {
+            Why::NoStreams => self.conversation.server.refuses_streams(),
+            Why::Unstreamed => self.broken_streams = MAX_BROKEN_STREAMS,
+            // The version that is watched from is forgotten.
+            Why::Status(StatusCode::GONE) => return After::Anew,
+            Why::Status(status) => {
+                self.report(refusal.reason);
+                let is_listing = self.conversation.is_listing();
+                let is_overloaded =
+                    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+                if is_listing && is_streamed && status.is_server_error() && !is_overloaded {
+                    self.broken_streams += 1;
+                }
+                // Asking the same again would be of no use.
+                let is_final = status.is_client_error() && !is_overloaded;
+                let is_to_change = is_listing && self.may_stream() != is_streamed;
+                return if is_final || is_to_change { After::Anew } else { After::GoOn };
+            }
+            Why::Unreachable => {
+                self.report(refusal.reason);
+                return After::GoOn;
             }
         }
+        self.conversation.asks_otherwise();
+        After::Anew
     }
 }
 
@@ -318,12 +308,5 @@ fn shown(error: &serde_json::Error) -> String {
     match error.is_data() {
         true => format!("invalid data at line {} column {}", error.line(), error.column()),
         false => error.to_string(),
-    }
-}
-
-fn refusal(error: &kube::Error) -> Option<&Refusal> {
-    match error {
-        kube::Error::Service(error) => error.downcast_ref(),
-        _ => None,
     }
 }
