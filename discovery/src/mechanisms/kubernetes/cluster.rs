@@ -266,7 +266,24 @@ impl Drop for Followed {
     }
 }
 
+/// Groups that are made while followers of the cluster wait: about a millisecond's work.
+const GROUPS_AT_A_TIME: usize = 32;
+
 impl ClusterGroups {
+    fn take_some(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool {
+        let mut state = self.cluster.state();
+        let State { table, views } = &mut *state;
+        let Some(view) = &mut views[self.view] else { return false };
+        let mut gone = Vec::new();
+        let has_more = view.take(table, &mut gone, each);
+        for slot in gone {
+            if state.table.forget_if_alone(slot) {
+                state.let_go(slot);
+            }
+        }
+        has_more
+    }
+
     /// Waits until there is something to report.
     pub(crate) async fn report(&self) -> Report {
         self.news.notified().await;
@@ -284,17 +301,17 @@ impl ClusterGroups {
 
 impl Groups for ClusterGroups {
     fn take(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool {
-        let mut state = self.cluster.state();
-        let State { table, views } = &mut *state;
-        let Some(view) = &mut views[self.view] else { return false };
-        let mut gone = Vec::new();
-        let has_more = view.take(table, &mut gone, each);
-        for slot in gone {
-            if state.table.forget_if_alone(slot) {
-                state.let_go(slot);
+        loop {
+            let (mut taken, mut is_enough) = (0, false);
+            let has_more = self.take_some(&mut |source, group| {
+                is_enough = !each(source, group);
+                taken += 1;
+                !is_enough && taken < GROUPS_AT_A_TIME
+            });
+            if is_enough || !has_more || taken < GROUPS_AT_A_TIME {
+                return has_more;
             }
         }
-        has_more
     }
 
     fn has_news(&self) -> bool {

@@ -50,7 +50,7 @@ struct Told {
 }
 
 /// Groups that are made at a time without one of them being different.
-const MAX_UNCHANGED: usize = 1024;
+const MAX_UNCHANGED: usize = 64;
 
 impl View {
     /// A view of collections that may have been followed for long.
