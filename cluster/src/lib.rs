@@ -4,6 +4,8 @@
 //! and no controller: what they would write, who uses this writes, by the API ([`Cluster::create`],
 //! [`Cluster::apply_yaml`]) or, thousands of objects in a second, straight into etcd ([`Cluster::etcd_put`]).
 //!
+//! [`churn`] has a thousand objects of all kinds that change at random, and says whether who follows them has missed one.
+//!
 //! It is no stand-in: rights, watches, bookmarks, compaction and proxies are the API server's own.
 //!
 //! ```
@@ -19,6 +21,7 @@
 //! # Ok::<_, std::io::Error>(())
 //! ```
 
+pub mod churn;
 mod cluster;
 mod etcd;
 mod kinds;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod api_server;
+mod churn;
 mod config;
 mod golden;
 mod kubeconfig;

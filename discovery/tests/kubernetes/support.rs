@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promferry_discovery::{
-    Changes, Discovery, DiscoveryConfigs, DiscoveryOptions, KubernetesOptions, MechanismStatus,
+    Change, Changes, Discovery, DiscoveryConfigs, DiscoveryOptions, KubernetesOptions, MechanismStatus,
 };
 use promferry_model::TargetGroup;
 use serde_json::Value;
@@ -38,6 +38,11 @@ impl Consumer {
         let errors = discovery.apply(jobs);
         assert!(errors.is_empty(), "{errors:?}");
         Self { discovery, changes, groups: BTreeMap::new() }
+    }
+
+    /// The next batch of changes, for who applies them itself.
+    pub(crate) async fn next(&mut self) -> Vec<Change> {
+        self.changes.next().await
     }
 
     /// Applies changes until they are as `is_met` wants them.
