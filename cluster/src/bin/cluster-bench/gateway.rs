@@ -179,9 +179,8 @@ async fn measure(
         running.must_run()?;
         running.stop().await?;
         late[0] = direct.late_ms(arguments.interval);
-        drop(direct);
+        direct.forget();
 
-        let direct = Targets::listen(DIRECT_PORT, arguments.series, Duration::ZERO).await?;
         let nodes = Targets::listen(NODE_PORT, arguments.series, arguments.answers_after).await?;
         let sink = Sink::start(Judgement::EachSeries).await?;
         let config = scrape_configs(arguments, true);
@@ -315,6 +314,10 @@ impl Targets {
             }
         });
         Ok(Self { shared, _listener: task })
+    }
+
+    fn forget(&self) {
+        self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn asked(&self) -> HashMap<IpAddr, Vec<Duration>> {
