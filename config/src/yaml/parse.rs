@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::scalar::Scalar;
 use super::{Entry, Node, NodeError, Span, Value};
@@ -23,8 +23,11 @@ const MAX_ALIASED_NODES: usize = 100_000;
 
 /// Parses YAML 1.2 with YAML 1.1's merge keys; anchors are followed.
 pub(crate) fn parse(text: &str) -> Result<Document, NodeError> {
-    let mut builder =
-        Builder { events: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, aliased: 0 };
+    // Another crate of the program may have switched on the parser's feature of comments.
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    let events = Parser::new_from_str_with_options(text, options);
+    let mut builder = Builder { events, anchors: HashMap::new(), nodes: 0, aliased: 0 };
     let mut root = None;
     loop {
         let (event, at) = builder.next()?;
