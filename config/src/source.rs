@@ -84,6 +84,11 @@ impl Source {
         format!("{margin} |\n{number} | {line}\n{margin} | {before}{}", "^".repeat(marks))
     }
 
+    /// Whether a key of a text that could not be parsed may have a secret for its value.
+    fn may_hide(&self, key: &str) -> bool {
+        is_secret_key(key) || (key == "replacement" && self.text.contains(HEADER_LABEL))
+    }
+
     fn shown(&self, line: Range<usize>, at: Span, kind: ErrorKind) -> Option<String> {
         let text = self.text.get(line.clone())?.trim_end();
         let mut shown = match &self.secrets {
@@ -119,7 +124,7 @@ impl Source {
             }
             // Not parsed: nobody knows what is a secret, so that only what cannot be one is shown.
             None => match text.split_once(':') {
-                Some((key, _)) if is_secret_key(key.trim_start_matches([' ', '\t', '-'])) => {
+                Some((key, _)) if self.may_hide(key.trim_start_matches([' ', '\t', '-'])) => {
                     format!("{key}: …")
                 }
                 Some((key, _)) if looks_like_key(key) && !is_secretive(text) && !text.contains('@') => {
@@ -141,6 +146,9 @@ const HIDDEN: &str = "<hidden>";
 /// Characters of a line that an excerpt shows at most.
 const MAX_SHOWN: usize = 160;
 
+/// Labels of a target that set a header: what a rule writes into them is sent as it is, and may be a credential.
+const HEADER_LABEL: &str = "__header_";
+
 /// Keys whose values, and everything below them, are secrets or may hold one.
 fn is_secret_key(key: &str) -> bool {
     if matches!(
@@ -158,7 +166,7 @@ fn is_secret_key(key: &str) -> bool {
         return true;
     }
     let file = key.ends_with("_file") || key.ends_with("_files");
-    !file && is_secretive(key)
+    key.starts_with(HEADER_LABEL) || (!file && is_secretive(key))
 }
 
 fn is_secretive(text: &str) -> bool {
@@ -182,9 +190,16 @@ fn collect_secrets(node: &Node, secret: bool, secrets: &mut Vec<Range<usize>>) {
             }
         }
         Value::List(items) => items.iter().for_each(|item| collect_secrets(item, secret, secrets)),
-        Value::Mapping(entries) => entries.iter().for_each(|Entry { key, value, .. }| {
-            collect_secrets(value, secret || is_secret_key(key), secrets);
-        }),
+        Value::Mapping(entries) => {
+            let sets_header = entries.iter().any(|Entry { key, value, .. }| {
+                key == "target_label"
+                    && matches!(&value.value, Value::Scalar(label) if label.text.starts_with(HEADER_LABEL))
+            });
+            for Entry { key, value, .. } in entries {
+                let is_header = sets_header && key == "replacement";
+                collect_secrets(value, secret || is_header || is_secret_key(key), secrets);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use promferry_discovery::KubernetesRole;
 use promferry_model::{EscapingScheme, NameValidation, PromDuration};
 use promferry_relabel::Action;
 use promferry_remote_write::ProtobufMessage;
-use promferry_scrape::{LeFormat, ScrapeProtocol};
+use promferry_scrape::{GatewayConfig, LeFormat, ScrapeProtocol};
 
 fn try_read(text: &str) -> Result<Config, ConfigError> {
     let environment = |name: &str| (name == "CLUSTER").then(|| "eu-1".to_owned());
@@ -39,6 +39,31 @@ fn nothing_at_all_is_the_default() {
         assert_eq!(config.global.scrape.scrape_interval, PromDuration::from_secs(60), "{text:?}");
         assert_eq!(config.global.scrape.scrape_timeout, PromDuration::from_secs(10));
         assert_eq!((config.jobs.len(), config.remote_write.len(), config.warnings.len()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn what_a_job_asks_of_a_gateway_is_a_key_of_its_own() {
+    let config = read(
+        "scrape_configs:\n- job_name: a\n  gateway:\n    max_in_flight: 4\n    requests_per_second: 2.5\n    header_files: \
+         [keys, /etc/secrets]\n- job_name: b\n  gateway:\n- job_name: c\n",
+    );
+    let gateway = &config.jobs[0].scrape.gateway;
+    assert_eq!((gateway.max_in_flight, gateway.requests_per_second), (Some(4), 2.5));
+    assert_eq!(gateway.header_files, [PathBuf::from("/etc/prometheus/keys"), PathBuf::from("/etc/secrets")]);
+    assert_eq!(config.jobs[1].scrape.gateway, GatewayConfig::default());
+    assert_eq!(config.jobs[2].scrape.gateway, GatewayConfig::default());
+    for (keys, at) in [
+        ("{max_in_flight: 0}", "3:28"),
+        ("{max_in_flight: many}", "3:28"),
+        ("{requests_per_second: -1}", "3:34"),
+        ("{header_files: [/a, /]}", "3:32"),
+        ("{header_file: /a}", "3:13"),
+        ("[]", "3:12"),
+    ] {
+        let text = format!("scrape_configs:\n- job_name: a\n  gateway: {keys}\n");
+        let error = try_read(&text).unwrap_err().to_string();
+        assert!(error.contains(at) && error.contains("gateway"), "{keys}: {error}");
     }
 }
 

@@ -83,6 +83,18 @@ fn the_receivers_jobs_and_the_exporters_endpoint_are_there() {
 }
 
 #[test]
+fn jobs_may_speak_of_gateways() {
+    let config = read(&collector(
+        "          gateway: {max_in_flight: 4}\n          relabel_configs: [{source_labels: [app], target_label: __host__, \
+         replacement: $$1.apps.example}]",
+        "",
+    ));
+    let job = &config.jobs[0].scrape;
+    assert_eq!(job.gateway.max_in_flight, Some(4));
+    assert_eq!(job.relabel_configs[0].replacement, "$1.apps.example");
+}
+
+#[test]
 fn a_jobs_own_choice_wins() {
     let config = read(&collector(
         "          le_format: verbatim\n          fallback_scrape_protocol: OpenMetricsText1.0.0",
