@@ -285,18 +285,13 @@ impl Pipeline {
         let (config, before) = (config.clone(), Arc::clone(&running));
         let means = self.means.clone();
         // Certificates are read.
-        let made = tokio::task::spawn_blocking(move || Configured::new(&config, &before, &means));
-        let (after, endpoints) = match made.await {
-            Ok(made) => made?,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return Err(StartError::Stopping),
-            },
-        };
+        let (after, endpoints) = blocking(move || Configured::new(&config, &before, &means)).await??;
         let reloaded = after.differences(&running);
         // Delivery comes first, since it alone can still refuse.
         self.remote.apply(after.external_labels.clone(), endpoints).await?;
-        self.scraper.apply(after.jobs());
+        // A changed job's rules are applied to all of its targets.
+        let (scraper, jobs) = (Arc::clone(&self.scraper), after.jobs());
+        blocking(move || scraper.apply(jobs)).await?;
         apply_discovery(&self.discovery, &after);
         *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = after.signing();
         *running = Arc::new(after);
@@ -392,6 +387,14 @@ impl Pipeline {
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
     }
+}
+
+/// What `work` gives, done where blocking does no harm. It fails only when the runtime ends.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => StartError::Stopping,
+    })
 }
 
 fn apply_discovery(discovery: &Discovery, configured: &Configured) {

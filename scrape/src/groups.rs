@@ -193,6 +193,10 @@ impl Groups {
         Some(kept.iter().map(|((mechanism, _), group)| (*mechanism, Arc::clone(group))).collect())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
     pub(crate) fn discovered(&self) -> u64 {
         self.discovered
     }

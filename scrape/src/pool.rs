@@ -168,6 +168,7 @@ impl Pool {
     pub(crate) fn summary(&self) -> PoolSummary {
         let mut summary = PoolSummary {
             scrape_pool: self.job.name.clone(),
+            groups: self.groups.len() as u64,
             active: self.active.len() as u64,
             dropped_count: self.groups.dropped_count(),
             discovered: self.groups.discovered(),

@@ -92,6 +92,8 @@ pub struct PoolStatus {
 pub struct PoolSummary {
     /// The job's name.
     pub scrape_pool: SmolStr,
+    /// How many groups discovery has told of.
+    pub groups: u64,
     /// How many targets are scraped: `up`, `down` and `unknown` in all.
     pub active: u64,
     /// Those whose last scrape succeeded.

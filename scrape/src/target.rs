@@ -24,7 +24,6 @@ use crate::ScrapeConfig;
 pub struct Target {
     labels: Labels,
     public_labels: Labels,
-    discovered_labels: Labels,
     url: String,
     scrape_interval: Duration,
     scrape_timeout: Duration,
@@ -185,7 +184,6 @@ impl Target {
                 .filter(|label| !label.name.starts_with(RESERVED_PREFIX))
                 .map(|label| (label.name.clone(), label.value.clone()))
                 .collect(),
-            discovered_labels: discovered.to_labels(),
             scrape_interval: interval.as_std(),
             scrape_timeout: timeout.as_std(),
             native_histograms: native.unwrap_or_else(|| job.native_histograms()),
@@ -207,11 +205,6 @@ impl Target {
     /// All labels after relabelling, without `__meta_…`.
     pub fn labels(&self) -> &Labels {
         &self.labels
-    }
-
-    /// The labels before relabelling, as `/api/v1/targets` shows them.
-    pub fn discovered_labels(&self) -> &Labels {
-        &self.discovered_labels
     }
 
     /// The URL that is scraped.

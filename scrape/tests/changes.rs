@@ -142,6 +142,7 @@ proptest! {
                 let summary = scraper.summary().remove(0);
                 prop_assert!(adds_up(&summary), "{:?}", summary);
                 prop_assert_eq!(scraper.stats()["test"].targets, summary.active);
+                prop_assert_eq!(summary.groups, source.0.lock().unwrap().len() as u64);
                 for invalid in &summary.invalid {
                     let is_there = source.0.lock().unwrap().values().any(|group| {
                         group.targets.iter().any(|own| own.get("__meta_number") == invalid.labels.get("__meta_number"))

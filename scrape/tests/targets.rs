@@ -70,7 +70,6 @@ fn public_labels_and_instance() {
     }
     let kept = target(json!({}), &[("__address__", "h:1"), ("__meta_x", "y"), ("__tmp", "z")], &[]);
     assert_eq!((kept.labels().get("__tmp"), kept.labels().get("__meta_x")), ("z", ""));
-    assert_eq!(kept.discovered_labels().get("__meta_x"), "y");
 }
 
 #[test]

@@ -276,8 +276,9 @@ async fn known(
         }
         let is_scraped = |pool: &PoolSummary| {
             let found = mechanisms.iter().filter(|mechanism| mechanism.jobs.contains(&pool.scrape_pool));
-            let found: usize = found.map(|mechanism| mechanism.targets).sum();
-            pool.discovered == found as u64 && pool.unknown == 0
+            // Groups tell of what is on its way, which comes in batches.
+            let found = found.fold((0, 0), |sum, found| (sum.0 + found.groups, sum.1 + found.targets));
+            (pool.groups, pool.discovered) == (found.0 as u64, found.1 as u64) && pool.unknown == 0
         };
         let looking = Instant::now();
         if pipeline.scraper().summary().iter().all(is_scraped) {

@@ -134,9 +134,12 @@ impl Observation {
         let now = SystemClock::new().now();
         let mechanisms = pipeline.discovery();
         let pools = pipeline.scraper().summary();
-        let discovered: u64 = pools.iter().map(|pool| pool.discovered).sum();
-        let announced: usize =
-            mechanisms.iter().map(|mechanism| mechanism.targets * mechanism.jobs.len()).sum();
+        // Groups tell of what is on its way, which comes in batches.
+        let in_pools = pools.iter().fold((0, 0), |sum, pool| (sum.0 + pool.groups, sum.1 + pool.discovered));
+        let announced = mechanisms.iter().fold((0, 0), |sum, mechanism| {
+            let jobs = mechanism.jobs.len();
+            (sum.0 + (mechanism.groups * jobs) as u64, sum.1 + (mechanism.targets * jobs) as u64)
+        });
         let have_said =
             mechanisms.iter().all(|mechanism| mechanism.last_success.is_some() || mechanism.is_failing);
         let mut spool = Spool::of(&published.stats);
@@ -165,7 +168,7 @@ impl Observation {
             jobs,
             spool,
             failing_discovery: failing(&mechanisms),
-            is_discovered: have_said && discovered == announced as u64,
+            is_discovered: have_said && in_pools == announced,
             scraped: scraped.map(|(job, stats)| (job.to_string(), stats.samples_scraped)).collect(),
             took: started.elapsed(),
         }
