@@ -22,7 +22,7 @@ pub(crate) type Targets = BTreeMap<String, Vec<Labels>>;
 const FLAGS: &[&str] = &["--scrape.discovery-reload-interval=1s", "--log.level=info"];
 
 /// Both read what there is to discover in their own time, on a machine that may have better things to do.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Targets that a failure shows of each side.
 const SHOWN: usize = 4;
@@ -149,7 +149,8 @@ struct Dropped {
 pub(crate) fn has<'a>(wanted: &'a [(&'a str, Vec<&'a str>)]) -> impl Fn(&Targets) -> Result<(), String> + 'a {
     move |targets| {
         for (job, wanted) in wanted {
-            let found: BTreeSet<_> = targets[*job].iter().map(|labels| labels["__address__"].as_str()).collect();
+            let found: BTreeSet<_> =
+                targets[*job].iter().map(|labels| labels["__address__"].as_str()).collect();
             if found != wanted.iter().copied().collect() {
                 return Err(format!("{job} has {found:?}, not {wanted:?}"));
             }

@@ -28,7 +28,9 @@ fn names_are_looked_up_as_prometheus_looks_them_up() {
     // Built in the full tier only.
     let Some(prometheus) = Peer::PrometheusDiscovery.path() else {
         assert!(!is_full_tier(), "{TEST}: scripts/peers did not provide prometheus-discovery");
-        return eprintln!("SKIPPED {TEST}: no Prometheus with discovery, run scripts/peers prometheus-discovery");
+        return eprintln!(
+            "SKIPPED {TEST}: no Prometheus with discovery, run scripts/peers prometheus-discovery"
+        );
     };
     if env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -37,12 +39,14 @@ fn names_are_looked_up_as_prometheus_looks_them_up() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resolv.conf");
     std::fs::write(&file, RESOLV_CONF).unwrap();
-    let command = std::fs::canonicalize("/etc/resolv.conf").map_err(|error| error.to_string()).and_then(|of| {
-        let shown = |path: &Path| path.display().to_string();
-        let mount = ["--ro-bind".to_owned(), shown(&file), shown(&of)];
-        let network = ["--unshare-net".to_owned(), "--setenv".to_owned(), INSIDE.to_owned(), "1".to_owned()];
-        bubblewrap(&[&mount[..], &network[..]].concat())
-    });
+    let command =
+        std::fs::canonicalize("/etc/resolv.conf").map_err(|error| error.to_string()).and_then(|of| {
+            let shown = |path: &Path| path.display().to_string();
+            let mount = ["--ro-bind".to_owned(), shown(&file), shown(&of)];
+            let network =
+                ["--unshare-net".to_owned(), "--setenv".to_owned(), INSIDE.to_owned(), "1".to_owned()];
+            bubblewrap(&[&mount[..], &network[..]].concat())
+        });
     let command = match command {
         Ok(command) => command,
         Err(reason) => {
@@ -67,11 +71,21 @@ async fn compare(prometheus: &Path) {
     let records = |records: Vec<Record>| Answer::Records(records);
     server.set("web.prod.svc.cluster.local", records(a(&[1, 2])));
     server.set("api.monitoring.svc.cluster.local", records(a(&[3])));
-    server.set("example.com", records([a(&[4]), vec![Record::Ns("ns1.example.com"), Record::Ns("ns2.example.com")]].concat()));
+    server.set(
+        "example.com",
+        records([a(&[4]), vec![Record::Ns("ns1.example.com"), Record::Ns("ns2.example.com")]].concat()),
+    );
     let v6 = ["fd00::1", "::ffff:10.0.0.9"].map(|address| Record::Aaaa(address.parse().unwrap()));
     server.set("six.example.com", records([v6.to_vec(), a(&[5])].concat()));
-    server.set("mail.example.com", records(vec![Record::Mx(10, "mx1.example.com"), Record::Mx(5, "Mx2.example.com")]));
-    let srv = vec![Record::Srv(9100, "a.example.com"), Record::Srv(9101, "b.example.com"), Record::Srv(9100, "a.example.com")];
+    server.set(
+        "mail.example.com",
+        records(vec![Record::Mx(10, "mx1.example.com"), Record::Mx(5, "Mx2.example.com")]),
+    );
+    let srv = vec![
+        Record::Srv(9100, "a.example.com"),
+        Record::Srv(9101, "b.example.com"),
+        Record::Srv(9100, "a.example.com"),
+    ];
     server.set("_metrics._tcp.web.prod.svc.cluster.local", records(srv));
     server.set("alias.example.com", records(vec![Record::Alias("second.example.com")]));
     server.set("second.example.com", records(vec![Record::Alias("example.com")]));
@@ -97,7 +111,10 @@ async fn compare(prometheus: &Path) {
         ("alias", "names: [alias.example.com.], type: A, port: 80"),
         ("many", "names: [many], type: A, port: 80"),
         ("none", "names: [none.example.com., absent, absent.example.com.], type: A, port: 80"),
-        ("failing", "names: [good.example.com., broken.example.com., later.example.com., half, doubt], type: A, port: 80"),
+        (
+            "failing",
+            "names: [good.example.com., broken.example.com., later.example.com., half, doubt], type: A, port: 80",
+        ),
         ("upper-case", "names: [EXAMPLE.com., Example.com], type: a, port: 80"),
         ("same-twice", "names: [web, web], type: A, port: 80"),
     ];

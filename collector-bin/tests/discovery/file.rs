@@ -69,7 +69,9 @@ const YAML: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_read_as_prometheus_reads_them() {
-    let Some(prometheus) = Peer::Prometheus.or_skip("files_are_read_as_prometheus_reads_them") else { return };
+    let Some(prometheus) = Peer::Prometheus.or_skip("files_are_read_as_prometheus_reads_them") else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for folder in ["many", "forms", "mounted/..2026_1", "away"] {
@@ -112,8 +114,9 @@ async fn files_are_read_as_prometheus_reads_them() {
     std::os::unix::fs::symlink("..2026_2", root.join("mounted/..data_tmp")).unwrap();
     fs::rename(root.join("mounted/..data_tmp"), root.join("mounted/..data")).unwrap();
     fs::remove_dir_all(root.join("away")).unwrap();
-    // One list of this job is none any more; that the other one is read is seen.
-    fs::write(root.join("many/1.yml"), "- targets: [garbage:1\n").unwrap();
+    // One list of this job is none any more; that the other one is read is seen. Written in place, Prometheus may find it
+    // empty for a moment, which is a list without targets.
+    replace(root, "many/1.yml", "- targets: [garbage:1\n");
     replace(root, "many/2.yml", "- targets: [h:1]\n  labels: {n: '2'}\n");
     let second = [
         ("one", vec!["b:1", "late:1"]),

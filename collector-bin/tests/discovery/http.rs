@@ -45,7 +45,9 @@ const FORMS: &[(u16, &str, &str)] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_taken_as_prometheus_takes_them() {
-    let Some(prometheus) = Peer::Prometheus.or_skip("answers_are_taken_as_prometheus_takes_them") else { return };
+    let Some(prometheus) = Peer::Prometheus.or_skip("answers_are_taken_as_prometheus_takes_them") else {
+        return;
+    };
     let server = ListServer::start().await;
     let mut jobs = Vec::new();
     let names: Vec<_> = (0..FORMS.len()).map(|number| format!("form-{number}")).collect();
@@ -160,7 +162,9 @@ impl Shared {
 /// Who asks, and the other headers except for those of the connection alone.
 fn head(headers: &HeaderMap) -> (String, String) {
     let mut lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-    lines.retain(|line| !["user-agent:", "accept-encoding:", "connection:"].iter().any(|of| line.starts_with(of)));
+    lines.retain(|line| {
+        !["user-agent:", "accept-encoding:", "connection:"].iter().any(|of| line.starts_with(of))
+    });
     lines.sort_unstable();
     let who = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
     (who.to_owned(), lines.join("\n"))

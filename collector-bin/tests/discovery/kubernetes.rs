@@ -11,6 +11,7 @@ use promferry_cluster::Cluster;
 
 use crate::beside::{Beside, Labels, Targets};
 use crate::collector::is_full_tier;
+use crate::intended;
 use crate::sandbox::bubblewrap;
 use crate::scenario::{BESIDE_REVOKED, HOMELESS, REVOKED, Scenario};
 
@@ -147,6 +148,8 @@ async fn what_is_discovered_is_what_prometheus_discovers() {
     scenario.grant_namespace(REVOKED).await;
     scenario.terminate_pods().await;
     settled(&both, &mut scenario, "it was granted again, and pods terminate", none).await;
+
+    intended::differences(&scenario.cluster, &both).await;
 
     scenario.delete_all().await;
     // A node that had lost its address has kept its target, and goes with it.

@@ -10,6 +10,7 @@ mod dns;
 mod dns_server;
 mod file;
 mod http;
+mod intended;
 mod kubernetes;
 mod sandbox;
 mod scenario;
