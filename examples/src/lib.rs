@@ -12,6 +12,7 @@
 //! - `sign_for_reqwest`: signs a request and sends it with reqwest.
 //! - `check_config`: says whether configuration files can be used.
 //!
-//! `config/` holds configurations to start from; a test loads every one. `iam/hub/` has the roles and policies with which
+//! `config/` holds configurations to start from; a test loads every one. `gateways/` has those for targets that are reached
+//! through something else, `nginx/` what goes with them. `iam/hub/` has the roles and policies with which
 //! many accounts write to one workspace; a test evaluates them. `rbac/` has the rights that discovery in Kubernetes needs; a
 //! test shows that they suffice and that none is too much.

@@ -18,8 +18,9 @@ use crate::collector::{LIMIT, is_full_tier};
 /// Set for the second half of a test, the one inside.
 const INSIDE: &str = "PROMFERRY_GATEWAYS_INSIDE";
 
-/// Network, processes and `/etc`, `/run` of a test's own.
-///
+/// The programs that a [`Network`] is made with.
+pub(crate) const NETWORK: &[&str] = &["ip", "unshare", "nsenter", "sh"];
+
 /// The collector, its receiver and the test are at 10.77.0.1. A gateway at 10.77.0.2 can be reached from there; workers
 /// behind it, each a /24 of which every address is its own, only by the gateway:
 ///
@@ -104,7 +105,7 @@ impl Network {
         let network =
             Self { gateway: Namespace::new(), workers: (0..workers).map(|_| Namespace::new()).collect() };
         network.gateway.join(None, "collector", "10.77.0.1/24", "10.77.0.2/24");
-        network.gateway.run("sysctl", "-q -w net.ipv4.ip_forward=0");
+        network.gateway.forward(false);
         for (number, worker) in (1..).zip(&network.workers) {
             let [ours, its] = [1, 2].map(|host| format!("10.88.{number}.{host}/24"));
             worker.join(Some(&network.gateway), &format!("worker{number}"), &ours, &its);
@@ -116,7 +117,7 @@ impl Network {
 
     /// Whether the gateway lets the collector through to the workers.
     pub(crate) fn let_through(&self, is_open: bool) {
-        self.gateway.run("sysctl", &format!("-q -w net.ipv4.ip_forward={}", u8::from(is_open)));
+        self.gateway.forward(is_open);
         let change = if is_open { "add" } else { "delete" };
         ip(&format!("route {change} 10.88.0.0/16 via 10.77.0.2"));
     }
@@ -149,6 +150,12 @@ impl Namespace {
     fn run(&self, program: &str, arguments: &str) {
         let words: Vec<&str> = [program].into_iter().chain(arguments.split_whitespace()).collect();
         to_its_end(Command::new("nsenter").args(self.enter(&words)));
+    }
+
+    /// Whether it passes on what is for others.
+    fn forward(&self, is_on: bool) {
+        let set = format!("echo {} >/proc/sys/net/ipv4/ip_forward", u8::from(is_on));
+        to_its_end(Command::new("nsenter").args(self.enter(&["sh", "-c", &set])));
     }
 
     fn file(&self) -> PathBuf {

@@ -13,15 +13,10 @@ use promferry_cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::collector::{is_full_tier, until_within};
-use crate::net::{Namespace, Network, answers, call, in_own_network, put, skip};
+use crate::net::{NETWORK, Namespace, Network, answers, call, in_own_network, put, skip};
 use crate::nginx::Nginx;
 use crate::recipe::recipe;
-use crate::scene::{Receiver, Scene, is_ended};
-
-const PROGRAMS: &[&str] = &["ip", "unshare", "nsenter", "sysctl"];
-
-/// What a command of Ray takes on a busy machine, and more.
-const LIMIT: Duration = Duration::from_secs(180);
+use crate::scene::{LIMIT, Receiver, Scene, is_ended};
 
 /// Where the head is, to everybody.
 const HEAD: &str = "10.77.0.2";
@@ -57,7 +52,7 @@ fn a_cluster_in_every_way() {
     const TEST: &str = "ray::a_cluster_in_every_way";
     let Some(ray) = Ray::or_skip(TEST) else { return };
     let Some(nginx) = Peer::Nginx.or_skip(TEST) else { return };
-    in_own_network(TEST, PROGRAMS, async || {
+    in_own_network(TEST, NETWORK, async || {
         let Some(cluster) = Cluster::start(TEST).await else { return };
         let Some(receiver) = Receiver::start(TEST).await else { return };
         let network = Network::new(2);
@@ -148,7 +143,7 @@ fn a_cluster_in_every_way() {
 fn when_the_heads_list_asks_for_a_token() {
     const TEST: &str = "ray::when_the_heads_list_asks_for_a_token";
     let Some(ray) = Ray::or_skip(TEST) else { return };
-    in_own_network(TEST, PROGRAMS, async || {
+    in_own_network(TEST, NETWORK, async || {
         let Some(receiver) = Receiver::start(TEST).await else { return };
         let network = Network::new(0);
         let head = &network.gateway;
