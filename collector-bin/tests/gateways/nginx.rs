@@ -43,13 +43,13 @@ impl Nginx {
         for file in examples {
             put(&format!("/etc/{name}/conf.d/{file}"), &example(&format!("nginx/{file}")));
         }
-        // Not as root of a user namespace, which could not become anybody else: nginx stays who it is, in one process.
+        // One process that stays who it is: root of a user namespace can neither become anybody else nor give files away.
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|kind| format!("{kind}_temp_path /etc/{name}/{kind};\n"))
             .collect();
         let config = format!(
-            "daemon off;\nmaster_process off;\npid /etc/{name}/pid;\nerror_log stderr warn;\n\
+            "user root root;\ndaemon off;\nmaster_process off;\npid /etc/{name}/pid;\nerror_log stderr warn;\n\
              events {{ worker_connections 1024; }}\n\
              http {{\n{temporary}log_format plain '$status $connection $uri';\n\
              access_log /etc/{name}/access.log plain;\n\

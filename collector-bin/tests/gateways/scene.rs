@@ -77,8 +77,13 @@ impl<'r> Scene<'r> {
         let exports: String =
             environment.iter().map(|(name, value)| format!("export {name}='{value}'; ")).collect();
         let collector = Collector::start_by(folder.path(), config, Some(&format!("{exports}exec \"$@\"")));
-        collector.until_ready().await;
-        Self { collector, receiver, name: name.to_owned(), _folder: folder }
+        let scene = Self { collector, receiver, name: name.to_owned(), _folder: folder };
+        scene
+            .until("it is ready", async || {
+                scene.collector.page("/-/ready", "*/*").await.is_some_and(|page| page.0 == 200)
+            })
+            .await;
+        scene
     }
 
     /// Waits until the recipe's targets are these, by `instance`, and all are up. What is wrong is printed if that never
