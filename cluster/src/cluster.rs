@@ -57,6 +57,7 @@ pub struct Builder {
     issuer: String,
     address: IpAddr,
     network_namespace: Option<String>,
+    apiserver_arguments: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +84,7 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc".to_owned(),
             address: Ipv4Addr::LOCALHOST.into(),
             network_namespace: None,
+            apiserver_arguments: Vec::new(),
         }
     }
 
@@ -384,6 +386,12 @@ impl Builder {
         self
     }
 
+    /// One more argument of the API server's, such as `--feature-gates=WatchList=false`.
+    pub fn apiserver_argument(mut self, argument: &str) -> Self {
+        self.apiserver_arguments.push(argument.to_owned());
+        self
+    }
+
     /// Starts both, as [`Cluster::start`] does.
     ///
     /// # Panics
@@ -498,7 +506,8 @@ impl Builder {
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--profiling=false".to_owned(),
         ];
-        self.spawn(&programs.apiserver, arguments.map(OsString::from).to_vec(), &folder.join("apiserver.log"))
+        let arguments = arguments.iter().chain(&self.apiserver_arguments).map(OsString::from).collect();
+        self.spawn(&programs.apiserver, arguments, &folder.join("apiserver.log"))
     }
 
     fn spawn(&self, program: &Path, arguments: Vec<OsString>, log: &Path) -> Process {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use promferry_config::Config;
-use promferry_discovery::{Change, Changes, Discovery, DiscoveryOptions, MechanismStatus};
+use promferry_discovery::{Change, Changes, Discovery, DiscoveryCounts, DiscoveryOptions, MechanismStatus};
 use promferry_http_client::HttpOptions;
 use promferry_model::{Clock, MemoryBudget, Rng, SeededRng, SystemClock, TargetGroup};
 use promferry_remote_write::delivery::Transport;
@@ -361,6 +361,11 @@ impl Pipeline {
     /// Every discovery mechanism as it stands.
     pub fn discovery(&self) -> Vec<MechanismStatus> {
         self.discovery.status()
+    }
+
+    /// What discovery has done since the start.
+    pub fn discovery_counts(&self) -> DiscoveryCounts {
+        self.discovery.counts()
     }
 
     /// The endpoints whose requests are signed.

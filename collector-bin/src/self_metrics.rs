@@ -2,6 +2,7 @@
 
 mod configuration;
 mod delivery;
+mod discovery;
 mod gateways;
 mod process;
 mod scraping;
@@ -13,6 +14,7 @@ use promferry_model::{Clock as _, MetadataView, MetricType, SystemClock, Timesta
 use crate::pipeline::{DeliveryStatus, Pipeline};
 
 pub(crate) use delivery::protocol_in_use;
+pub(crate) use discovery::collections_alike_together;
 
 /// The collector's own metrics as a page; Prometheus' names where it has one for the same thing.
 pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
@@ -22,6 +24,7 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     configuration::write(&mut page, pipeline);
     scraping::write(&mut page, pipeline);
     gateways::write(&mut page, pipeline);
+    discovery::write(&mut page, pipeline);
     let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
     delivery::write(&mut page, pipeline, endpoints, &spool.stats, now);
     spool::write(&mut page, &spool);

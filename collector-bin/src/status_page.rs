@@ -1,5 +1,6 @@
 //! The page for people: how it stands, what is scraped, what is delivered, and what is in the way.
 
+mod collections;
 mod configuration;
 mod delivery;
 mod html;
@@ -31,6 +32,7 @@ pub(crate) async fn page(pipeline: &Pipeline, source: &str, title: &str, query: 
     page.scraping(&shown);
     page.targets(&shown);
     page.discovery(&shown.mechanisms);
+    page.collections(&shown);
     page.delivery(&shown);
     page.duplicates(&pipeline.remote().duplicates());
     page.configuration(&shown);

@@ -11,6 +11,8 @@ use smol_str::SmolStr;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::counts::Counts;
+
 /// A way of finding targets.
 ///
 /// An implementation runs until it is dropped, or returns when what it found cannot change any more. It reports the
@@ -29,6 +31,7 @@ pub struct Updates {
     mechanism: Arc<Name>,
     found: Arc<Mutex<Found>>,
     reported: Arc<Reported>,
+    counts: Arc<Counts>,
     changed: Arc<Notify>,
 }
 
@@ -91,6 +94,10 @@ pub(crate) struct Found {
     pub(crate) last_failure: Option<(SystemTime, String)>,
     pub(crate) last_success: Option<SystemTime>,
     pub(crate) is_failing: bool,
+    /// It could be constructed.
+    pub(crate) is_started: bool,
+    /// It goes on in the place of one that could not.
+    pub(crate) stands_in: bool,
     /// Why there may be less than was asked for, although nothing failed.
     pub(crate) remark: Option<String>,
     /// The jobs that it is for, as it is logged.
@@ -108,10 +115,15 @@ struct Said {
 }
 
 impl Updates {
-    pub(crate) fn new(kind: &'static str, subject: String, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        kind: &'static str,
+        subject: String,
+        counts: Arc<Counts>,
+        changed: Arc<Notify>,
+    ) -> Self {
         let reported = Arc::new(Reported::default());
         let found = Arc::new(Mutex::new(Found::new(reported.clone())));
-        Self { mechanism: Arc::new(Name { kind, subject }), found, reported, changed }
+        Self { mechanism: Arc::new(Name { kind, subject }), found, reported, counts, changed }
     }
 
     /// These groups are all there is: sources that are not among them are gone.
@@ -206,12 +218,19 @@ impl Updates {
         self.found().groups.clone()
     }
 
+    /// Where the mechanism counts what it does.
+    #[cfg(any(feature = "file", feature = "http", feature = "dns"))]
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Takes note of a report about so many groups; of none if nothing was reported.
     fn received(&self, report: Option<u64>) {
         let Some(groups) = report else { return };
         let mut found = self.found();
         found.has_result = true;
         found.updates_total += groups;
+        self.counts.change(|counts| counts.received_updates_total += u64::from(groups > 0));
         let is_first = !found.is_announced;
         drop(found);
         if is_first || self.groups().has_news() {
@@ -232,6 +251,8 @@ impl Found {
             last_failure: None,
             last_success: None,
             is_failing: false,
+            is_started: false,
+            stands_in: false,
             remark: None,
             jobs: BTreeSet::new(),
             said: Said::default(),

@@ -14,7 +14,7 @@ use self::changes::Pending;
 pub use self::changes::{Change, Changes};
 use crate::discover::Groups;
 use crate::mechanisms::mechanism::{Mechanism, Shared, restart_pause};
-use crate::{Discover, DiscoveryConfigs, Updates};
+use crate::{Discover, DiscoveryConfigs, DiscoveryCounts, Updates};
 
 /// What the embedding program, not the configuration, decides about discovery.
 #[derive(Debug, Clone)]
@@ -101,6 +101,9 @@ pub struct MechanismStatus {
     pub failures_total: u64,
     /// Whether the last attempt failed; what was found before is still in force.
     pub is_failing: bool,
+    /// Whether what runs is what is configured: it is not while that cannot be started, also if the mechanism before
+    /// goes on in its place.
+    pub is_as_configured: bool,
     /// When and why an attempt failed last.
     pub last_failure: Option<(SystemTime, String)>,
     /// When an attempt succeeded last.
@@ -187,6 +190,9 @@ impl Discovery {
         let before: BTreeMap<Slot, MechanismId> = (state.running.iter())
             .flat_map(|(id, running)| running.slots.iter().map(|slot| (slot.clone(), *id)))
             .collect();
+        for running in state.running.values() {
+            running.updates.found().stands_in = false;
+        }
         let mut after: BTreeMap<Slot, MechanismId> = BTreeMap::new();
         for (slot, mechanism) in wanted {
             let same = state.running.iter().find(|(_, running)| running.mechanism == mechanism);
@@ -202,6 +208,7 @@ impl Discovery {
                     before.get(&slot).and_then(|id| state.running.get(id).map(|old| (*id, old)))
                 {
                     old.1.updates.failed(&errors[errors.len() - 1]);
+                    old.1.updates.found().stands_in = true;
                     after.insert(slot, old.0);
                     continue;
                 }
@@ -226,6 +233,11 @@ impl Discovery {
     #[cfg(feature = "kubernetes")]
     pub fn objects_bytes(&self) -> usize {
         self.0.shared.clusters.memory_bytes()
+    }
+
+    /// What all mechanisms have done, those included that are not configured any more.
+    pub fn counts(&self) -> DiscoveryCounts {
+        self.0.shared.counts.get()
     }
 
     /// Gives a job's groups to `each`, with the mechanism that found them: those that [`Changes`] told about, as they
@@ -302,7 +314,8 @@ impl State {
     ) -> MechanismId {
         let id = MechanismId(self.next_id);
         self.next_id += 1;
-        let updates = Updates::new(mechanism.name(), mechanism.subject(), set.changed.clone());
+        let counts = set.shared.counts.clone();
+        let updates = Updates::new(mechanism.name(), mechanism.subject(), counts, set.changed.clone());
         // It may fail before it is known who else asks for it.
         updates.found().jobs.insert(job.clone());
         let task = tokio::spawn(keep_running(
@@ -400,6 +413,7 @@ impl Running {
             refreshes_total: found.refreshes_total,
             failures_total: found.failures_total,
             is_failing: found.is_failing,
+            is_as_configured: found.is_started && !found.stands_in,
             last_failure: found.last_failure.clone(),
             last_success: found.last_success,
             remark: found.remark.clone(),
@@ -437,6 +451,7 @@ async fn keep_running(
         };
         match discover {
             Ok(discover) => {
+                updates.found().is_started = true;
                 // A task of its own, so that a panic ends nothing but that task.
                 let mut running = AbortOnDrop(tokio::spawn(discover.run(updates.clone())));
                 match (&mut running.0).await {

@@ -48,12 +48,14 @@
 //! by default too, chooses one; a program that uses k8s-openapi for itself, in another version, leaves it off.
 
 mod config;
+mod counts;
 mod discover;
 mod discovery;
 mod error;
 mod mechanisms;
 
 pub use crate::config::{ConfigError, DiscoveryConfigs, StaticConfig};
+pub use crate::counts::{DiscoveryCounts, KubernetesEvents};
 pub use crate::discover::{Discover, Updates};
 pub use crate::discovery::{
     ApplyError, Change, Changes, Discovery, DiscoveryOptions, MechanismId, MechanismStatus,

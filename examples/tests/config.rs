@@ -45,6 +45,9 @@ fn every_configuration_loads_without_a_warning() {
             "applications-by-host",
             "blackbox",
             "hub-account",
+            "kubernetes-namespace",
+            "kubernetes-pods",
+            "kubernetes-slices",
             "posit-connect",
             "ray-file-sd",
             "ray-http-sd",
@@ -79,4 +82,37 @@ fn targets_behind_a_gateway_keep_an_instance_of_their_own() {
             "{file}"
         );
     }
+}
+
+#[test]
+fn pods_are_scraped_where_their_annotations_say() {
+    let rules = &load_all()["kubernetes-pods"].jobs[0].scrape.relabel_configs;
+    let rules = RelabelRules::compile(rules, NameValidation::Utf8).unwrap();
+    let annotation = "__meta_kubernetes_pod_annotation_prometheus_io_";
+    let pod = |annotations: &[(&str, &str)], phase: &str| {
+        let given =
+            annotations.iter().map(|(name, value)| (format!("{annotation}{name}"), (*value).to_owned()));
+        let own = [
+            ("__address__", "10.0.0.1:5432"),
+            ("__metrics_path__", "/metrics"),
+            ("__scheme__", "http"),
+            ("__meta_kubernetes_pod_ip", "10.0.0.1"),
+            ("__meta_kubernetes_pod_phase", phase),
+            ("__meta_kubernetes_pod_name", "web-1"),
+        ];
+        let labels = given.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let mut labels = LabelsBuilder::from(&Labels::from_pairs(labels));
+        let url = |labels: &LabelsBuilder| {
+            ["__scheme__", "__address__", "__metrics_path__"]
+                .map(|name| labels.get(name).to_owned())
+                .join(" ")
+        };
+        rules.apply(&mut labels).then(|| url(&labels))
+    };
+    let scraped = ("scrape", "true");
+    assert_eq!(pod(&[scraped], "Running").as_deref(), Some("http 10.0.0.1:5432 /metrics"));
+    let all = [scraped, ("port", "8080"), ("path", "/m"), ("scheme", "https")];
+    assert_eq!(pod(&all, "Running").as_deref(), Some("https 10.0.0.1:8080 /m"));
+    assert_eq!(pod(&[("scrape", "false")], "Running"), None);
+    assert_eq!(pod(&[scraped], "Succeeded"), None);
 }

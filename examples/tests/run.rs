@@ -1,10 +1,12 @@
-//! The programs of this folder, run: what a service pushes is what the receiver prints.
+//! The programs of this folder, run: what a service pushes is what the receiver prints, and what an API server tells is
+//! what is printed of its cluster.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener as BlockingListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -34,41 +36,59 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The example `receive`, and what it has printed so far.
-struct Receive {
+/// An example that runs, and what it has printed so far.
+struct Running {
     process: Child,
-    url: String,
     printed: Arc<Mutex<String>>,
 }
 
-impl Receive {
-    fn start() -> Self {
-        let mut process =
-            Command::new(program("receive")).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        let url = first.strip_prefix("receiving at ").unwrap().to_owned();
+impl Running {
+    fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program(name));
+        let mut process = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let printed: Arc<Mutex<String>> = Arc::default();
         std::thread::spawn({
             let printed = Arc::clone(&printed);
             move || collect(lines, &printed)
         });
-        Self { process, url, printed }
+        Self { process, printed }
     }
 
     fn until(&self, text: &str) {
         let started = Instant::now();
         while !self.printed.lock().unwrap().contains(text) {
-            assert!(started.elapsed() < Duration::from_secs(30), "{text:?} not in {:?}", self.printed);
+            assert!(started.elapsed() < Duration::from_secs(60), "{text:?} not in {:?}", self.printed);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-impl Drop for Receive {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The example `receive`, and where it listens.
+struct Receive {
+    running: Running,
+    url: String,
+}
+
+impl Receive {
+    fn start() -> Self {
+        let running = Running::start("receive", &["127.0.0.1:0"]);
+        running.until("receiving at ");
+        running.until("\n");
+        let printed = running.printed.lock().unwrap().clone();
+        let url = printed.lines().next().and_then(|line| line.strip_prefix("receiving at ")).unwrap();
+        Self { url: url.to_owned(), running }
+    }
+
+    fn until(&self, text: &str) {
+        self.running.until(text);
     }
 }
 
@@ -96,7 +116,7 @@ fn what_the_service_pushes_is_what_the_receiver_prints() {
     let series = r#"{__name__="orders_total", instance="self", job="orders", shop="eu"}"#;
     receive.until(&format!("{series} is a counter: Orders taken."));
     receive.until(&format!("{series} 2 @"));
-    assert!(receive.printed.lock().unwrap().contains("remote write 2.0"));
+    assert!(receive.running.printed.lock().unwrap().contains("remote write 2.0"));
     // The account goes on where it was.
     assert_eq!(push("1"), "of 3 samples 3 were delivered, 0 dropped, and 0 wait for the next run\n");
 }
@@ -171,4 +191,104 @@ fn what_the_programs_sign_is_taken_and_what_another_key_signs_is_not() {
         let refused = run(name, path, "another key");
         assert!(refused.starts_with("403 Forbidden ") && refused.contains("signature"), "{refused}");
     }
+}
+
+/// An API server that knows the pods of the namespace `shop`, and refuses all others.
+struct ApiServer {
+    url: String,
+    /// What the watch tells.
+    events: mpsc::Sender<String>,
+}
+
+impl ApiServer {
+    fn start() -> Self {
+        let listener = BlockingListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (events, receiver) = mpsc::channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let receiver = Arc::clone(&receiver);
+                std::thread::spawn(move || answer(stream, &receiver));
+            }
+        });
+        Self { url, events }
+    }
+
+    fn tells(&self, kind: &str, pod: &str) {
+        self.events.send(format!("{{\"type\":\"{kind}\",\"object\":{pod}}}\n")).unwrap();
+    }
+}
+
+/// A pod with a port, as of this version.
+fn pod(name: &str, ip: &str, version: u32) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod",
+            "metadata":{{"name":"{name}","namespace":"shop","uid":"{name}","resourceVersion":"{version}"}},
+            "spec":{{"containers":[{{"name":"c","image":"i","ports":[{{"containerPort":8080}}]}}]}},
+            "status":{{"phase":"Running","podIP":"{ip}"}}}}"#
+    )
+    .replace('\n', "")
+}
+
+/// Answers one request, as a server that is older than streamed lists.
+fn answer(mut stream: TcpStream, events: &Mutex<mpsc::Receiver<String>>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let request = lines.next().unwrap_or_default();
+    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let refused = |code: u16, reason: &str, message: &str| {
+        let status = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message}","reason":"{reason}","code":{code}}}"#
+        );
+        (format!("{code} {reason}"), status)
+    };
+    let (status, body) = if !request.contains("/namespaces/shop/pods?") {
+        refused(403, "Forbidden", "pods is forbidden")
+    } else if request.contains("sendInitialEvents=true") {
+        refused(
+            422,
+            "Invalid",
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        )
+    } else if request.contains("watch=") {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        let mut written = stream.write_all(head.as_bytes());
+        let events = events.lock().unwrap();
+        while let (Ok(()), Ok(event)) = (&written, events.recv()) {
+            written = stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
+        }
+        return;
+    } else {
+        let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":["#;
+        ("200 OK".to_owned(), format!("{list}{}]}}", pod("web-1", "10.0.0.1", 1)))
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all((head + &body).as_bytes());
+}
+
+#[test]
+fn targets_of_a_cluster_are_printed_as_they_change() {
+    let api = ApiServer::start();
+    let server = format!("server={}", api.url);
+    let show = "show=__meta_kubernetes_pod_phase";
+    let watch =
+        Running::start("watch_cluster", &[&server, "role=pod", "namespace=shop", "namespace=closed", show]);
+    watch.until("+ pod/shop/web-1 10.0.0.1:8080 __meta_kubernetes_pod_phase=\"Running\"\n");
+    // What cannot be watched is said once, and the others go on.
+    watch.until("pods in namespace closed");
+    api.tells("ADDED", &pod("web-2", "10.0.0.2", 2));
+    watch.until("+ pod/shop/web-2 10.0.0.2:8080 ");
+    api.tells("MODIFIED", &pod("web-1", "10.0.0.3", 3));
+    watch.until("~ pod/shop/web-1 10.0.0.3:8080 ");
+    api.tells("DELETED", &pod("web-2", "10.0.0.2", 4));
+    watch.until("- pod/shop/web-2 10.0.0.2:8080 ");
+    let printed = watch.printed.lock().unwrap().clone();
+    let failures: Vec<&str> = printed.lines().filter(|line| line.starts_with('!')).collect();
+    assert_eq!(failures.len(), 1, "{printed}");
+    assert!(failures[0].contains("a Role needs") && failures[0].contains("on pods"), "{printed}");
+    let wrong = Command::new(program("watch_cluster")).arg("rolle=pod").output().unwrap();
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("rolle=pod: there is no such argument"));
 }

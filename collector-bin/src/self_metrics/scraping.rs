@@ -1,47 +1,14 @@
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use promferry_discovery::MechanismStatus;
-use promferry_model::Timestamp;
 use promferry_scrape::JobStats;
 
-use super::{Family, Page, Points, counter, gauge, seconds};
+use super::{Family, Page, Points, counter, gauge};
 use crate::pipeline::Pipeline;
 
 pub(super) fn write(page: &mut Page, pipeline: &Pipeline) {
     let jobs = pipeline.scraper().stats();
     let subjects: Vec<_> = jobs.iter().map(|(job, stats)| (vec![("job", job.as_str())], stats)).collect();
     page.write(JOBS, &subjects);
-    let mechanisms = alike_together(pipeline.discovery());
-    let subjects: Vec<_> = mechanisms
-        .values()
-        .map(|m| (vec![("mechanism", m.mechanism), ("subject", m.subject.as_str())], m))
-        .collect();
-    page.write(DISCOVERY, &subjects);
-}
-
-/// Mechanisms that look at the same, as all static ones do, are one subject: a series stands on a page once.
-fn alike_together(mechanisms: Vec<MechanismStatus>) -> BTreeMap<(&'static str, String), MechanismStatus> {
-    let mut together: BTreeMap<_, MechanismStatus> = BTreeMap::new();
-    for other in mechanisms {
-        match together.entry((other.mechanism, other.subject.clone())) {
-            Entry::Vacant(entry) => {
-                entry.insert(other);
-            }
-            Entry::Occupied(mut entry) => {
-                let one = entry.get_mut();
-                one.groups += other.groups;
-                one.targets += other.targets;
-                one.updates_total += other.updates_total;
-                one.refreshes_total += other.refreshes_total;
-                one.failures_total += other.failures_total;
-                one.is_failing |= other.is_failing;
-                // Since when all of them are right.
-                one.last_success = one.last_success.min(other.last_success);
-            }
-        }
-    }
-    together
 }
 
 const JOBS: &[Family<JobStats>] = &[
@@ -164,27 +131,6 @@ const JOBS: &[Family<JobStats>] = &[
     counter("promferry_scrape_bytes_inflated_total", "Bytes of pages once inflated.", |job, points| {
         points.value(job.bytes_inflated as f64);
     }),
-];
-
-const DISCOVERY: &[Family<MechanismStatus>] = &[
-    gauge("promferry_discovered_targets", "Targets that a mechanism names.", |mechanism, points| {
-        points.value(mechanism.targets as f64);
-    }),
-    counter("promferry_discovery_refreshes_total", "Tries to find out.", |mechanism, points| {
-        points.value(mechanism.refreshes_total as f64);
-    }),
-    counter("promferry_discovery_failures_total", "Tries that failed.", |mechanism, points| {
-        points.value(mechanism.failures_total as f64);
-    }),
-    gauge(
-        "promferry_discovery_last_success_timestamp_seconds",
-        "When a mechanism last found out.",
-        |mechanism, points| {
-            if let Some(at) = mechanism.last_success {
-                points.value(seconds(Timestamp::from(at)));
-            }
-        },
-    ),
 ];
 
 fn by_reason(reasons: &BTreeMap<&'static str, u64>, points: &mut Points<'_, '_>) {

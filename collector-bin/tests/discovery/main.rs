@@ -12,5 +12,6 @@ mod file;
 mod http;
 mod intended;
 mod kubernetes;
+mod rbac;
 mod sandbox;
 mod scenario;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use promferry_model::TargetGroup;
 use smol_str::SmolStr;
@@ -94,6 +95,10 @@ impl Changes {
                 if !goes_on {
                     self.last_batch = Some(now);
                 }
+                self.set.shared.counts.change(|counts| {
+                    counts.sent_updates_total += 1;
+                    counts.last_sent = Some(SystemTime::now());
+                });
                 return changes;
             }
             if has_more {

@@ -163,6 +163,10 @@ impl DnsDiscovery {
                 Err(error) => failures.push(error.to_string()),
             }
         }
+        updates.counts().change(|counts| {
+            counts.dns_lookups_total += (groups.len() + failures.len()) as u64;
+            counts.dns_lookup_failures_total += failures.len() as u64;
+        });
         // A name that nobody could tell anything about says nothing, not even that there is nothing.
         if !groups.is_empty() {
             updates.change(groups, Vec::new());

@@ -327,6 +327,8 @@ impl Discover for FileDiscovery {
                 updates.remark(self.remark());
                 if look.has_news {
                     updates.change(look.set, look.removed);
+                    let errors = look.errors.len() as u64;
+                    updates.counts().change(|counts| counts.file_read_errors_total += errors);
                     if look.errors.is_empty() {
                         updates.succeeded();
                     } else {

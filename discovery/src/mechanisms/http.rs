@@ -156,6 +156,7 @@ impl Discover for HttpDiscovery {
                         true
                     }
                     Err(reason) => {
+                        updates.counts().change(|counts| counts.http_failures_total += 1);
                         updates.failed(&format_args!("{}: {reason}", this.shown));
                         false
                     }

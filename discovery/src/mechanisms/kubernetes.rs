@@ -32,9 +32,10 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use self::api_server::own_namespace;
-use self::cluster::{ClusterGroups, Clusters};
+use self::cluster::ClusterGroups;
 use self::objects::Resource;
 use self::source::Collection;
+use crate::mechanisms::mechanism::Shared;
 use crate::{Discover, DiscoveryOptions, Error, Updates};
 
 pub use self::api_server::KubernetesOptions;
@@ -51,10 +52,10 @@ impl KubernetesDiscovery {
     pub(crate) fn new(
         config: &KubernetesSdConfig,
         options: &DiscoveryOptions,
-        clusters: &Clusters,
+        shared: &Shared,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let cluster = clusters.get(config, options)?;
+        let cluster = shared.clusters.get(config, options, &shared.counts)?;
         let mut namespaces: BTreeSet<SmolStr> = config.namespaces.names.iter().cloned().collect();
         if config.namespaces.own_namespace {
             namespaces.insert(own_namespace(&options.kubernetes)?.into());
@@ -137,5 +138,20 @@ impl KubernetesRole {
             Self::EndpointSlice => Resource::EndpointSlices,
             Self::Ingress => Resource::Ingresses,
         }
+    }
+}
+
+impl Resource {
+    /// The role whose targets these objects are; none if they only lend labels.
+    fn role(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Nodes => "node",
+            Self::Pods => "pod",
+            Self::Services => "service",
+            Self::Endpoints => "endpoints",
+            Self::EndpointSlices => "endpointslice",
+            Self::Ingresses => "ingress",
+            Self::Jobs | Self::Namespaces | Self::ReplicaSets => return None,
+        })
     }
 }

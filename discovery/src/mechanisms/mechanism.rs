@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::counts::Counts;
 use crate::{Discover, DiscoveryConfigs, DiscoveryOptions, Error};
 
 /// One configured mechanism. Those that are equal are run once, for all jobs that ask for them.
@@ -84,6 +85,7 @@ impl fmt::Debug for CustomMechanism {
 /// What mechanisms of one [`Discovery`](crate::Discovery) share.
 #[derive(Default)]
 pub(crate) struct Shared {
+    pub(crate) counts: Arc<Counts>,
     #[cfg(feature = "kubernetes")]
     pub(crate) clusters: super::kubernetes::cluster::Clusters,
 }
@@ -130,7 +132,7 @@ impl Mechanism {
             Self::Dns(ref config) => Ok(Box::new(super::dns::DnsDiscovery::new(config, &options.dns)?)),
             #[cfg(feature = "kubernetes")]
             Self::Kubernetes(ref config) => {
-                Ok(Box::new(super::kubernetes::KubernetesDiscovery::new(config, options, &shared.clusters)?))
+                Ok(Box::new(super::kubernetes::KubernetesDiscovery::new(config, options, shared)?))
             }
             Self::Custom(ref custom) => Ok((custom.build)()),
         }

@@ -161,6 +161,7 @@ async fn garbage_keeps_the_last_list_and_is_named() {
             consumer.recovery().await;
         }
         assert!(consumer.discovery.status()[0].failures_total >= 6);
+        assert!(consumer.discovery.counts().file_read_errors_total >= 6);
     }
 }
 

@@ -132,6 +132,12 @@ async fn a_bad_answer_keeps_the_last_list_and_is_named() {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n[".to_owned();
     consumer.failure("closed the connection before its answer was complete").await;
     consumer.is_quiet().await;
+    let counts = consumer.discovery.counts();
+    assert!(counts.http_failures_total >= 7 && counts.received_updates_total >= 7, "{counts:?}");
+    // What is counted stays when the mechanism goes.
+    consumer.discovery.apply([]);
+    assert!(consumer.discovery.counts().http_failures_total >= counts.http_failures_total);
+    assert!(consumer.discovery.counts().sent_updates_total == 1 && counts.last_sent.is_some());
 }
 
 #[tokio::test]
@@ -171,13 +177,19 @@ async fn what_cannot_be_started_is_tried_again_and_never_displaces_what_runs() {
     );
     consumer.is_quiet().await;
     assert_eq!(consumer.targets(), [target.as_str()]);
-    assert!(consumer.discovery.status()[0].is_failing);
+    let status = consumer.discovery.status().remove(0);
+    assert!(status.is_failing && !status.is_as_configured);
+    let runs = format!("http_sd_configs: [{{url: '{url}'}}]");
+    assert!(consumer.discovery.apply([("job".into(), configs(&runs))]).is_empty());
+    assert!(consumer.discovery.status()[0].is_as_configured);
 
     // Without one that runs, attempts go on until the file is there.
     let mut fresh = Consumer::new(options());
     assert_eq!(fresh.discovery.apply([("job".into(), configs(&broken))]).len(), 1);
     fresh.failure("ca.pem").await;
+    assert!(!fresh.discovery.status()[0].is_as_configured);
     let certificate = include_str!("authority.pem");
     std::fs::write(dir.path().join("ca.pem"), certificate).unwrap();
     fresh.until(&[&target]).await;
+    assert!(fresh.discovery.status()[0].is_as_configured);
 }

@@ -15,6 +15,7 @@ use super::source::{Collection, CollectionEvent, CollectionStatus};
 use super::table::{CollectionId, Table};
 use super::view::{Report, View};
 use super::watch::ApiServerSource;
+use crate::counts::{Counts, KubernetesEvents};
 use crate::discover::Groups;
 use crate::discovery::AbortOnDrop;
 use crate::mechanisms::mechanism::restart_pause;
@@ -39,10 +40,10 @@ pub(crate) struct Cluster {
     followed: Mutex<Vec<(Collection, Weak<Followed>)>>,
 }
 
-#[derive(Default)]
 struct State {
     table: Table,
     views: Vec<Option<View>>,
+    counts: Arc<Counts>,
 }
 
 /// A collection that is followed for as long as somebody wants it.
@@ -67,6 +68,7 @@ impl Clusters {
         &self,
         config: &KubernetesSdConfig,
         options: &DiscoveryOptions,
+        counts: &Arc<Counts>,
     ) -> Result<Arc<Cluster>, Error> {
         let key = ClusterKey {
             api_server: config.api_server.clone(),
@@ -80,7 +82,7 @@ impl Clusters {
             return Ok(cluster);
         }
         let server = ApiServer::new(config, &options.kubernetes, &options.http)?;
-        let cluster = Arc::new(Cluster::new(server, options.kubernetes.clone()));
+        let cluster = Arc::new(Cluster::new(server, options.kubernetes.clone(), counts.clone()));
         clusters.push((key, Arc::downgrade(&cluster)));
         Ok(cluster)
     }
@@ -101,10 +103,10 @@ impl Clusters {
 }
 
 impl Cluster {
-    fn new(server: ApiServer, options: KubernetesOptions) -> Self {
+    fn new(server: ApiServer, options: KubernetesOptions, counts: Arc<Counts>) -> Self {
         Self {
             source: ApiServerSource::new(server, options),
-            state: Mutex::default(),
+            state: Mutex::new(State { table: Table::default(), views: Vec::new(), counts }),
             followed: Mutex::default(),
         }
     }
@@ -118,7 +120,7 @@ impl Cluster {
     ) -> ClusterGroups {
         let followed: Vec<_> = collections.iter().map(|collection| self.follow(collection)).collect();
         let mut state = self.state();
-        let State { table, views } = &mut *state;
+        let State { table, views, .. } = &mut *state;
         let ids = followed.iter().map(|followed| followed.id).collect();
         let view = View::new(targets, attach, ids, table);
         let news = view.news.clone();
@@ -159,21 +161,30 @@ impl State {
     fn apply(&mut self, id: CollectionId, event: CollectionEvent) {
         match event {
             CollectionEvent::ListBegins => self.table.begin_list(id),
-            CollectionEvent::Applied(object) => match self.table.put(id, object) {
-                Ok(slot) => {
-                    if let Some(slot) = slot {
+            CollectionEvent::Applied(object) => {
+                let before = self.table.count(id);
+                match self.table.put(id, object) {
+                    Ok(Some(slot)) if self.table.count(id) > before => {
+                        self.count(id, |events| events.added_total += 1);
                         self.touch(slot);
                     }
+                    Ok(Some(slot)) => {
+                        self.count(id, |events| events.updated_total += 1);
+                        self.touch(slot);
+                    }
+                    Ok(None) => {}
+                    Err(full) => self.fail(id, full.to_string()),
                 }
-                Err(full) => self.fail(id, full.to_string()),
-            },
+            }
             CollectionEvent::Deleted(object) => {
                 if let Some(slot) = self.table.remove(id, &object) {
+                    self.count(id, |events| events.deleted_total += 1);
                     self.lose(slot);
                 }
             }
             CollectionEvent::ListEnds => {
                 for slot in self.table.end_list(id) {
+                    self.count(id, |events| events.deleted_total += 1);
                     self.lose(slot);
                 }
                 self.recover(id, true);
@@ -183,7 +194,14 @@ impl State {
         }
     }
 
+    fn count(&self, id: CollectionId, change: impl FnOnce(&mut KubernetesEvents)) {
+        if let Some(role) = self.table.members(id).and_then(|members| members.resource.role()) {
+            self.counts.change(|counts| change(counts.kubernetes_events.entry(role).or_default()));
+        }
+    }
+
     fn fail(&mut self, id: CollectionId, reason: String) {
+        self.counts.change(|counts| counts.kubernetes_failures_total += 1);
         if let Some(members) = self.table.members_mut(id) {
             members.failure = Some(reason.clone());
         }
@@ -203,7 +221,7 @@ impl State {
 
     /// Tells those whom it concerns that an object is different, or that others see it now.
     fn touch(&mut self, slot: u32) {
-        let Self { table, views } = self;
+        let Self { table, views, .. } = self;
         let mut dependents = None;
         for view in views.iter_mut().flatten() {
             view.changed(table, slot, &mut || {
@@ -272,7 +290,7 @@ const GROUPS_AT_A_TIME: usize = 32;
 impl ClusterGroups {
     fn take_some(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool {
         let mut state = self.cluster.state();
-        let State { table, views } = &mut *state;
+        let State { table, views, .. } = &mut *state;
         let Some(view) = &mut views[self.view] else { return false };
         let mut gone = Vec::new();
         let has_more = view.take(table, &mut gone, each);
@@ -288,7 +306,7 @@ impl ClusterGroups {
     pub(crate) async fn report(&self) -> Report {
         self.news.notified().await;
         let mut state = self.cluster.state();
-        let State { table, views } = &mut *state;
+        let State { table, views, .. } = &mut *state;
         views[self.view].as_mut().map(|view| view.report(table)).unwrap_or_default()
     }
 
