@@ -35,7 +35,7 @@ const CERTIFICATES: [(&str, &str); 4] = [
 /// A reason in a few words, without any address: `connection refused`, `404 Not Found`, `certificate expired`. What was
 /// said when it began tells all of it.
 pub(crate) fn brief(reason: &str) -> String {
-    if let Some(status) = reason.strip_prefix("server returned HTTP status ") {
+    if let Some(status) = without_words(reason).strip_prefix(STATUS) {
         return shortened(status, BRIEF_CHARS);
     }
     if reason.starts_with("answered ") {
@@ -67,6 +67,17 @@ pub(crate) fn brief(reason: &str) -> String {
     }
 }
 
+/// How a target's status begins where it is not 200. The server's own words may follow.
+const STATUS: &str = "server returned HTTP status ";
+
+/// A target's status without what the server said beside it, which may be another thing each time.
+fn without_words(reason: &str) -> &str {
+    match reason.split_once(": ") {
+        Some((status, _)) if status.starts_with(STATUS) => status,
+        _ => reason,
+    }
+}
+
 /// What comes before the first colon; behind it where that is only a place.
 fn first_clause(reason: &str) -> String {
     let mut clauses = reason.split(": ").skip_while(|clause| !clause.contains(' ') && is_place(clause));
@@ -82,7 +93,7 @@ fn is_address(word: &str) -> bool {
 /// A reason without what differs where the same happens to others: numbers, addresses, files, quoted texts, and `host`.
 pub(crate) fn kind_of(reason: &str, host: &str) -> String {
     let mut kind = String::with_capacity(reason.len());
-    for (at, part) in split_quoted(reason).into_iter().enumerate() {
+    for (at, part) in split_quoted(without_words(reason)).into_iter().enumerate() {
         if at % 2 == 1 {
             kind.push_str("\"…\"");
             continue;
@@ -182,6 +193,10 @@ mod tests {
             ("cannot look up web: no such host", "cannot look up …: no such host"),
             ("server returned HTTP status 404 Not Found", "server returned HTTP status # Not Found"),
             (
+                "server returned HTTP status 403 Forbidden: pods \"a\" is",
+                "server returned HTTP status # Forbidden",
+            ),
+            (
                 "line 3, column 14: expected a value, found \"x y\"",
                 "line #, column #: expected a value, found \"…\"",
             ),
@@ -208,6 +223,7 @@ mod tests {
                 "failed to lookup address information",
             ),
             ("server returned HTTP status 404 Not Found", "404 Not Found"),
+            ("server returned HTTP status 403 Forbidden: pods is forbidden: no", "403 Forbidden"),
             (
                 "tls with vault failed: the server's certificate has expired 2518 days ago, by this machine's clock",
                 "certificate expired",
