@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use promferry_remote_write::RemoteWrite;
 use promferry_remote_write::spool::{DiskStorage, SpoolOptions};
 
 use crate::backend::Backend;
@@ -119,8 +120,10 @@ async fn a_pass_over_a_large_queue_does_not_push_out_what_it_has_not_read() {
         scrape_all(&mut targets).await;
         tokio::time::sleep(Duration::from_millis(90)).await;
         // On a machine that is busy a pass takes long. So that no more comes meanwhile than its queue has room for, the
-        // next scrape waits until the endpoint has said what it thinks of this one.
+        // next scrape waits until the endpoint has said what it thinks of this one, and the queue has given up what is
+        // more than three eighths of it.
         until(&remote, "what is new is decided", |s| s.ledger.pending == s.ledger.parked).await;
+        until_parked_bytes_are_at_most(3 << 17, &remote).await;
         backend.lock().unwrap().cap = CAP + scrape / 6;
     }
     let done = until(&remote, "only what is parked waits", |s| s.ledger.pending == s.ledger.parked).await;
@@ -131,6 +134,16 @@ async fn a_pass_over_a_large_queue_does_not_push_out_what_it_has_not_read() {
     until(&remote, "all that was left arrived", |s| s.ledger.pending.is_zero()).await;
     assert_eq!(backend.lock().unwrap().out_of_order, Vec::<String>::new());
     remote.shutdown(Duration::from_secs(20)).await;
+}
+
+async fn until_parked_bytes_are_at_most(most: u64, remote: &RemoteWrite) {
+    for _ in 0..3000 {
+        if remote.spool().stats().await.unwrap().endpoints[0].parked_bytes <= most {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("more than {most} bytes stay parked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
