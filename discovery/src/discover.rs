@@ -47,9 +47,9 @@ pub(crate) trait Groups: Send + Sync {
     /// Whether [`take`](Self::take) has something to look at.
     fn has_news(&self) -> bool;
 
-    /// Gives groups that were told about, in an order that stays, from the one after `mark` on, until `each` says that
-    /// it has enough. Returns the mark to go on from, `None` when there are no others. What is about to be told anew
-    /// may be left out.
+    /// Gives the groups that were told about, as they are now, in an order that stays, from the one after `mark` on,
+    /// until `each` says that it has enough. Returns the mark to go on from, `None` when there are no others. What was
+    /// given otherwise than it was told is told again, even if it has become what was told.
     fn told(&self, mark: Option<SmolStr>, each: &mut dyn FnMut(Arc<TargetGroup>) -> bool) -> Option<SmolStr>;
 
     /// The group of a source, if the consumer was told about one.
@@ -292,8 +292,8 @@ struct Reported(Mutex<Sources>);
 #[derive(Default)]
 struct Sources {
     groups: BTreeMap<SmolStr, Arc<TargetGroup>>,
-    /// What the consumer does not know about yet.
-    dirty: BTreeSet<SmolStr>,
+    /// What the consumer does not know about yet, and whether it was told of an earlier group of that source.
+    dirty: BTreeMap<SmolStr, bool>,
 }
 
 impl Reported {
@@ -317,8 +317,9 @@ impl Sources {
             }
             received += 1;
             if self.groups.get(&group.source).is_none_or(|known| **known != group) {
-                self.dirty.insert(group.source.clone());
-                self.groups.insert(group.source.clone(), Arc::new(group));
+                let source = group.source.clone();
+                let was_there = self.groups.insert(source.clone(), Arc::new(group)).is_some();
+                self.dirty.entry(source).or_insert(was_there);
             }
         }
         is_report.then_some(received)
@@ -327,7 +328,9 @@ impl Sources {
     fn remove(&mut self, source: &str) -> bool {
         let removed = self.groups.remove_entry(source);
         let was_there = removed.is_some();
-        self.dirty.extend(removed.map(|(source, _)| source));
+        if let Some((source, _)) = removed {
+            self.dirty.entry(source).or_insert(true);
+        }
         was_there
     }
 }
@@ -335,7 +338,7 @@ impl Sources {
 impl Groups for Reported {
     fn take(&self, each: &mut dyn FnMut(SmolStr, Option<Arc<TargetGroup>>) -> bool) -> bool {
         let mut sources = self.lock();
-        while let Some(source) = sources.dirty.pop_first() {
+        while let Some((source, _)) = sources.dirty.pop_first() {
             let group = sources.groups.get(&source).cloned();
             if !each(source, group) {
                 break;
@@ -352,7 +355,8 @@ impl Groups for Reported {
         let sources = self.lock();
         let after = mark.map_or(Bound::Unbounded, Bound::Excluded);
         for (source, group) in sources.groups.range((after, Bound::Unbounded)) {
-            if !sources.dirty.contains(source) && !each(group.clone()) {
+            let is_told = sources.dirty.get(source).is_none_or(|was_told| *was_told);
+            if is_told && !each(group.clone()) {
                 return Some(source.clone());
             }
         }
@@ -365,7 +369,7 @@ impl Groups for Reported {
 
     fn sources(&self) -> Vec<SmolStr> {
         let sources = self.lock();
-        let gone = sources.dirty.iter().filter(|source| !sources.groups.contains_key(*source));
+        let gone = sources.dirty.keys().filter(|source| !sources.groups.contains_key(*source));
         sources.groups.keys().chain(gone).cloned().collect()
     }
 

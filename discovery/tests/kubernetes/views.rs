@@ -290,3 +290,41 @@ async fn after_a_storm_of_configurations_groups_are_those_of_a_fresh_start() {
         assert_eq!(running.looked_up(&jobs), expected, "seed {seed}");
     }
 }
+
+/// Whoever looked while something else was the case is told what is the case again.
+#[tokio::test]
+async fn what_was_seen_in_between_is_told_again() {
+    let server = ApiServer::start().await;
+    server.put("pods", pod("changes", &["a"], "10.0.0.1"));
+    server.put("pods", pod("goes", &["a"], "10.0.0.1"));
+    let mut wanted = vec![job("job", &pods(&server, "a=1"))];
+    let mut jobs = Jobs::new(DiscoveryOptions { debounce: Duration::from_secs(3600), ..options() });
+    jobs.apply(&wanted);
+    jobs.until("the pods", |jobs| jobs.groups.len() == 2).await;
+    let first = jobs.found();
+
+    server.put("pods", pod("changes", &["a"], "10.0.0.2"));
+    server.delete("pods", "shop/goes");
+    let is_between = |jobs: &Jobs| {
+        let found = jobs.looked_up(&wanted);
+        found.len() == 1
+            && found.values().all(|group| group.targets != first.values().next().unwrap().targets)
+    };
+    jobs.until("what is between", is_between).await;
+    // As one does whose job is another: what is there is taken, whatever was told.
+    jobs.groups.clear();
+    jobs.discovery.for_each_group("job", &mut |mechanism, group| {
+        let key = ("job".to_owned(), mechanism, group.source.to_string());
+        jobs.groups.insert(key, Arc::new(group.clone()));
+    });
+
+    server.put("pods", pod("changes", &["a"], "10.0.0.1"));
+    server.put("pods", pod("goes", &["a"], "10.0.0.1"));
+    jobs.until("what was", |jobs| jobs.looked_up(&wanted) == first).await;
+    // What has to be told at once takes along what waits.
+    wanted.push(job("other", "static_configs: [{targets: [x]}]"));
+    jobs.apply(&wanted);
+    jobs.until("the other job", |jobs| !jobs.sources("other").is_empty()).await;
+    assert_eq!(jobs.found(), jobs.looked_up(&wanted));
+    assert_eq!(jobs.sources("job"), ["pod/shop/changes", "pod/shop/goes"]);
+}

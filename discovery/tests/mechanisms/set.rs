@@ -1,8 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use promferry_discovery::{CustomMechanism, Discover, DiscoveryConfigs, DiscoveryOptions, Updates};
@@ -288,4 +288,44 @@ async fn a_panic_costs_nothing_but_a_restart() {
     consumer.failure("broke down").await;
     consumer.until(&["__address__=b"]).await;
     assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+/// Whoever needs a job's groups anew, since the job is another, must not miss those that are about to change.
+#[tokio::test]
+async fn what_waits_for_the_debounce_is_given_to_who_looks() {
+    let reporter = Arc::new(Mutex::new(None));
+    let first = reporter.clone();
+    let configs = custom(move |updates| {
+        updates.replace(vec![group("1", &["a"]), group("2", &["b"]), group("3", &["c"])]);
+        *first.lock().unwrap() = Some(updates.clone());
+    });
+    let mut consumer = Consumer::new(DiscoveryOptions { debounce: Duration::from_secs(3600), ..options() });
+    consumer.discovery.apply([("job".into(), configs.clone())]);
+    consumer.until(&["__address__=a", "__address__=b", "__address__=c"]).await;
+    let updates = reporter.lock().unwrap().take().unwrap();
+    let looked_up = |consumer: &Consumer| {
+        let mut found = Vec::new();
+        consumer.discovery.for_each_group("job", &mut |_, group| {
+            found.push(format!("{} {}", group.source, group.targets.len()));
+        });
+        found
+    };
+
+    updates.replace(vec![group("1", &["a", "d"]), group("2", &["b"]), group("4", &["e"])]);
+    // What is new comes with its change.
+    assert_eq!(looked_up(&consumer), ["1 2", "2 1"]);
+    updates.change(Vec::new(), vec!["2".into()]);
+    assert_eq!(looked_up(&consumer), ["1 2"]);
+    updates.change(vec![group("2", &["b"])], Vec::new());
+    assert_eq!(looked_up(&consumer), ["1 2", "2 1"]);
+
+    // Who looked is told all the same.
+    consumer.discovery.apply([("job".into(), configs), ("other".into(), self::configs(A))]);
+    let mut told = BTreeMap::new();
+    while !told.contains_key("0") {
+        let batch = consumer.batch().await;
+        told.extend(batch.iter().map(|change| (change.source.to_string(), change.group.is_some())));
+    }
+    let expected = [("0", true), ("1", true), ("2", true), ("3", false), ("4", true)];
+    assert_eq!(told, expected.map(|(source, is_there)| (source.to_owned(), is_there)).into());
 }

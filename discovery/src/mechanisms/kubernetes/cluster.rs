@@ -311,9 +311,10 @@ impl ClusterGroups {
     }
 
     /// Something of its view.
-    fn look<T: Default>(&self, look: impl FnOnce(&View, &Table) -> T) -> T {
-        let state = self.cluster.state();
-        state.views[self.view].as_ref().map(|view| look(view, &state.table)).unwrap_or_default()
+    fn look<T: Default>(&self, look: impl FnOnce(&mut View, &Table) -> T) -> T {
+        let mut state = self.cluster.state();
+        let State { table, views, .. } = &mut *state;
+        views[self.view].as_mut().map(|view| look(view, table)).unwrap_or_default()
     }
 }
 
@@ -333,7 +334,7 @@ impl Groups for ClusterGroups {
     }
 
     fn has_news(&self) -> bool {
-        self.look(View::has_news)
+        self.look(|view, table| view.has_news(table))
     }
 
     fn told(&self, mark: Option<SmolStr>, each: &mut dyn FnMut(Arc<TargetGroup>) -> bool) -> Option<SmolStr> {
@@ -345,11 +346,11 @@ impl Groups for ClusterGroups {
     }
 
     fn sources(&self) -> Vec<SmolStr> {
-        self.look(View::sources)
+        self.look(|view, table| view.sources(table))
     }
 
     fn counts(&self) -> (usize, usize) {
-        self.look(View::counts)
+        self.look(|view, table| view.counts(table))
     }
 
     fn collections(&self) -> Vec<CollectionStatus> {

@@ -27,6 +27,8 @@ pub(crate) struct View {
     collections: Vec<CollectionId>,
     /// Objects whose groups may be different from what was told.
     dirty: SlotSet,
+    /// Those of them that the consumer has seen since then, as something else than it was told.
+    seen: SlotSet,
     told: BTreeMap<u32, Told>,
     targets_told: usize,
     /// Groups that became dirty since that was last reported.
@@ -65,6 +67,7 @@ impl View {
             attach,
             collections,
             dirty: SlotSet::default(),
+            seen: SlotSet::default(),
             told: BTreeMap::new(),
             targets_told: 0,
             received: 0,
@@ -218,14 +221,16 @@ impl View {
 
     /// Groups that the consumer has, from the slot after `mark` on, as they are now.
     pub(crate) fn told(
-        &self,
+        &mut self,
         table: &Table,
         mark: Option<SmolStr>,
         each: &mut dyn FnMut(Arc<TargetGroup>) -> bool,
     ) -> Option<SmolStr> {
         let mark = mark.and_then(|mark| mark.parse::<u32>().ok());
-        let after = mark.map_or(Bound::Unbounded, Bound::Excluded);
-        for slot in self.told.range((after, Bound::Unbounded)).map(|(slot, _)| *slot) {
+        let mut after = mark.map_or(Bound::Unbounded, Bound::Excluded);
+        while let Some((&slot, _)) = self.told.range((after, Bound::Unbounded)).next() {
+            after = Bound::Excluded(slot);
+            self.shows(slot);
             let group = self.group(table, slot).filter(|group| !group.targets.is_empty());
             if group.is_some_and(|group| !each(Arc::new(group))) {
                 return Some(slot.to_smolstr());
@@ -235,11 +240,12 @@ impl View {
     }
 
     /// The group of a source, if the consumer has it.
-    pub(crate) fn group_of(&self, table: &Table, source: &str) -> Option<TargetGroup> {
+    pub(crate) fn group_of(&mut self, table: &Table, source: &str) -> Option<TargetGroup> {
         let (_, rest) = source.split_once('/')?;
         let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
         let slot = table.find(self.targets, namespace, name)?;
         self.told.get(&slot)?;
+        self.shows(slot);
         self.group(table, slot).filter(|group| !group.targets.is_empty())
     }
 
@@ -260,12 +266,21 @@ impl View {
     /// Bytes of memory that it holds.
     pub(crate) fn memory_bytes(&self) -> usize {
         // Leaves of a map are between half full and full.
-        self.told.len() * 3 / 2 * size_of::<(u32, Told)>() + self.dirty.memory_bytes()
+        self.told.len() * 3 / 2 * size_of::<(u32, Told)>()
+            + self.dirty.memory_bytes()
+            + self.seen.memory_bytes()
     }
 
     fn dirty(&mut self, slot: u32) {
         self.received += 1;
         self.dirty.insert(slot);
+    }
+
+    /// Somebody is about to look at a group, which is told again should it go back to what was told.
+    fn shows(&mut self, slot: u32) {
+        if self.dirty.contains(slot) {
+            self.seen.insert(slot);
+        }
     }
 
     fn is_listed(&self, table: &Table) -> bool {
@@ -321,10 +336,11 @@ impl View {
         let before = self.told.insert(slot, told());
         self.targets_told += group.targets.len();
         self.targets_told -= before.as_ref().map_or(0, |before| before.targets as usize);
-        before != Some(told())
+        self.seen.remove(slot) || before != Some(told())
     }
 
     fn take_back(&mut self, slot: u32) -> bool {
+        self.seen.remove(slot);
         let before = self.told.remove(&slot);
         self.targets_told -= before.as_ref().map_or(0, |before| before.targets as usize);
         before.is_some()
