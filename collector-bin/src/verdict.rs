@@ -210,6 +210,8 @@ struct Verdict {
 
 /// Reasons for which targets are down that are told; the others are counted.
 const REASONS_SHOWN: usize = 3;
+/// Addresses that do not take what is due that are told; the others are counted.
+const ADDRESSES_SHOWN: usize = 3;
 /// Jobs without targets that are told of where there is no target at all.
 const JOBS_SHOWN: usize = 5;
 /// As much of a reason as a verdict tells; what was said when it began tells all of it.
@@ -248,6 +250,7 @@ impl Verdict {
         verdict.judge_delivery(seen, tally);
         verdict.judge_spool(seen);
         verdict.judge_targets(seen);
+        verdict.judge_gateways(counted.missed_at);
         verdict.judge_losses();
         verdict
     }
@@ -367,6 +370,26 @@ impl Verdict {
             let _ = write!(words, "; and {} more jobs", jobs.len() - JOBS_SHOWN);
         }
         self.add("no targets".to_owned(), words);
+    }
+
+    /// Scrapes that were not made, since an address that targets share did not take them in time.
+    fn judge_gateways(&mut self, missed_at: BTreeMap<String, u64>) {
+        let mut addresses: Vec<_> = missed_at.into_iter().collect();
+        addresses.sort_by_key(|(_, missed)| std::cmp::Reverse(*missed));
+        for (at, (address, missed)) in addresses.iter().enumerate() {
+            self.class.losses.insert(format!("{address} misses scrapes"));
+            if at < ADDRESSES_SHOWN {
+                self.troubles.push(format!(
+                    "{address} does not take as many scrapes as are due: {} missed",
+                    number(*missed)
+                ));
+            }
+        }
+        if addresses.len() > ADDRESSES_SHOWN {
+            let others = addresses.len() - ADDRESSES_SHOWN;
+            let are = if others == 1 { "address does" } else { "addresses do" };
+            self.troubles.push(format!("{others} other {are} not either"));
+        }
     }
 
     fn judge_losses(&mut self) {

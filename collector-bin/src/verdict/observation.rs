@@ -26,6 +26,8 @@ pub(crate) struct Observation {
     pub(crate) is_discovered: bool,
     /// Samples on pages so far, by job.
     pub(crate) scraped: BTreeMap<String, u64>,
+    /// Scrapes that addresses which targets share did not take in time so far.
+    pub(crate) missed_at: BTreeMap<String, u64>,
     /// How long it took to look.
     pub(crate) took: Duration,
 }
@@ -152,6 +154,7 @@ impl Observation {
             Endpoint::of(endpoint, &published.stats, signing, now)
         });
         let scraped = pipeline.scraper().stats().into_iter();
+        let gateways = pipeline.scraper().gateways().into_iter().filter(|gateway| gateway.missed > 0);
         let mut jobs: Vec<_> = pools.iter().map(|pool| Job::of(pool, &mechanisms)).collect();
         pipeline.scraper().for_each_active(&mut |target| {
             let job = jobs.binary_search_by(|job| job.name.as_str().cmp(target.scrape_pool()));
@@ -170,6 +173,7 @@ impl Observation {
             failing_discovery: failing(&mechanisms),
             is_discovered: have_said && in_pools == announced,
             scraped: scraped.map(|(job, stats)| (job.to_string(), stats.samples_scraped)).collect(),
+            missed_at: gateways.map(|gateway| (gateway.address.to_string(), gateway.missed)).collect(),
             took: started.elapsed(),
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Tally {
     at: Instant,
     /// Samples on pages of the jobs that there are.
     jobs: BTreeMap<String, u64>,
+    /// Scrapes that every address which ever missed some did.
+    missed_at: BTreeMap<String, u64>,
     /// Every endpoint that there ever was, as it was seen last: what it may come back with was told.
     endpoints: BTreeMap<String, Known>,
     pub(super) counted: Counted,
@@ -26,6 +28,8 @@ pub(super) struct Tally {
 pub(super) struct Counted {
     pub(super) scraped: u64,
     pub(super) delivered: u64,
+    /// Scrapes that were not made, by the address that did not take them in time.
+    pub(super) missed_at: BTreeMap<String, u64>,
     /// What endpoints refused, by endpoint and reason.
     pub(super) refused: BTreeMap<(String, String), u64>,
     /// What was given up here.
@@ -42,8 +46,13 @@ struct Known {
 impl Tally {
     /// From the first look on: jobs began with this process, ledgers before it.
     pub(super) fn new(now: Instant, seen: &Observation) -> Self {
-        let counted = Counted::default();
-        let mut tally = Self { at: now, jobs: BTreeMap::new(), endpoints: BTreeMap::new(), counted };
+        let mut tally = Self {
+            at: now,
+            jobs: BTreeMap::new(),
+            missed_at: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            counted: Counted::default(),
+        };
         tally.add(now, seen);
         tally
     }
@@ -55,6 +64,14 @@ impl Tally {
             self.counted.scraped += grown(self.jobs.get(job).copied().unwrap_or_default(), *scraped);
         }
         self.jobs.clone_from(&seen.scraped);
+        for (address, missed) in &seen.missed_at {
+            let known = self.missed_at.entry(address.clone()).or_default();
+            let more = grown(*known, *missed);
+            *known = *missed;
+            if more > 0 {
+                *self.counted.missed_at.entry(address.clone()).or_default() += more;
+            }
+        }
         for endpoint in &seen.endpoints {
             self.add_endpoint(endpoint);
         }

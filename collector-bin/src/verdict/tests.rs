@@ -40,6 +40,7 @@ fn verdict(seen: &Observation) -> Verdict {
 fn tally(seen: &Observation) -> Tally {
     let mut before = seen.clone();
     before.scraped.clear();
+    before.missed_at.clear();
     for endpoint in &mut before.endpoints {
         (endpoint.delivered, endpoint.last_success) = (0, None);
         endpoint.dropped.clear();
@@ -101,6 +102,20 @@ fn what_is_not_well_is_named_with_its_reason() {
             }),
             "3 samples refused by amp: label_value_too_long 3; 1,200 samples not sent to amp: spool_full 1,200"
                 .to_owned(),
+        ),
+        (
+            changed(&|seen| seen.missed_at = [("gateway:443".to_owned(), 1240)].into()),
+            "gateway:443 does not take as many scrapes as are due: 1,240 missed".to_owned(),
+        ),
+        (
+            changed(&|seen| {
+                let missed = |at: u64| (format!("gateway-{at}:80"), at);
+                seen.missed_at = (1..=5).map(missed).collect();
+            }),
+            [5, 4, 3]
+                .map(|at| format!("gateway-{at}:80 does not take as many scrapes as are due: {at} missed; "))
+                .concat()
+                + "2 other addresses do not either",
         ),
         (
             changed(&|seen| seen.spool.fullest = (63 << 20, 100 << 20)),
@@ -251,6 +266,25 @@ async fn a_new_loss_is_said_at_once_and_its_end_with_the_next_verdict() {
         lines[0].1.starts_with("3 samples refused by amp") && lines[1].1.starts_with("well"),
         "{lines:?}"
     );
+}
+
+#[tokio::test]
+async fn scrapes_that_a_gateway_does_not_take_are_said_as_long_as_more_are_missed() {
+    let started = Instant::now();
+    let well = seen(vec![job("apps", 41, vec![])]);
+    let missed =
+        |count: u64| Observation { missed_at: [("gateway:80".to_owned(), count)].into(), ..well.clone() };
+    let mut voice = Voice::new(started, &well);
+    assert_eq!(said(&mut voice, started, 0..20, &well).len(), 1);
+    let mut lines = said(&mut voice, started, 20..30, &missed(40));
+    lines.extend(said(&mut voice, started, 30..100, &missed(52)));
+    // With a single target the address is not told of, and then again, with what it missed before.
+    lines.extend(said(&mut voice, started, 100..110, &well));
+    lines.extend(said(&mut voice, started, 110..160, &missed(52)));
+    let (at, said): (Vec<_>, Vec<_>) = lines.iter().map(|(second, text)| (*second, text.as_str())).unzip();
+    assert_eq!(at, [23, 83, 143], "{lines:?}");
+    let words = |missed: u64| format!("gateway:80 does not take as many scrapes as are due: {missed} missed");
+    assert!(said[0] == words(40) && said[1] == words(12) && said[2].starts_with("well"), "{lines:?}");
 }
 
 /// What each verdict says at the ends of these minutes.
