@@ -128,6 +128,10 @@ impl HeaderFile {
         if !self.folders.iter().any(is_inside) {
             return Err(fail("a symbolic link leads out of the folders that may be read".to_owned()));
         }
+        // A pipe would be waited for without end.
+        if !std::fs::metadata(&path).is_ok_and(|known| known.is_file()) {
+            return Err(fail("it is no regular file".to_owned()));
+        }
         let now = Stamp::of(FILE_KEY, &path)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((stamp, value)) = &*cache

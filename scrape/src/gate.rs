@@ -313,7 +313,8 @@ impl Pass {
 
     /// The target was refused for now: all wait for as long as the server says. But one that is refused again while
     /// others were served since, `since` being when it was refused first, waits alone: the server speaks of the one
-    /// application and not of all. Gives the moment to try again.
+    /// application and not of all. Gives the moment to try again, where all wait for it: who waits alone would keep a
+    /// place that others can use.
     pub(crate) fn refused(&self, pause: Refusal, since: Instant) -> Option<Instant> {
         let shared = self.gate.shared();
         let now = Instant::now();
@@ -330,10 +331,11 @@ impl Pass {
             Refusal::Unavailable => return None,
         };
         let until = now + pause;
-        if state.served_at.is_none_or(|served| served <= since) {
-            shared.throttled.fetch_add(1, Ordering::Relaxed);
-            state.paused_until = Some(state.paused_until.map_or(until, |known| known.max(until)));
+        if state.served_at.is_some_and(|served| served > since) {
+            return None;
         }
+        shared.throttled.fetch_add(1, Ordering::Relaxed);
+        state.paused_until = Some(state.paused_until.map_or(until, |known| known.max(until)));
         Some(until)
     }
 }

@@ -392,6 +392,28 @@ async fn an_application_that_always_refuses_holds_up_itself_alone() {
     }
 }
 
+/// What waits alone keeps no place from others.
+#[tokio::test(start_paused = true)]
+async fn many_applications_that_refuse_for_a_moment_leave_the_others_their_places() {
+    let gateway = Gateway::start(Duration::from_millis(10), |seen| {
+        let app = seen.path.trim_start_matches("/app-").trim_end_matches("/metrics");
+        if app.parse::<u32>().is_ok_and(|app| app < 200) { refused(503, "4") } else { page() }
+    })
+    .await;
+    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "9s"}));
+    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..250)]);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    scraper.shutdown().await;
+    for (app, (up, down)) in &ups(&sink) {
+        let number: u32 = app.trim_start_matches("app-").parse().unwrap();
+        match number {
+            // After a first time each, at which all wait.
+            200.. => assert!(*up >= 45 && *down == 0, "{app}: {up} up, {down} down"),
+            _ => assert!(*up == 0 && *down >= 45, "{app}: {down}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn no_secret_is_shown() {
     let folder = tempfile::tempdir().unwrap();
@@ -500,6 +522,49 @@ fn discovery_cannot_set_hosts_or_headers() {
     let host = json!({"target_label": "__host__", "replacement": "good"});
     let rules = json!([own, host, map]);
     assert_eq!(of(rules, &labels), ("good".to_owned(), "x-key".to_owned()));
+}
+
+#[test]
+fn a_pattern_does_not_make_a_label_of_a_headers_value() {
+    let rules = json!([
+        {"target_label": "__header_x_key", "replacement": "ours"},
+        {"target_label": "__host__", "replacement": "good"},
+        {"action": "labelmap", "regex": "__(.+)"},
+        {"action": "labelmap", "regex": "(__header_.+)", "replacement": "copy_$1"},
+    ]);
+    let found = job(json!({"relabel_configs": rules})).targets(&[group("gateway:80", &[])]);
+    let target = &found.active[0];
+    assert!(target.headers().is_some_and(|headers| headers.len() == 1) && target.host().is_some());
+    let labels = target.public_labels().to_string();
+    assert!(!labels.contains("ours") && !labels.contains("good"), "{labels}");
+}
+
+#[test]
+fn a_file_is_named_by_a_rule_and_not_by_what_it_finds() {
+    let of = |rules: serde_json::Value, found: &str| {
+        let mut group = group("gateway:80", &[]);
+        group.targets = vec![Labels::from_pairs([("__address__", "gateway:80"), ("__meta_tenant", found)])];
+        let keys = json!({"gateway": {"header_files": ["/etc/secrets"]}, "relabel_configs": rules});
+        let found = job(keys).targets(&[group]);
+        found.errors.first().map(|(_, _, error)| error.to_string()).unwrap_or_default()
+    };
+    let theirs = "file:/etc/secrets/other";
+    let replace = |replacement: &str| json!({"source_labels": ["__meta_tenant"], "regex": "(.+)", "target_label": "__header_x", "replacement": replacement});
+    let lowercase =
+        json!({"action": "lowercase", "source_labels": ["__meta_tenant"], "target_label": "__header_x"});
+    let ours = json!({"target_label": "__header_x", "replacement": "file:/etc/secrets/ours"});
+    for rules in
+        [json!([replace("$1")]), json!([replace("${1}")]), json!([lowercase]), json!([ours, replace("$1")])]
+    {
+        let error = of(rules.clone(), theirs);
+        assert!(error.starts_with("__header_x: a file may be named only by a rule"), "{rules}: {error}");
+        assert!(!error.contains("other"), "{error}");
+        assert_eq!(of(rules, "a-tenant"), "");
+    }
+    assert_eq!(of(json!([replace("file:/etc/secrets/$1")]), "app"), "");
+    // What does not apply leaves what was there.
+    let none = json!({"source_labels": ["__meta_none"], "regex": "(.+)", "target_label": "__header_x"});
+    assert_eq!(of(json!([ours, none]), theirs), "");
 }
 
 #[test]

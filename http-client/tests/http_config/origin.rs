@@ -204,6 +204,7 @@ async fn a_headers_file_is_read_below_its_folders_and_again_when_it_changes() {
     std::os::unix::fs::symlink("../outside", folder.join("leak")).unwrap();
     std::fs::write(folder.join("empty"), "\n").unwrap();
     std::fs::write(folder.join("lines"), "one\ntwo").unwrap();
+    std::fs::create_dir(folder.join("folder")).unwrap();
 
     let server = Server::start(|_| ok("")).await;
     let http = http("{}");
@@ -224,6 +225,7 @@ async fn a_headers_file_is_read_below_its_folders_and_again_when_it_changes() {
         ("empty", "it is empty"),
         ("none", "no such file or directory"),
         ("lines", "line break"),
+        ("folder", "it is no regular file"),
     ] {
         let error = sent(&header(name)).await.unwrap_err();
         assert!(error.to_lowercase().contains(reason) && !error.contains("secret"), "{name}: {error}");

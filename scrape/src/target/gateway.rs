@@ -20,6 +20,9 @@ const FILE_PREFIX: &str = "file:";
 
 const HIDDEN: &str = "<hidden>";
 
+/// Stands for a value that names a file where the rule that wrote it did not.
+const FOUND_FILE: &str = "\0file";
+
 /// As long as a name can be in DNS.
 const MAX_HOST_BYTES: usize = 255;
 
@@ -62,19 +65,37 @@ pub(crate) fn apply_rule(config: &RelabelConfig, rule: &Relabel, labels: &mut La
         _ => true,
     };
     if names_its_label {
-        return rule.apply(labels);
+        return apply_named(config, rule, labels);
     }
+    // It does not see them either, or it might make a public label of a header's value.
     let mut before = Vec::new();
     labels.retain(|label| {
         if is_reserved(&label.name) {
             before.push((label.name.clone(), label.value.clone()));
         }
-        true
+        !is_reserved(&label.name)
     });
     let kept = rule.apply(labels);
     labels.retain(|label| !is_reserved(&label.name));
     for (name, value) in before {
         labels.set(name, value);
+    }
+    kept
+}
+
+/// Applies a rule that names its label. A file is named by the rule itself and not by what it finds: a pod's annotation
+/// chooses none.
+fn apply_named(config: &RelabelConfig, rule: &Relabel, labels: &mut LabelsBuilder) -> bool {
+    let name = &config.target_label;
+    let may_find_a_file = name.starts_with(HEADER_PREFIX) && !config.replacement.starts_with(FILE_PREFIX);
+    if !may_find_a_file {
+        return rule.apply(labels);
+    }
+    let before = SmolStr::from(labels.get(name));
+    let kept = rule.apply(labels);
+    let after = labels.get(name);
+    if after != before && after.starts_with(FILE_PREFIX) {
+        labels.set(name.as_str(), FOUND_FILE);
     }
     kept
 }
@@ -127,6 +148,12 @@ fn authority(value: &str) -> Result<Authority, String> {
 
 fn header(name: &str, value: &str, folders: &[PathBuf]) -> Result<OriginHeader, String> {
     let name = name.replace('_', "-");
+    if value == FOUND_FILE {
+        return Err(
+            "a file may be named only by a rule whose replacement begins with file:, and not by what it finds"
+                .into(),
+        );
+    }
     let made = match value.strip_prefix(FILE_PREFIX) {
         Some(_) if folders.is_empty() => {
             return Err(

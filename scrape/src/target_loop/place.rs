@@ -111,8 +111,9 @@ impl<S: Sink> TargetLoop<'_, S> {
                     if missed > 0 && let Some(more) = self.context.notices.due(Event::GatewayFull) {
                         tracing::warn!(
                             job = %job.name, target = target.url_without_query(), address = %target.connect_address(),
-                            "an address does not take as many scrapes as are due: raise the scrape_interval, or \
-                             gateway.max_in_flight if the server takes more{more}"
+                            "an address does not take as many scrapes as are due{more}: where it asks for pauses \
+                             (promferry_gateway_throttled_total) or gateway.requests_per_second is the limit, raise \
+                             the scrape_interval; else gateway.max_in_flight, if the server takes more"
                         );
                     }
                 }
