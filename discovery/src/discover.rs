@@ -111,6 +111,7 @@ struct Said {
     /// Since it last was well.
     reasons: BTreeSet<String>,
     at: Option<Instant>,
+    #[cfg(feature = "file")]
     remarked: Option<Instant>,
 }
 
@@ -196,6 +197,7 @@ impl Updates {
 
     /// Notes why there may be less than was asked for although nothing failed, such as a file that is not there; `None`
     /// when that is over. It is shown and, once, logged.
+    #[cfg(feature = "file")]
     pub(crate) fn remark(&self, remark: Option<String>) {
         let mut found = self.found();
         if let Some(remark) = remark.as_ref().filter(|remark| found.remark.as_ref() != Some(remark)) {

@@ -38,6 +38,8 @@ pub(crate) struct State {
     streams: Streams,
     /// As `refusals`, of pages alone.
     list_refusals: BTreeMap<String, (String, String)>,
+    /// The same of watches that do not begin with a list.
+    watch_refusals: BTreeMap<String, (String, String)>,
     /// No page but the first one of a list is there.
     are_pages_broken: bool,
     /// How long the answer to a list takes.
@@ -132,6 +134,16 @@ impl ApiServer {
     pub(crate) fn refuse_lists(&self, path: &str, status: &str, body: &str) {
         let refusal = (status.to_owned(), body.to_owned());
         self.state().list_refusals.insert(path.to_owned(), refusal);
+    }
+
+    /// Answers watches whose path ends so, but for those that begin with a list, with this status and body, until it is
+    /// empty.
+    pub(crate) fn refuse_watches(&self, path: &str, status: &str, body: &str) {
+        let mut state = self.state();
+        match status {
+            "" => drop(state.watch_refusals.remove(path)),
+            _ => drop(state.watch_refusals.insert(path.to_owned(), (status.to_owned(), body.to_owned()))),
+        }
     }
 
     /// From now on answers those only who show this token.
@@ -258,8 +270,12 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changes: wat
             let of = |refusals: &BTreeMap<String, (String, String)>| {
                 refusals.iter().find(|(end, _)| path.ends_with(*end)).map(|(_, refusal)| refusal.clone())
             };
-            let of_lists = || if query.contains_key("watch") { None } else { of(&state.list_refusals) };
-            of(&state.refusals).or_else(of_lists)
+            let of_kind = match (query.contains_key("watch"), query.contains_key("sendInitialEvents")) {
+                (false, _) => of(&state.list_refusals),
+                (true, false) => of(&state.watch_refusals),
+                (true, true) => None,
+            };
+            of(&state.refusals).or(of_kind)
         };
         if let Some((status, body)) = refusal {
             answer(&mut stream, &status, &body).await;

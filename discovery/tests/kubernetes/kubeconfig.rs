@@ -98,3 +98,28 @@ async fn what_cannot_be_used_is_named_without_its_secrets() {
         }
     }
 }
+
+/// As credentials are replaced: who runs goes on as it was, who begins reads what is there now.
+#[tokio::test]
+async fn a_mechanism_that_begins_goes_by_what_the_file_says_then() {
+    let (before, after) = (recorded().await, recorded().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let job = |role: &str| (role.to_owned(), format!("role: {role}, kubeconfig_file: '{}'", path.display()));
+    let configs = |roles: &[&str]| -> Vec<_> {
+        let config = |(job, yaml): (String, String)| {
+            let yaml = format!("kubernetes_sd_configs: [{{{yaml}}}]");
+            (job.into(), serde_saphyr::from_str::<DiscoveryConfigs>(&yaml).unwrap())
+        };
+        roles.iter().map(|role| config(job(role))).collect()
+    };
+    fs::write(&path, kubeconfig(&before.url, "", "token: t")).unwrap();
+    let (_, pods) = job("pod");
+    let mut consumer = Consumer::run(&[("pod", pods)], options());
+    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
+    fs::write(&path, kubeconfig(&after.url, "", "token: t")).unwrap();
+    assert!(consumer.discovery.apply(configs(&["pod", "service"])).is_empty());
+    consumer.until("the services", |consumer| consumer.groups.len() > 3).await;
+    let asked = |path: &str| [&before, &after].map(|server| server.lists(&[path]));
+    assert_eq!((asked("/pods"), asked("/services")), ([1, 0], [0, 1]));
+}

@@ -1,5 +1,5 @@
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -197,6 +197,72 @@ async fn what_is_forbidden_is_named_with_the_right_that_is_missing() {
     consumer.until("another failure", |consumer| consumer.failure().as_deref() == Some(reason)).await;
 }
 
+/// Lists that succeed before each watch that is refused do not make it well, and come at longer and longer intervals.
+#[tokio::test]
+async fn a_watch_that_is_refused_alone_fails_until_one_begins() {
+    let server = recorded().await;
+    server.stream(Streams::Refused);
+    // Streams are not allowed before they are unknown.
+    server.refuse("/pods", "403 Forbidden", "");
+    server.refuse_watches("/pods", "403 Forbidden", "");
+    let mut consumer = run(&server, "role: pod");
+    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
+    server.refuse("/pods", "", "");
+    let lists = |consumer: &Consumer| {
+        consumer.status().collections.first().map_or(0, |collection| collection.lists_total)
+    };
+    consumer.until("lists", |consumer| lists(consumer) >= 5 && consumer.groups.len() == 3).await;
+    let reason = "watch pods: 403 Forbidden: a ClusterRole needs list, watch on pods";
+    assert_eq!(consumer.failure().as_deref(), Some(reason));
+    assert_eq!(consumer.status().collections[0].failure.as_deref(), Some(reason));
+    let successes =
+        |consumer: &Consumer| consumer.status().refreshes_total - consumer.status().failures_total;
+    assert_eq!(successes(&consumer), 0, "{:#?}", consumer.status());
+    let lists: Vec<Instant> = {
+        let state = server.state();
+        let requests = state.requests.iter().zip(&state.times);
+        requests.filter(|(request, _)| request.contains("limit=")).map(|(_, time)| *time).collect()
+    };
+    // Before the fifth list the pause is several times the first one.
+    assert!(lists[lists.len() - 1] - lists[lists.len() - 2] >= Duration::from_millis(160), "{lists:?}");
+
+    server.refuse_watches("/pods", "", "");
+    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+    assert_eq!(consumer.status().collections[0].failure, None);
+    assert_eq!(successes(&consumer), 1);
+    server.delete("pods", "shop/web-1");
+    consumer.until("a pod less", |consumer| consumer.groups.len() == 2).await;
+}
+
+/// A slice of a MiB can stand for billions of targets.
+#[tokio::test]
+async fn an_object_of_too_many_targets_is_left_out_and_named() {
+    let server = recorded().await;
+    let mut consumer = run(&server, "role: endpointslice");
+    consumer.until("the slices", |consumer| consumer.sources().contains(&SLICE)).await;
+    let known = consumer.groups.len();
+    let slice = |addresses: usize| {
+        let mut slice = server.object("endpointslices", "shop/web-abc12");
+        slice["endpoints"] = json!([{ "addresses": vec!["10.0.0.1"; addresses] }]);
+        slice["ports"] = (0..500).map(|port| json!({ "port": port + 1 })).collect();
+        slice
+    };
+    server.put("endpointslices", slice(101));
+    let reason = "watch endpointslices: shop/web-abc12 has 50500 targets, more than 50000, it is left out";
+    let says = |consumer: &Consumer| consumer.failure().as_deref() == Some(reason);
+    consumer.until("the failure", |consumer| says(consumer) && consumer.groups.len() == known - 1).await;
+    // Neither a new watch nor a new list makes that well, only that it is gone or smaller.
+    server.forget();
+    server.disconnect();
+    consumer.until("a list", |consumer| consumer.status().collections[0].lists_total == 2).await;
+    assert!(says(&consumer), "{:#?}", consumer.status());
+    server.put("endpointslices", slice(1));
+    consumer.until("the slice", |consumer| consumer.groups.len() == known).await;
+    server.forget();
+    server.disconnect();
+    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
+}
+
 #[tokio::test]
 async fn a_namespace_that_fails_holds_up_no_other() {
     let server = recorded().await;
@@ -384,7 +450,7 @@ async fn a_stream_that_falls_silent_before_its_end_is_given_up() {
     let server = recorded().await;
     server.stream(Streams::Endless);
     let mut options = options();
-    options.kubernetes.answer_limit = Duration::from_secs(1);
+    options.kubernetes.answer_limit = Duration::from_secs(4);
     let yaml = |role: &str| format!("role: {role}, api_server: '{}'", server.url);
     let mut consumer = Consumer::run(&[("job", yaml("pod"))], options);
     consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;

@@ -61,24 +61,31 @@ pub(super) struct ApiServer {
 }
 
 impl ApiServer {
-    pub(super) fn new(
-        config: &KubernetesSdConfig,
-        options: &KubernetesOptions,
-        http: &HttpOptions,
-    ) -> Result<Self, Error> {
-        let fail = |reason: String| Error::Construct { mechanism: "kubernetes", reason };
-        let (url, http_config) = if !config.kubeconfig_file.as_os_str().is_empty() {
-            kubeconfig::read(&config.kubeconfig_file).map_err(fail)?
-        } else if !config.api_server.is_empty() {
-            (config.api_server_url().map_err(fail)?, config.http_config.clone())
-        } else {
-            in_cluster(options).map_err(fail)?
-        };
+    pub(super) fn new(url: String, config: &HttpClientConfig, http: &HttpOptions) -> Result<Self, Error> {
         // A watch takes a connection of HTTP/1.1 to itself, and namespaces may be many.
         let options = HttpOptions { http2: true, ..http.clone() };
-        let http = Http::new(&http_config, options).map_err(|error| fail(error.to_string()))?;
+        let http = Http::new(config, options).map_err(|error| fail(error.to_string()))?;
         Ok(Self { shown_url: without_password(&url), url, http })
     }
+}
+
+/// The API server's URL and how it is reached, as it is said now.
+pub(super) fn reached(
+    config: &KubernetesSdConfig,
+    options: &KubernetesOptions,
+) -> Result<(String, HttpClientConfig), Error> {
+    if !config.kubeconfig_file.as_os_str().is_empty() {
+        kubeconfig::read(&config.kubeconfig_file)
+    } else if !config.api_server.is_empty() {
+        config.api_server_url().map(|url| (url, config.http_config.clone()))
+    } else {
+        in_cluster(options)
+    }
+    .map_err(fail)
+}
+
+fn fail(reason: String) -> Error {
+    Error::Construct { mechanism: "kubernetes", reason }
 }
 
 /// As client-go's `rest.InClusterConfig`. The token is read again when it changes: it lives for an hour.
@@ -108,7 +115,6 @@ fn in_cluster(options: &KubernetesOptions) -> Result<(String, HttpClientConfig),
 /// The namespace of the pod in which this process runs.
 pub(super) fn own_namespace(options: &KubernetesOptions) -> Result<String, Error> {
     let path = options.service_account.join("namespace");
-    let fail = |reason: String| Error::Construct { mechanism: "kubernetes", reason };
     let read = std::fs::read_to_string(&path);
     let namespace = read
         .map_err(|error| fail(format!("cannot find out the own namespace: {}: {error}", path.display())))?;

@@ -1,6 +1,5 @@
 //! What the mechanisms that ask one API server share.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use promferry_http_client::{HttpClientConfig, Secret};
@@ -8,11 +7,11 @@ use promferry_model::TargetGroup;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 
-use super::api_server::{ApiServer, KubernetesOptions};
+use super::api_server::{self, ApiServer, KubernetesOptions};
 use super::config::{KubernetesMetadata, KubernetesSdConfig};
 use super::objects::Resource;
 use super::source::{Collection, CollectionEvent, CollectionStatus};
-use super::table::{CollectionId, Table};
+use super::table::{CollectionId, Members, Table};
 use super::view::{Report, View};
 use super::watch::ApiServerSource;
 use crate::counts::{Counts, KubernetesEvents};
@@ -25,11 +24,11 @@ use crate::{DiscoveryOptions, Error};
 #[derive(Default)]
 pub(crate) struct Clusters(Mutex<Vec<(ClusterKey, Weak<Cluster>)>>);
 
-/// Which server is asked with which credentials.
+/// Which server is asked with which credentials. A kubeconfig counts with what is in it: it may have changed since a
+/// mechanism began.
 #[derive(PartialEq)]
 struct ClusterKey {
-    api_server: Secret,
-    kubeconfig_file: PathBuf,
+    url: Secret,
     http_config: HttpClientConfig,
 }
 
@@ -70,18 +69,15 @@ impl Clusters {
         options: &DiscoveryOptions,
         counts: &Arc<Counts>,
     ) -> Result<Arc<Cluster>, Error> {
-        let key = ClusterKey {
-            api_server: config.api_server.clone(),
-            kubeconfig_file: config.kubeconfig_file.clone(),
-            http_config: config.http_config.clone(),
-        };
+        let (url, http_config) = api_server::reached(config, &options.kubernetes)?;
+        let key = ClusterKey { url: url.clone().into(), http_config };
         let mut clusters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|(_, cluster)| cluster.strong_count() > 0);
         let known = clusters.iter().find(|(other, _)| *other == key);
         if let Some(cluster) = known.and_then(|(_, cluster)| cluster.upgrade()) {
             return Ok(cluster);
         }
-        let server = ApiServer::new(config, &options.kubernetes, &options.http)?;
+        let server = ApiServer::new(url, &key.http_config, &options.http)?;
         let cluster = Arc::new(Cluster::new(server, options.kubernetes.clone(), counts.clone()));
         clusters.push((key, Arc::downgrade(&cluster)));
         Ok(cluster)
@@ -187,9 +183,14 @@ impl State {
                     self.count(id, |events| events.deleted_total += 1);
                     self.lose(slot);
                 }
-                self.recover(id, true);
+                self.answered(id);
             }
-            CollectionEvent::Recovered => self.recover(id, false),
+            CollectionEvent::Recovered => {
+                let recovers = |members: &mut Members| !members.is_full && members.failure.take().is_some();
+                if self.table.members_mut(id).is_some_and(recovers) {
+                    self.answered(id);
+                }
+            }
             CollectionEvent::Failed(reason) => self.fail(id, reason),
         }
     }
@@ -210,12 +211,9 @@ impl State {
         }
     }
 
-    fn recover(&mut self, id: CollectionId, is_listed: bool) {
-        let failure = self.table.members_mut(id).and_then(|members| members.failure.take());
-        if failure.is_some() || is_listed {
-            for view in self.views.iter_mut().flatten().filter(|view| view.has(id)) {
-                view.answered();
-            }
+    fn answered(&mut self, id: CollectionId) {
+        for view in self.views.iter_mut().flatten().filter(|view| view.has(id)) {
+            view.answered();
         }
     }
 

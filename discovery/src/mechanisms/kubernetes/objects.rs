@@ -83,6 +83,24 @@ impl Object {
             Self::Service(object) => &object.metadata,
         }
     }
+
+    /// How many targets its group has at most by what it multiplies: addresses and ports. The others have fewer than
+    /// they have bytes.
+    pub(crate) fn multiplied_targets(&self) -> usize {
+        match self {
+            Self::Endpoints(object) => {
+                let of = |subset: &EndpointSubset| {
+                    (subset.addresses.len() + subset.not_ready_addresses.len()) * subset.ports.len()
+                };
+                object.subsets.iter().map(of).sum()
+            }
+            Self::EndpointSlice(object) => {
+                let addresses = object.endpoints.iter().map(|endpoint| endpoint.addresses.len());
+                addresses.sum::<usize>() * object.ports.len()
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// What the API says when it refuses something, as far as it is passed on.

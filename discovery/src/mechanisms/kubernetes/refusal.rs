@@ -27,6 +27,9 @@ pub(super) enum Why {
     NoStreams,
 }
 
+/// Characters of a server's explanation that are shown: log lines and status pages are no place for more.
+const MAX_SHOWN: usize = 500;
+
 /// A request that is being refused.
 pub(super) struct Refused<'a> {
     verb: &'static str,
@@ -48,7 +51,7 @@ impl Refused<'_> {
     pub(super) fn by(&self, status: StatusCode, explained: &Status, is_streamed: bool) -> Refusal {
         let mut reason = format!("{} {}: {status}: {}", self.verb, self.collection, self.advice(status));
         if !explained.message.is_empty() {
-            reason = format!("{reason} ({})", explained.message);
+            reason = format!("{reason} ({})", shown(&explained.message));
         }
         let is_of_streaming = is_streamed
             && matches!(
@@ -89,6 +92,38 @@ impl Refused<'_> {
                 format!("this API server has no {} of {}{group}v1", resource.plural(), resource.group())
             }
             _ => "the API server refuses".to_owned(),
+        }
+    }
+}
+
+/// A text of the server's, as a line of a log can have it.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(MAX_SHOWN) {
+        match character.is_control() {
+            true => shown.extend(character.escape_debug()),
+            false => shown.push(character),
+        }
+    }
+    if text.chars().nth(MAX_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_SHOWN, shown};
+
+    #[test]
+    fn what_a_server_says_is_shown_on_one_line_of_bounded_length() {
+        for (text, expected) in [
+            ("no: User \"é\"", "no: User \"é\"".to_owned()),
+            ("a\nWARN \u{1b}[31mb", "a\\nWARN \\u{1b}[31mb".to_owned()),
+            (&"x".repeat(MAX_SHOWN), "x".repeat(MAX_SHOWN)),
+            (&"ü".repeat(64 << 10), "ü".repeat(MAX_SHOWN) + "…"),
+        ] {
+            assert_eq!(shown(text), expected);
         }
     }
 }

@@ -29,7 +29,8 @@ pub(crate) enum CollectionEvent {
     ListEnds,
     /// An object is gone.
     Deleted(Object),
-    /// What is known cannot be kept up to date, for this reason; it stays in force.
+    /// What is known cannot be kept up to date, for this reason; it stays in force. A list does not end that by itself:
+    /// what cannot be watched gets old.
     Failed(String),
     /// It can again.
     Recovered,

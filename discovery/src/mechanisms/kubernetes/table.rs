@@ -33,7 +33,7 @@ pub(crate) struct Table {
 }
 
 /// Which collection it is, as long as there is it.
-pub(crate) type CollectionId = u16;
+pub(crate) type CollectionId = u32;
 
 struct Slot {
     /// `None` if there is no such object (any more).
@@ -56,6 +56,8 @@ pub(crate) struct Members {
     /// What a list has mentioned so far, while there is one.
     mentioned: Option<SlotSet>,
     pub(crate) is_listed: bool,
+    /// Since it was last begun to be listed, there was no room for all of it.
+    pub(crate) is_full: bool,
     /// Why it cannot be kept up to date.
     pub(crate) failure: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Table {
             slots: SlotSet::default(),
             mentioned: None,
             is_listed: false,
+            is_full: false,
             failure: None,
         };
         let vacant = self.collections.iter().position(Option::is_none);
@@ -104,7 +107,7 @@ impl Table {
     }
 
     pub(crate) fn forget_collection(&mut self, id: CollectionId) {
-        let Some(members) = self.collections.get_mut(usize::from(id)).and_then(Option::take) else { return };
+        let Some(members) = self.collections.get_mut(id as usize).and_then(Option::take) else { return };
         if !self.is_collected(members.resource) {
             self.references.retain(|(resource, ..)| *resource != members.resource);
         }
@@ -114,11 +117,11 @@ impl Table {
     }
 
     pub(crate) fn members(&self, id: CollectionId) -> Option<&Members> {
-        self.collections.get(usize::from(id)).and_then(Option::as_ref)
+        self.collections.get(id as usize).and_then(Option::as_ref)
     }
 
     pub(crate) fn members_mut(&mut self, id: CollectionId) -> Option<&mut Members> {
-        self.collections.get_mut(usize::from(id)).and_then(Option::as_mut)
+        self.collections.get_mut(id as usize).and_then(Option::as_mut)
     }
 
     fn is_collected(&self, resource: Resource) -> bool {
@@ -129,6 +132,7 @@ impl Table {
     pub(crate) fn begin_list(&mut self, id: CollectionId) {
         if let Some(members) = self.members_mut(id) {
             members.mentioned = Some(SlotSet::default());
+            members.is_full = false;
         }
     }
 
@@ -154,8 +158,14 @@ impl Table {
         let slot = self.slot_of(resource, namespace, name);
         let known = &self.slots[slot as usize];
         let is_known = known.record.is_some();
+        // Also if what is new of it finds no room.
+        if is_known && let Some(Members { mentioned: Some(mentioned), .. }) = self.members_mut(id) {
+            mentioned.insert(slot);
+        }
+        let known = &self.slots[slot as usize];
         // Versions of Kubernetes' objects are numbers that grow (API conventions of 1.35). What a collection says itself
-        // counts nevertheless: a cluster that was restored goes on from a lower one.
+        // counts nevertheless: a cluster that was restored goes on from a lower one. Until the collection that said it last
+        // has been listed after that, others are not believed.
         let is_outdated = is_known
             && (1..known.version).contains(&version)
             && known.written_by != id
@@ -170,7 +180,12 @@ impl Table {
                 node.status.addresses = before.status.addresses;
                 node.status.daemon_endpoints = before.status.daemon_endpoints;
             }
-            let record = pack(resource, &object, &mut self.symbols).ok_or(TableFull)?;
+            let Some(record) = pack(resource, &object, &mut self.symbols) else {
+                if let Some(members) = self.members_mut(id) {
+                    members.is_full = true;
+                }
+                return Err(TableFull);
+            };
             is_different = self.slots[slot as usize].record.as_ref() != Some(&record);
             if is_different {
                 self.replace(slot, Some(record));

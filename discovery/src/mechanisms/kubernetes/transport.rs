@@ -68,6 +68,8 @@ struct State {
     attempt: Option<Attempt>,
     /// All objects are being asked for, and the end has not come.
     is_listing: bool,
+    /// No watch was answered since the last one was refused.
+    is_watch_refused: bool,
     permit: Option<OwnedSemaphorePermit>,
     page_items: PageItems,
     notes: Vec<Note>,
@@ -172,7 +174,7 @@ impl Transport {
         }
         let seconds = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-        conversation.refused(retry_after.map(|pause| pause.min(MAX_RETRY_PAUSE)));
+        conversation.refused(kind, retry_after.map(|pause| pause.min(MAX_RETRY_PAUSE)));
         let explained = body.read_to_end(MAX_STATUS_BYTES).await.unwrap_or_default();
         let status = serde_json::from_slice::<Status>(&explained).unwrap_or_default();
         Err(conversation.refusal(kind).by(head.status, &status, kind == RequestKind::StreamedList))
@@ -208,6 +210,7 @@ impl Conversation {
             failures: 0,
             attempt: None,
             is_listing: false,
+            is_watch_refused: false,
             permit: None,
             page_items: PageItems { first, next: first, most },
             notes: Vec::new(),
@@ -223,12 +226,16 @@ impl Conversation {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All objects have been listed.
-    pub(super) fn list_ended(&self) {
+    /// All objects have been listed. Returns whether they can be followed, as far as is known.
+    pub(super) fn list_ended(&self) -> bool {
         let mut state = self.state();
-        state.failures = 0;
         state.is_listing = false;
         state.permit = None;
+        // Where watches are refused, lists are not to follow each other without longer and longer pauses.
+        if !state.is_watch_refused {
+            state.failures = 0;
+        }
+        !state.is_watch_refused
     }
 
     /// What was answered cannot be used: the next request waits. Whether there was a request at all.
@@ -311,8 +318,12 @@ impl Conversation {
     }
 
     fn answered(&self, kind: RequestKind) {
-        if let Some(attempt) = &mut self.state().attempt {
-            attempt.is_answered = true;
+        {
+            let mut state = self.state();
+            state.is_watch_refused &= !kind.is_watch();
+            if let Some(attempt) = &mut state.attempt {
+                attempt.is_answered = true;
+            }
         }
         if kind.is_watch() {
             self.status().watches_total += 1;
@@ -320,8 +331,10 @@ impl Conversation {
         }
     }
 
-    fn refused(&self, retry_after: Option<Duration>) {
-        if let Some(attempt) = &mut self.state().attempt {
+    fn refused(&self, kind: RequestKind, retry_after: Option<Duration>) {
+        let mut state = self.state();
+        state.is_watch_refused |= kind.is_watch();
+        if let Some(attempt) = &mut state.attempt {
             attempt.retry_after = retry_after;
         }
     }
@@ -342,7 +355,7 @@ impl Conversation {
             true => has_lasted,
             false => attempt.is_heard,
         };
-        if !state.is_listing && (is_well || attempt.is_heard) {
+        if !state.is_listing && !state.is_watch_refused && (is_well || attempt.is_heard) {
             state.failures = 0;
         }
         if is_well && !attempt.is_faulty {

@@ -26,6 +26,10 @@ use super::watched::{Kind, Watched};
 /// Streamed lists in a row that do not come to an end until pages are asked for instead.
 const MAX_BROKEN_STREAMS: u32 = 3;
 
+/// Targets of an object at most. A slice of the 1,000 endpoints that the API allows with 50 ports has so many; it also
+/// allows some that have a billion, and each takes a kilobyte.
+const MAX_OBJECT_TARGETS: usize = 50_000;
+
 /// An API server whose collections are followed. Clones, and all that follow, share its connections.
 #[derive(Debug, Clone)]
 pub(super) struct ApiServerSource(Arc<Server>);
@@ -47,7 +51,7 @@ impl ApiServerSource {
         E: FnMut(CollectionEvent) + Send + 'static,
     {
         let conversation = Arc::new(Conversation::new(self.0.clone(), collection, status));
-        let follower = Follower { conversation, events, is_failing: false, broken_streams: 0 };
+        let follower = Follower { conversation, events, has_left_out: false, broken_streams: 0 };
         follower.run()
     }
 }
@@ -55,7 +59,8 @@ impl ApiServerSource {
 struct Follower<E> {
     conversation: Arc<Conversation>,
     events: E,
-    is_failing: bool,
+    /// Objects were left out of what was last listed, or came after it.
+    has_left_out: bool,
     /// In a row.
     broken_streams: u32,
 }
@@ -127,6 +132,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                     if self.may_stream() != is_streamed {
                         return;
                     }
+                    self.has_left_out = false;
                     (self.events)(CollectionEvent::ListBegins);
                 }
                 Some(Ok(Event::InitDone)) => {
@@ -136,7 +142,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                 }
                 Some(Ok(Event::InitApply(of) | Event::Apply(of))) => {
                     self.conversation.status().applied_total += 1;
-                    (self.events)(CollectionEvent::Applied(object(of.object)));
+                    self.applied(object(of.object));
                 }
                 Some(Ok(Event::Delete(of))) => {
                     self.conversation.status().deleted_total += 1;
@@ -151,6 +157,22 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
         }
     }
 
+    fn applied(&mut self, object: Object) {
+        let targets = object.multiplied_targets();
+        if targets <= MAX_OBJECT_TARGETS {
+            return (self.events)(CollectionEvent::Applied(object));
+        }
+        let metadata = object.metadata();
+        let reason = format!(
+            "watch {}: {}/{} has {targets} targets, more than {MAX_OBJECT_TARGETS}, it is left out",
+            self.conversation.collection, metadata.namespace, metadata.name
+        );
+        self.has_left_out = true;
+        self.report(reason);
+        // What it was before is not what it is.
+        (self.events)(CollectionEvent::Deleted(object));
+    }
+
     fn may_stream(&self) -> bool {
         self.conversation.server.may_stream() && self.broken_streams < MAX_BROKEN_STREAMS
     }
@@ -158,12 +180,10 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
     fn heed_notes(&mut self) {
         for note in self.conversation.take_notes() {
             match note {
-                Note::WatchBegan if self.conversation.is_listing() => {}
+                Note::WatchBegan if self.conversation.is_listing() || self.has_left_out => {}
                 Note::WatchBegan => {
                     self.conversation.status().failure = None;
-                    if std::mem::take(&mut self.is_failing) {
-                        (self.events)(CollectionEvent::Recovered);
-                    }
+                    (self.events)(CollectionEvent::Recovered);
                 }
                 Note::EventLeftOut => {
                     let reason = format!(
@@ -177,19 +197,24 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
     }
 
     fn list_ended(&mut self) {
-        self.conversation.list_ended();
+        let is_well = self.conversation.list_ended() && !self.has_left_out;
         {
             let now = Some(SystemTime::now());
             let mut status = self.conversation.status();
             status.lists_total += 1;
-            (status.last_listed, status.last_heard, status.failure) = (now, now, None);
+            (status.last_listed, status.last_heard) = (now, now);
+            if is_well {
+                status.failure = None;
+            }
         }
-        self.is_failing = false;
         (self.events)(CollectionEvent::ListEnds);
+        // Whether a watch that was refused is so again is known when it has been asked for.
+        if is_well {
+            (self.events)(CollectionEvent::Recovered);
+        }
     }
 
     fn report(&mut self, reason: String) {
-        self.is_failing = true;
         {
             let mut status = self.conversation.status();
             status.failures_total += 1;
