@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use promferry_model::{Labels, TargetGroup};
 use smol_str::SmolStr;
+use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::job::Judgement;
@@ -47,7 +49,12 @@ pub(crate) struct Groups {
     /// How many targets each rule drops.
     dropped_by: Vec<u64>,
     invalid: Vec<InvalidKind>,
+    /// When an example was last looked for among all groups.
+    looked_at: Option<Instant>,
 }
+
+/// To make all groups of a job takes long: where the example is a pod that comes and goes, not with each of its changes.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Tells a job's groups apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,13 +86,19 @@ struct InvalidKind {
     /// That of one of them.
     error: TargetError,
     targets: u64,
-    /// Which one; absent once its group has changed, until another is looked for.
     example: Option<Example>,
 }
 
 struct Example {
-    group: GroupKey,
+    /// Absent once the group has changed: until another is found it is an example of what there was.
+    group: Option<GroupKey>,
     labels: Labels,
+}
+
+impl InvalidKind {
+    fn has_example(&self) -> bool {
+        self.example.as_ref().is_some_and(|example| example.group.is_some())
+    }
 }
 
 /// What a change of groups means for what is scraped. A target may be in both lists, and more than once.
@@ -156,10 +169,12 @@ impl Groups {
 
     /// Finds an example of each kind of reason that lost its own.
     pub(crate) fn find_examples(&mut self, job: &Job, source: Option<&dyn GroupSource>) {
-        let is_wanted = |kind: &InvalidKind| kind.targets > 0 && kind.example.is_none();
-        if !self.invalid.iter().any(is_wanted) {
+        let is_wanted = |kind: &InvalidKind| kind.targets > 0 && !kind.has_example();
+        let was_looked_for = self.looked_at.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER);
+        if (self.kept.is_none() && was_looked_for) || !self.invalid.iter().any(is_wanted) {
             return;
         }
+        self.looked_at = Some(Instant::now());
         let Self { outcomes, kept, invalid, .. } = self;
         let mut look = |mechanism, group: &TargetGroup| {
             let key = GroupKey::new(mechanism, &group.source);
@@ -175,7 +190,7 @@ impl Groups {
                     && discriminant(&error) == discriminant(&kind.error)
                 {
                     kind.error = error;
-                    kind.example = Some(Example { group: key, labels: discovered.to_labels() });
+                    kind.example = Some(Example { group: Some(key), labels: discovered.to_labels() });
                 }
             }
         };
@@ -227,7 +242,9 @@ impl Groups {
     /// Makes this the group of its key, or takes it away.
     fn set(&mut self, job: &Job, key: GroupKey, group: Option<&TargetGroup>, moves: &mut Moves) {
         for kind in &mut self.invalid {
-            kind.example.take_if(|example| example.group == key);
+            if let Some(example) = kind.example.as_mut().filter(|example| example.group == Some(key)) {
+                example.group = None;
+            }
         }
         let new = group.map(|group| self.judge(job, key, group, moves));
         let old = match new {
@@ -262,9 +279,9 @@ impl Groups {
                     moves.errors += 1;
                     let index = self.kind_of(&error);
                     let kind = &mut self.invalid[index];
-                    if kind.example.is_none() {
+                    if !kind.has_example() {
                         kind.error = error;
-                        kind.example = Some(Example { group: key, labels: discovered.to_labels() });
+                        kind.example = Some(Example { group: Some(key), labels: discovered.to_labels() });
                     }
                     Outcome::Invalid(index as u32)
                 }
