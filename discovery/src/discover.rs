@@ -58,6 +58,17 @@ pub(crate) trait Groups: Send + Sync {
     /// Every source of which the consumer may have a group.
     fn sources(&self) -> Vec<SmolStr>;
 
+    /// Takes those of a predecessor's sources of which the consumer has been told by now what became of them: all that it
+    /// is going to be told of what they stood for, if there is a first result.
+    fn settle(&self, sources: &mut Vec<SmolStr>) -> Vec<SmolStr> {
+        std::mem::take(sources)
+    }
+
+    /// What finds these groups, to be begun anew after it broke down; absent if it has to be built anew.
+    fn finder(self: Arc<Self>) -> Option<Box<dyn Discover>> {
+        None
+    }
+
     /// How many groups and targets are known.
     fn counts(&self) -> (usize, usize);
 
@@ -88,6 +99,8 @@ pub(crate) struct Found {
     pub(crate) has_result: bool,
     /// The first result has been passed on.
     pub(crate) is_announced: bool,
+    /// Groups of predecessors wait for what it finds.
+    pub(crate) has_inherited: bool,
     pub(crate) updates_total: u64,
     pub(crate) refreshes_total: u64,
     pub(crate) failures_total: u64,
@@ -233,9 +246,9 @@ impl Updates {
         found.has_result = true;
         found.updates_total += groups;
         self.counts.change(|counts| counts.received_updates_total += u64::from(groups > 0));
-        let is_first = !found.is_announced;
+        let is_awaited = !found.is_announced || found.has_inherited;
         drop(found);
-        if is_first || self.groups().has_news() {
+        if is_awaited || self.groups().has_news() {
             self.changed.notify_one();
         }
     }
@@ -247,6 +260,7 @@ impl Found {
             groups,
             has_result: false,
             is_announced: false,
+            has_inherited: false,
             updates_total: 0,
             refreshes_total: 0,
             failures_total: 0,

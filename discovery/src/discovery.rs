@@ -82,7 +82,7 @@ impl MechanismId {
 pub struct MechanismStatus {
     /// Which one it is.
     pub id: MechanismId,
-    /// Prometheus' name of its kind: `static`, `file`, `http`, `dns`.
+    /// Prometheus' name of its kind: `static`, `file`, `http`, `dns`, `kubernetes`.
     pub mechanism: &'static str,
     /// What it looks at: files, a URL without its password and the values of its query, names. Two mechanisms may look
     /// the same.
@@ -137,7 +137,7 @@ struct Running {
     task: JoinHandle<()>,
     /// In which places of which jobs it stands.
     slots: BTreeSet<Slot>,
-    /// Groups of a predecessor that stay in force until this one has a result.
+    /// Groups of predecessors that stay in force until this one has told what became of them.
     inherited: Vec<Inherited>,
 }
 
@@ -171,8 +171,8 @@ impl Discovery {
     /// Makes these jobs the ones that targets are found for.
     ///
     /// Mechanisms that are wanted already go on undisturbed. One that takes the place of another (same job, same kind,
-    /// same position) takes over its groups too: they stay in force until it has a result of its own. One that cannot
-    /// be started leaves the old one running; without an old one it is tried again and again. The error is in the
+    /// same position) takes over its groups too: they stay in force until it has a result of its own, at Kubernetes one
+    /// about their namespace. One that cannot be started leaves the old one running; without an old one it is tried again and again. The error is in the
     /// [`status`](Self::status) either way and in the returned list.
     pub fn apply(&self, jobs: impl IntoIterator<Item = (SmolStr, DiscoveryConfigs)>) -> Vec<ApplyError> {
         let mut errors = Vec::new();
@@ -376,10 +376,13 @@ impl State {
             let successor = slot.and_then(|slot| after.get(slot)).and_then(|id| self.running.get_mut(id));
             legacies.retain(|legacy| !legacy.sources.is_empty());
             match successor {
-                Some(successor) if !successor.updates.found().is_announced => {
-                    successor.inherited.extend(legacies)
+                Some(successor) => {
+                    successor.inherited.extend(legacies);
+                    if successor.updates.found().is_announced {
+                        self.backlog.extend(successor.settle());
+                    }
                 }
-                _ => self.backlog.extend(legacies.into_iter().map(Pending::from)),
+                None => self.backlog.extend(legacies.into_iter().map(Pending::from)),
             }
         }
         for running in self.running.values_mut() {
@@ -392,12 +395,29 @@ impl State {
         }
         self.running.retain(|_, running| !running.slots.is_empty());
         for running in self.running.values() {
-            running.updates.found().jobs = running.slots.iter().map(|slot| slot.job.clone()).collect();
+            let mut found = running.updates.found();
+            found.jobs = running.slots.iter().map(|slot| slot.job.clone()).collect();
+            found.has_inherited = !running.inherited.is_empty();
         }
     }
 }
 
 impl Running {
+    /// What jobs lose of what its predecessors found.
+    fn settle(&mut self) -> Vec<Pending> {
+        let groups = self.updates.groups();
+        let mut lost = Vec::new();
+        for legacy in &mut self.inherited {
+            let sources = groups.settle(&mut legacy.sources);
+            if !sources.is_empty() {
+                lost.push(Pending::Left { job: legacy.job.clone(), mechanism: legacy.mechanism, sources });
+            }
+        }
+        self.inherited.retain(|legacy| !legacy.sources.is_empty());
+        self.updates.found().has_inherited = !self.inherited.is_empty();
+        lost
+    }
+
     fn status(&self, id: MechanismId) -> MechanismStatus {
         let kept = self.updates.groups();
         let (groups, targets) = kept.counts();
@@ -435,7 +455,8 @@ impl fmt::Debug for Discovery {
     }
 }
 
-/// Runs a mechanism to its end. One that cannot be built, or panics, is built again after a pause.
+/// Runs a mechanism to its end. One that cannot be built, or panics, is built again after a pause, unless who keeps its
+/// groups lets it go on with them.
 async fn keep_running(
     mechanism: Mechanism,
     mut built: Option<Box<dyn Discover>>,
@@ -447,7 +468,10 @@ async fn keep_running(
     loop {
         let discover = match built.take() {
             Some(discover) => Ok(discover),
-            None => mechanism.build(&options, &shared),
+            None => match updates.groups().finder() {
+                Some(finder) => Ok(finder),
+                None => mechanism.build(&options, &shared),
+            },
         };
         match discover {
             Ok(discover) => {

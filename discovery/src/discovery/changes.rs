@@ -77,7 +77,7 @@ impl Changes {
     /// The next batch of changes, as soon as there is one that may be passed on: a first result or a changed
     /// configuration at once, others when [`DiscoveryOptions::debounce`] has passed since the last batch.
     ///
-    /// A batch is about at most 256 groups, each as often as jobs have it. What is left comes with the next ones, at
+    /// A batch is about at most 256 groups, each as often as jobs have it, and full with 512 targets. What is left comes with the next ones, at
     /// once; the debounce counts from the first of them.
     ///
     /// Cancelling the future loses nothing.
@@ -128,7 +128,7 @@ impl State {
             let found = running.updates.found();
             let is_first = found.has_result && !found.is_announced;
             urgent |= is_first && (has_news || !running.inherited.is_empty());
-            is_waiting |= has_news;
+            is_waiting |= has_news || found.has_inherited;
         }
         if !(urgent || is_due) {
             return Taken { changes: Vec::new(), is_waiting, has_more: false };
@@ -153,7 +153,7 @@ impl State {
             has_more |= is_left;
             if has_result && !is_left {
                 running.updates.found().is_announced = true;
-                self.backlog.extend(std::mem::take(&mut running.inherited).into_iter().map(Pending::from));
+                self.backlog.extend(running.settle());
             }
         }
         self.take_backlog(&mut batch);

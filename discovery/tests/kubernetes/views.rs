@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use promferry_discovery::{Change, Changes, Discovery, DiscoveryConfigs, DiscoveryOptions, MechanismId};
+use promferry_discovery::{
+    Change, Changes, Discovery, DiscoveryConfigs, DiscoveryOptions, MechanismId, MechanismStatus,
+};
 use promferry_model::{Rng, SeededRng, TargetGroup};
 use serde_json::{Value, json};
 
@@ -327,4 +330,113 @@ async fn what_was_seen_in_between_is_told_again() {
     jobs.until("the other job", |jobs| !jobs.sources("other").is_empty()).await;
     assert_eq!(jobs.found(), jobs.looked_up(&wanted));
     assert_eq!(jobs.sources("job"), ["pod/shop/changes", "pod/shop/goes"]);
+}
+
+/// Who asks with other credentials may be refused a part: that part stays as it was found.
+#[tokio::test]
+async fn what_cannot_be_listed_after_a_change_stays_where_it_fails() {
+    let server = ApiServer::start().await;
+    let namespaces = ["shop", "refused", "emptied"];
+    for namespace in namespaces {
+        let mut pod = pod("web", &["a"], "10.0.0.1");
+        pod["metadata"]["namespace"] = json!(namespace);
+        server.put("pods", pod);
+    }
+    let with = |token: &str| {
+        let names = namespaces.join(", ");
+        format!(
+            "kubernetes_sd_configs: [{{role: pod, api_server: '{}', namespaces: {{names: [{names}]}}, \
+             authorization: {{credentials: {token}}}}}]",
+            server.url
+        )
+    };
+    let mut jobs = Jobs::new(options());
+    jobs.apply(&[job("job", &with("first"))]);
+    jobs.until("the pods", |jobs| jobs.groups.len() == 3).await;
+    let before = jobs.discovery.status()[0].id;
+    let of_before = |jobs: &Jobs| {
+        let old = jobs.groups.keys().filter(|(_, mechanism, _)| *mechanism == before);
+        old.map(|(.., source)| source.clone()).collect::<Vec<_>>()
+    };
+    for namespace in &namespaces[1..] {
+        server.refuse(&format!("/namespaces/{namespace}/pods"), "403 Forbidden", "");
+    }
+    let next = [job("job", &with("second"))];
+    jobs.apply(&next);
+    jobs.until("the change", |jobs| !of_before(jobs).contains(&"pod/shop/web".to_owned())).await;
+    let all = ["pod/emptied/web", "pod/refused/web", "pod/shop/web"];
+    assert_eq!(jobs.sources("job").into_iter().collect::<BTreeSet<_>>(), all.into());
+    assert_eq!(jobs.looked_up(&next), jobs.found());
+    assert!(jobs.discovery.status()[0].is_failing);
+
+    // What turns out to be gone goes, also where nothing takes its place and others still fail.
+    server.delete("pods", "emptied/web");
+    server.refuse("/namespaces/emptied/pods", "", "");
+    jobs.until("what is gone", |jobs| of_before(jobs) == ["pod/refused/web"]).await;
+    server.refuse("/namespaces/refused/pods", "", "");
+    jobs.until("the rest", |jobs| of_before(jobs).is_empty()).await;
+    assert_eq!(jobs.sources("job"), ["pod/refused/web", "pod/shop/web"]);
+    assert_eq!(jobs.looked_up(&next), jobs.found());
+}
+
+/// A mechanism that breaks down has told about groups, and goes on with them.
+#[tokio::test]
+async fn what_goes_while_a_mechanism_is_broken_down_is_taken_back() {
+    let breakdown = Breakdown::default();
+    let _guard = tracing::subscriber::set_default(breakdown.clone());
+    let server = ApiServer::start().await;
+    for name in ["goes", "stays"] {
+        server.put("pods", pod(name, &["a"], "10.0.0.1"));
+    }
+    let mut jobs = Jobs::new(options());
+    jobs.apply(&[job("job", &pods(&server, "a=1"))]);
+    jobs.until("the pods", |jobs| jobs.groups.len() == 2).await;
+
+    breakdown.0.store(true, Ordering::SeqCst);
+    server.refuse("/pods", "503 Service Unavailable", "");
+    server.disconnect();
+    let status = async |what: &str, is_met: fn(&MechanismStatus) -> bool| {
+        for _ in 0..6000 {
+            if is_met(&jobs.discovery.status()[0]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("not within a minute: {what}: {:#?}", jobs.discovery.status());
+    };
+    status("the breakdown", |status| {
+        status.last_failure.as_ref().is_some_and(|(_, reason)| reason.contains("broke down"))
+    })
+    .await;
+    server.delete("pods", "shop/goes");
+    server.refuse("/pods", "", "");
+    // Nobody asks for changes until then.
+    status("the end of it", |status| !status.is_failing && status.collections[0].objects == 1).await;
+    jobs.until("what is gone", |jobs| jobs.sources("job") == ["pod/shop/stays"]).await;
+}
+
+/// Breaks down whoever next says how discovery fares.
+#[derive(Clone, Default)]
+struct Breakdown(Arc<AtomicBool>);
+
+impl tracing::Subscriber for Breakdown {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "promferry_discovery::discover"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "broken on purpose");
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -7,6 +7,7 @@ use promferry_model::TargetGroup;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 
+use super::KubernetesDiscovery;
 use super::api_server::{self, ApiServer, KubernetesOptions};
 use super::config::{KubernetesMetadata, KubernetesSdConfig};
 use super::objects::Resource;
@@ -18,7 +19,7 @@ use crate::counts::{Counts, KubernetesEvents};
 use crate::discover::Groups;
 use crate::discovery::AbortOnDrop;
 use crate::mechanisms::mechanism::restart_pause;
-use crate::{DiscoveryOptions, Error};
+use crate::{Discover, DiscoveryOptions, Error};
 
 /// The clusters that mechanisms look at, as long as they do.
 #[derive(Default)]
@@ -341,6 +342,16 @@ impl Groups for ClusterGroups {
 
     fn group(&self, source: &str) -> Option<Arc<TargetGroup>> {
         self.look(|view, table| view.group_of(table, source)).map(Arc::new)
+    }
+
+    fn settle(&self, sources: &mut Vec<SmolStr>) -> Vec<SmolStr> {
+        self.look(|view, table| view.settle(table, sources))
+    }
+
+    /// Its groups were told about, so what follows them must go on with them.
+    fn finder(self: Arc<Self>) -> Option<Box<dyn Discover>> {
+        self.look(|view, _| view.answered());
+        Some(Box::new(KubernetesDiscovery(self)))
     }
 
     fn sources(&self) -> Vec<SmolStr> {

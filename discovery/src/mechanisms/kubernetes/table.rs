@@ -242,6 +242,11 @@ impl Table {
         Some(unpack(known.resource, namespace, name, record, &self.symbols))
     }
 
+    #[cfg(test)]
+    pub(crate) fn record_mut(&mut self, slot: u32) -> Option<&mut Box<[u8]>> {
+        self.slots[slot as usize].record.as_mut()
+    }
+
     /// The slot of an object, of which it may have known once only.
     pub(crate) fn find(&self, resource: Resource, namespace: &str, name: &str) -> Option<u32> {
         let key = (resource, self.symbols.find(namespace)?, self.symbols.find(name)?);

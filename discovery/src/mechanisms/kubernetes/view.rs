@@ -1,8 +1,9 @@
 //! The groups of one mechanism, made of a cluster's objects when they are asked for.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use promferry_model::{TargetGroup, hash_labels};
@@ -163,15 +164,18 @@ impl View {
         }
         self.has_reported = true;
         let is_well = members().all(|members| members.is_listed && members.failure.is_none());
-        report.received = self.has_news(table).then(|| std::mem::take(&mut self.received));
+        let has_news = self.has_news(table) || self.is_answered && self.has_complete_namespace(table);
+        report.received = has_news.then(|| std::mem::take(&mut self.received));
         report.is_well = is_well && std::mem::take(&mut self.is_answered);
         report
     }
 
     pub(crate) fn has_news(&self, table: &Table) -> bool {
-        self.has_reported
-            && !self.dirty.is_empty()
-            && (self.is_listed(table) || self.dirty.iter().any(|slot| self.is_complete(table, slot)))
+        if !self.has_reported || self.dirty.is_empty() {
+            return false;
+        }
+        let Some(unlisted) = self.unlisted(table) else { return false };
+        unlisted.is_empty() || self.dirty.iter().any(|slot| !unlisted.contains(table.name(slot).1))
     }
 
     /// As [`Groups::take`](crate::discover::Groups::take); `each` is given what is different. Slots of which the consumer
@@ -185,28 +189,35 @@ impl View {
         if !self.has_reported {
             return false;
         }
-        let is_listed = self.is_listed(table);
+        let Some(unlisted) = self.unlisted(table) else { return false };
         let mut unchanged = 0;
         let mut from = 0;
         while let Some(slot) = self.dirty.next(from) {
             from = slot + 1;
-            if !is_listed && !self.is_complete(table, slot) {
+            let (resource, namespace, name) = table.name(slot);
+            if unlisted.contains(namespace) {
                 continue;
             }
             self.dirty.remove(slot);
             let is_there = self.sees(table, slot);
-            let group = self.group(table, slot).filter(|group| !group.targets.is_empty());
+            let group = self.group(table, slot);
             let told = match &group {
-                Some(group) => self.tell(slot, group),
-                None => self.take_back(slot),
+                Ok(Some(group)) => self.tell(slot, group),
+                Ok(None) => self.take_back(slot),
+                Err(panic) => {
+                    let source = source(resource, namespace, name);
+                    self.failed(format!(
+                        "the targets of {source} stay as they are: making them broke down: {panic}"
+                    ));
+                    false
+                }
             };
             if !is_there {
                 gone.push(slot);
             }
             if told {
-                let (resource, namespace, name) = table.name(slot);
-                let source = source(resource, namespace, name);
-                if !each(source, group.map(Arc::new)) {
+                let group = group.ok().flatten().map(Arc::new);
+                if !each(source(resource, namespace, name), group) {
                     return self.has_news(table);
                 }
             } else {
@@ -231,7 +242,7 @@ impl View {
         while let Some((&slot, _)) = self.told.range((after, Bound::Unbounded)).next() {
             after = Bound::Excluded(slot);
             self.shows(slot);
-            let group = self.group(table, slot).filter(|group| !group.targets.is_empty());
+            let group = self.group(table, slot).ok().flatten();
             if group.is_some_and(|group| !each(Arc::new(group))) {
                 return Some(slot.to_smolstr());
             }
@@ -241,12 +252,24 @@ impl View {
 
     /// The group of a source, if the consumer has it.
     pub(crate) fn group_of(&mut self, table: &Table, source: &str) -> Option<TargetGroup> {
-        let (_, rest) = source.split_once('/')?;
-        let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
+        let (namespace, name) = split(source)?;
         let slot = table.find(self.targets, namespace, name)?;
         self.told.get(&slot)?;
         self.shows(slot);
-        self.group(table, slot).filter(|group| !group.targets.is_empty())
+        self.group(table, slot).ok().flatten()
+    }
+
+    /// As [`Groups::settle`](crate::discover::Groups::settle): as long as a namespace cannot be listed, nobody knows what
+    /// became of what was found there.
+    pub(crate) fn settle(&self, table: &Table, sources: &mut Vec<SmolStr>) -> Vec<SmolStr> {
+        // What takes the place of what is lost is told first.
+        if !self.has_reported || self.has_news(table) {
+            return Vec::new();
+        }
+        let Some(unlisted) = self.unlisted(table) else { return Vec::new() };
+        let is_listed =
+            |source: &mut SmolStr| split(source).is_none_or(|(namespace, _)| !unlisted.contains(namespace));
+        sources.extract_if(.., is_listed).collect()
     }
 
     pub(crate) fn sources(&self, table: &Table) -> Vec<SmolStr> {
@@ -283,22 +306,33 @@ impl View {
         }
     }
 
-    fn is_listed(&self, table: &Table) -> bool {
-        let mut members = self.collections.iter().filter_map(|id| table.members(*id));
-        members.all(|members| members.is_listed)
-    }
-
-    /// Whether all has been listed that the groups of a namespace are made of.
-    fn is_complete(&self, table: &Table, slot: u32) -> bool {
-        let (_, namespace, _) = table.name(slot);
+    /// The namespaces of which not everything has been listed that groups are made of; `None` if that is all of them.
+    fn unlisted<'t>(&self, table: &'t Table) -> Option<HashSet<&'t str>> {
         let members = self.collections.iter().filter_map(|id| table.members(*id));
-        let mut concerned =
-            members.filter(|members| members.namespace.as_ref().is_none_or(|of| of == namespace));
-        concerned.all(|members| members.is_listed)
+        members.filter(|members| !members.is_listed).map(|members| members.namespace.as_deref()).collect()
     }
 
-    /// The group of an object as it is now, if it is one.
-    fn group(&self, table: &Table, slot: u32) -> Option<TargetGroup> {
+    fn has_complete_namespace(&self, table: &Table) -> bool {
+        let Some(unlisted) = self.unlisted(table) else { return false };
+        let mut members = self.collections.iter().filter_map(|id| table.members(*id));
+        unlisted.is_empty()
+            || members
+                .any(|members| members.namespace.as_ref().is_some_and(|of| !unlisted.contains(of.as_str())))
+    }
+
+    /// The group of an object as it is now, if it is one with targets. An error is what making it panicked with: that
+    /// one object is not as expected must not end all discovery.
+    fn group(&self, table: &Table, slot: u32) -> Result<Option<TargetGroup>, String> {
+        // Nothing is changed, so nothing can be left half changed.
+        let made = catch_unwind(AssertUnwindSafe(|| self.make_group(table, slot)));
+        let group = made.map_err(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default()
+        })?;
+        Ok(group.filter(|group| !group.targets.is_empty()))
+    }
+
+    fn make_group(&self, table: &Table, slot: u32) -> Option<TargetGroup> {
         let object = self.sees(table, slot).then(|| table.object(slot))??;
         let mut known = Known { table, objects: HashMap::new() };
         let mut load = |resource, namespace: &str, name: &str| {
@@ -347,6 +381,12 @@ impl View {
     }
 }
 
+/// Namespace and name that a source is made of.
+fn split(source: &str) -> Option<(&str, &str)> {
+    let (_, rest) = source.split_once('/')?;
+    Some(rest.split_once('/').unwrap_or(("", rest)))
+}
+
 /// What a view has to say about itself.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -379,5 +419,56 @@ struct Known<'a> {
 impl Objects for Known<'_> {
     fn get(&self, resource: Resource, namespace: &str, name: &str) -> Option<&Object> {
         self.objects.get(&self.table.find(resource, namespace, name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str, containers: usize) -> Object {
+        let containers = vec![json!({ "name": "app" }); containers];
+        let pod = json!({
+            "metadata": { "name": name, "namespace": "shop" },
+            "spec": { "containers": containers }, "status": { "podIP": "10.0.0.1" },
+        });
+        Object::Pod(serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn an_object_of_which_no_targets_can_be_made_costs_itself_alone() {
+        let mut table = Table::default();
+        let id = table.add_collection(Resource::Pods, None);
+        table.begin_list(id);
+        let slots = [("a", 0), ("b", 1), ("c", 1), ("d", 1)]
+            .map(|(name, containers)| table.put(id, pod(name, containers)).unwrap().unwrap());
+        table.end_list(id);
+        // As many containers as there are in no memory.
+        let [empty, full] = [slots[0], slots[1]].map(|slot| table.record_mut(slot).unwrap().to_vec());
+        let length = empty.iter().zip(&full).position(|(empty, full)| empty != full).unwrap();
+        let record = [&full[..length], &[0xff; 9], &[1]].concat();
+        *table.record_mut(slots[1]).unwrap() = record.into();
+
+        let mut view = View::new(Resource::Pods, KubernetesMetadata::default(), vec![id], &table);
+        view.report(&table);
+        let take = |view: &mut View, table: &Table| {
+            let mut told = Vec::new();
+            view.take(table, &mut Vec::new(), &mut |source, group| {
+                told.push((source.to_string(), group.is_some()));
+                true
+            });
+            told
+        };
+        let expected = ["pod/shop/c", "pod/shop/d"].map(|source| (source.to_owned(), true));
+        assert_eq!(take(&mut view, &table), expected);
+        let failures = view.report(&table).failures;
+        assert!(failures.len() == 1 && failures[0].contains("pod/shop/b"), "{failures:?}");
+        assert!(view.group_of(&table, "pod/shop/b").is_none());
+
+        let slot = table.put(id, pod("b", 2)).unwrap().unwrap();
+        view.changed(&table, slot, &mut Vec::new);
+        assert_eq!(take(&mut view, &table), [("pod/shop/b".to_owned(), true)]);
     }
 }
