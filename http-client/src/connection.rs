@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::dial::Destination;
 use crate::error::head_is_too_large;
+use crate::origin::SentSecrets;
 use crate::redirect::{Arrival, Journey};
 use crate::{Body, Error, Http};
 
@@ -73,14 +74,7 @@ impl Connection {
         loop {
             let response = self.exchange(&journey, &destination).await?;
             match journey.arrived(response, &self.http, &destination).await? {
-                Arrival::Final(mut response) => {
-                    if (response.status().is_client_error() || response.status().is_server_error())
-                        && let Some(secrets) = journey.secrets(&self.http, &destination).await
-                    {
-                        response.extensions_mut().insert(secrets);
-                    }
-                    return Ok(response);
-                }
+                Arrival::Final(response) => return Ok(response),
                 Arrival::GoOn(next) => destination = next,
             }
         }
@@ -99,6 +93,7 @@ impl Connection {
         let tls_generation = if destination.https { self.http.dialer().tls.generation()? } else { 0 };
         let kept = self.take(destination).filter(|open| open.tls_generation == tls_generation);
         let mut request = journey.request(&self.http, destination).await?;
+        let mut secrets = SentSecrets::of(request.headers());
         if let Some(mut open) = kept
             && is_free(&mut open.sender).await
         {
@@ -106,7 +101,7 @@ impl Connection {
             match open.sender.try_send_request(addressed(request, open.to_proxy)).await {
                 Ok(response) => {
                     self.keep(journey, open);
-                    return Ok(response);
+                    return Ok(secrets.beside(response));
                 }
                 Err(mut failed) => {
                     let unsent = failed.take_message().is_some();
@@ -118,22 +113,24 @@ impl Connection {
                 }
             }
             request = journey.request(&self.http, destination).await?;
+            secrets = SentSecrets::of(request.headers());
         }
         let mut open = self.open(destination, tls_generation).await?;
         match open.sender.send_request(addressed(request, open.to_proxy)).await {
             Ok(response) => {
                 self.keep(journey, open);
-                return Ok(response);
+                return Ok(secrets.beside(response));
             }
             Err(error) if self.enlarge(&error) => {}
             Err(error) => return Err(Error::from_hyper(&error, &destination.host)),
         }
         let request = journey.request(&self.http, destination).await?;
+        let secrets = SentSecrets::of(request.headers());
         let mut open = self.open(destination, tls_generation).await?;
         let answered = open.sender.send_request(addressed(request, open.to_proxy)).await;
         let response = answered.map_err(|error| Error::from_hyper(&error, &destination.host))?;
         self.keep(journey, open);
-        Ok(response)
+        Ok(secrets.beside(response))
     }
 
     async fn open(&self, destination: &Destination, tls_generation: u64) -> Result<Open, Error> {

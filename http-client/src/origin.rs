@@ -195,12 +195,26 @@ impl Origin {
 /// Among the [extensions](http::Response::extensions) of an answer with a status of 400 or above: the credentials that
 /// were sent, for the body may repeat them.
 #[derive(Clone)]
-pub struct SentSecrets(Vec<String>);
+pub struct SentSecrets(Vec<HeaderValue>);
 
 impl SentSecrets {
+    /// Those of a request as it is sent: files and tokens may be others by the time of the answer.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self(headers.values().filter(|value| value.is_sensitive()).cloned().collect())
+    }
+
+    /// Puts them beside an answer that may repeat them.
+    pub(crate) fn beside<B>(self, mut response: http::Response<B>) -> http::Response<B> {
+        if response.status().is_client_error() || response.status().is_server_error() {
+            response.extensions_mut().insert(self);
+        }
+        response
+    }
+
+    /// `text` with `<secret>` in the place of each credential.
+    pub fn redact(&self, text: &str) -> String {
         let mut secrets = Vec::new();
-        for value in headers.values().filter(|value| value.is_sensitive()) {
+        for value in &self.0 {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             // What follows the scheme is the credential.
             if let Some((_, credentials)) = text.split_once(' ') {
@@ -210,12 +224,7 @@ impl SentSecrets {
         }
         secrets.retain(|secret| !secret.is_empty());
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self(secrets)
-    }
-
-    /// `text` with `<secret>` in the place of each credential.
-    pub fn redact(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "<secret>"))
     }
 }
 

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use url::Url;
 
 use crate::dial::Destination;
-use crate::origin::{Origin, SentSecrets};
+use crate::origin::Origin;
 use crate::{Body, Error, Http};
 
 /// As in Go: the eleventh request is not made.
@@ -75,12 +75,6 @@ impl Journey {
             origin.dress(request.headers_mut())?;
         }
         http.dress(request, to, self.origin.as_ref(), self.estranged).await
-    }
-
-    /// The credentials that go with the request as it is now; none if they cannot be had any more.
-    pub(crate) async fn secrets(&self, http: &Http, to: &Destination) -> Option<SentSecrets> {
-        let request = self.request(http, to).await.ok()?;
-        Some(SentSecrets::of(request.headers()))
     }
 
     /// Looks at the answer of `from`: either it is the final one, or the journey goes on to another destination.

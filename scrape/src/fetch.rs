@@ -166,7 +166,7 @@ impl Attempt<'_> {
             true
         };
         self.is_complete = tokio::time::timeout_at(patience, reading).await.unwrap_or(false);
-        let said = refusal::message(&head, &body, self.asked.target);
+        let said = refusal::message(&head, &body, self.asked.target, self.asked.job);
         ScrapeError::Status { status: head.status, said }
     }
 }

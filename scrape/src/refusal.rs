@@ -7,11 +7,13 @@ use http::{HeaderMap, StatusCode, header};
 use promferry_http_client::SentSecrets;
 use serde::Deserialize;
 
-use crate::Target;
 use crate::gate::Refusal;
+use crate::{Job, Target, target};
 
 /// No more of an answer that is no page is read.
 pub(crate) const MAX_REFUSAL_BYTES: usize = 16 << 10;
+/// Shorter values of parameters are no secrets, and are in many a word.
+const MIN_HIDDEN_BYTES: usize = 4;
 /// No more of its reason is shown.
 const MAX_SHOWN_BYTES: usize = 200;
 
@@ -48,7 +50,7 @@ struct Status {
 
 /// The reason that the body of such an answer names: the message of a Kubernetes API server, or the first line of a
 /// plain text. Never anything that was sent as a credential.
-pub(crate) fn message(head: &Parts, body: &[u8], target: &Target) -> Option<String> {
+pub(crate) fn message(head: &Parts, body: &[u8], target: &Target, job: &Job) -> Option<String> {
     let is_encoded =
         head.headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
     if is_encoded {
@@ -70,11 +72,25 @@ pub(crate) fn message(head: &Parts, body: &[u8], target: &Target) -> Option<Stri
         // What was sent is not known: nothing is repeated.
         None => return None,
     };
-    let said = match target.url().split_once('?') {
-        Some((_, query)) if !query.is_empty() => said.replace(query, "…"),
-        _ => said,
-    };
+    let said = without_parameters(said, target, job);
     Some(shown(&said)).filter(|said| !said.is_empty())
+}
+
+/// What a server says without the values of the parameters that it was asked with, any of which may be a token. The one
+/// that names whom a prober asks stays.
+fn without_parameters(said: String, target: &Target, job: &Job) -> String {
+    let mut hidden: Vec<String> = Vec::new();
+    if let Some((_, query)) = target.url().split_once('?').filter(|(_, query)| !query.is_empty()) {
+        hidden.push(query.to_owned());
+    }
+    for (name, values) in target.query(&job.config.params) {
+        if name != "target" {
+            let long = values.into_iter().filter(|value| value.len() >= MIN_HIDDEN_BYTES);
+            hidden.extend(long.flat_map(|value| [value.to_owned(), target::escaped(value)]));
+        }
+    }
+    hidden.sort_by_key(|hidden| std::cmp::Reverse(hidden.len()));
+    hidden.iter().fold(said, |said, hidden| said.replace(hidden, "…"))
 }
 
 /// One line without control characters, cut where it is long.

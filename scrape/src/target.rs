@@ -14,6 +14,7 @@ use smol_str::{SmolStr, format_smolstr};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::gateway::Served;
+pub(crate) use self::url::escaped;
 use crate::ScrapeConfig;
 
 /// One thing to scrape: where it is, how often, and which labels its series carry.
@@ -252,6 +253,14 @@ impl Target {
         self.served.as_ref()?.headers.as_ref()
     }
 
+    /// The parameters of its query, as they were before they were escaped.
+    pub(crate) fn query<'a>(
+        &'a self,
+        params: &'a BTreeMap<String, Vec<String>>,
+    ) -> BTreeMap<&'a str, Vec<&'a str>> {
+        query(&self.labels, params)
+    }
+
     pub(crate) fn path(&self) -> &str {
         self.labels.get(METRICS_PATH)
     }
@@ -309,8 +318,16 @@ pub(crate) fn without_query(text: &str) -> &str {
     text.split('?').next().unwrap_or_default()
 }
 
-/// `__param_x` replaces the first value of the parameter `x`; what else the job says of it stays.
 fn target_url(labels: &Labels, params: &BTreeMap<String, Vec<String>>) -> String {
+    let (scheme, address, path) = (labels.get(SCHEME), labels.get(ADDRESS), labels.get(METRICS_PATH));
+    url::join(scheme, address, path, &query(labels, params))
+}
+
+/// `__param_x` replaces the first value of the parameter `x`; what else the job says of it stays.
+fn query<'a>(
+    labels: &'a Labels,
+    params: &'a BTreeMap<String, Vec<String>>,
+) -> BTreeMap<&'a str, Vec<&'a str>> {
     let mut query: BTreeMap<&str, Vec<&str>> = params
         .iter()
         .map(|(name, values)| (name.as_str(), values.iter().map(String::as_str).collect()))
@@ -324,5 +341,5 @@ fn target_url(labels: &Labels, params: &BTreeMap<String, Vec<String>>) -> String
             }
         }
     }
-    url::join(labels.get(SCHEME), labels.get(ADDRESS), labels.get(METRICS_PATH), &query)
+    query
 }

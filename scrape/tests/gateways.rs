@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "gateways/secrets.rs"]
+mod secrets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -445,8 +448,7 @@ async fn no_secret_is_shown() {
     wait_for(|| !error().is_empty()).await;
     assert_eq!(
         error(),
-        "server returned HTTP status 401 Unauthorized: <secret> and <secret> and <secret> and of-the-query are not \
-         right"
+        "server returned HTTP status 401 Unauthorized: <secret> and <secret> and <secret> and … are not right"
     );
     let seen = gateway.seen().pop().unwrap();
     assert_eq!((seen.header("x-file"), seen.header("x-rule")), ("of-the-file", "of-the-rule"));

@@ -255,3 +255,22 @@ async fn an_error_tells_which_credentials_were_sent() {
     let well = Server::start(|_| ok("")).await;
     assert!(send(&http, get(&well.url("/"))).await.unwrap().extensions().get::<SentSecrets>().is_none());
 }
+
+#[tokio::test]
+async fn what_was_sent_is_known_after_its_file_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "the-old-key").unwrap();
+    let key = OriginHeader::from_file("x-key", &file, &[folder.path().to_owned()].into()).unwrap();
+    // As when a key is changed on both sides.
+    let server = Server::start(move |_| {
+        std::fs::write(&file, "another-key").unwrap();
+        status(401)
+    })
+    .await;
+    let mut request = get(&server.url("/"));
+    request.extensions_mut().insert(OriginHeaders([key].into()));
+    let response = send(&http("{}"), request).await.unwrap();
+    let secrets = response.extensions().get::<SentSecrets>().unwrap();
+    assert_eq!(secrets.redact("no such key: the-old-key"), "no such key: <secret>");
+}

@@ -57,14 +57,20 @@ pub(super) fn remove_discovered(labels: &mut LabelsBuilder) -> bool {
 }
 
 /// Applies a rule of `relabel_configs`; `false` when it drops. A rule that makes up names from what it finds, as
-/// `labelmap` does, leaves hosts and headers as they were: a pod's annotation sets none.
+/// `labelmap` does, leaves hosts and headers as they were: a pod's annotation sets none. A header's value goes into
+/// other headers alone.
 pub(crate) fn apply_rule(config: &RelabelConfig, rule: &Relabel, labels: &mut LabelsBuilder) -> bool {
     let names_its_label = match config.action {
         Action::LabelMap => false,
         Action::Replace => !config.target_label.contains('$'),
         _ => true,
     };
-    if names_its_label {
+    let is_header = |name: &SmolStr| name.starts_with(HEADER_PREFIX);
+    let copies_a_header =
+        matches!(config.action, Action::Replace | Action::Lowercase | Action::Uppercase | Action::HashMod)
+            && config.source_labels.iter().any(is_header)
+            && !is_header(&config.target_label);
+    if names_its_label && !copies_a_header {
         return apply_named(config, rule, labels);
     }
     // It does not see them either, or it might make a public label of a header's value.
@@ -87,7 +93,8 @@ pub(crate) fn apply_rule(config: &RelabelConfig, rule: &Relabel, labels: &mut La
 /// chooses none.
 fn apply_named(config: &RelabelConfig, rule: &Relabel, labels: &mut LabelsBuilder) -> bool {
     let name = &config.target_label;
-    let may_find_a_file = name.starts_with(HEADER_PREFIX) && !config.replacement.starts_with(FILE_PREFIX);
+    let names_a_file = config.action == Action::Replace && config.replacement.starts_with(FILE_PREFIX);
+    let may_find_a_file = name.starts_with(HEADER_PREFIX) && !names_a_file;
     if !may_find_a_file {
         return rule.apply(labels);
     }

@@ -23,6 +23,13 @@ pub(super) fn join(scheme: &str, host: &str, path: &str, query: &BTreeMap<&str, 
     url
 }
 
+/// A value as it is in a query.
+pub(crate) fn escaped(value: &str) -> String {
+    let mut text = String::new();
+    escape_query(&mut text, value);
+    text
+}
+
 fn escape_query(to: &mut String, text: &str) {
     for (at, part) in text.split(' ').enumerate() {
         if at > 0 {
