@@ -21,6 +21,23 @@ const INSIDE: &str = "PROMFERRY_GATEWAYS_INSIDE";
 /// The programs that a [`Network`] is made with.
 pub(crate) const NETWORK: &[&str] = &["ip", "unshare", "nsenter", "sh"];
 
+/// What a [`Network`] does, once each.
+const ATTEMPT: &str = "unshare --net sleep 20 & holder=$!
+tries=0
+while [ \"$(readlink /proc/$holder/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ]; do
+  tries=$((tries + 1)); [ $tries -lt 100 ] || { echo 'unshare --net does nothing' >&2; exit 1; }; sleep 0.1
+done
+ip link add name attempt type veth peer name eth0 netns $holder
+ip address add 10.99.0.1/24 dev attempt
+ip link set attempt up
+inside() { nsenter --net=/proc/$holder/ns/net -- \"$@\"; }
+inside ip link set lo up
+inside ip address add 10.99.0.2/24 dev eth0
+inside ip link set eth0 up
+inside ip route add local 10.99.0.128/25 dev lo
+inside sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+kill $holder";
+
 /// The collector, its receiver and the test are at 10.77.0.1. A gateway at 10.77.0.2 can be reached from there; workers
 /// behind it, each a /24 of which every address is its own, only by the gateway:
 ///
@@ -57,6 +74,15 @@ pub(crate) fn in_own_network(test: &str, programs: &[&str], scene: impl AsyncFnO
         Ok(output) if output.status.success() => {}
         Ok(output) => return skip(test, &String::from_utf8_lossy(&output.stderr)),
         Err(error) => return skip(test, &format!("bwrap: {error}")),
+    }
+    if programs.contains(&"nsenter") {
+        let attempt = sandbox(&folder).args(["sh", "-ec", ATTEMPT]).output().unwrap();
+        if !attempt.status.success() {
+            return skip(
+                test,
+                &format!("no networks of its own: {}", String::from_utf8_lossy(&attempt.stderr)),
+            );
+        }
     }
     let output = sandbox(&folder)
         .arg(env::current_exe().unwrap())
