@@ -207,11 +207,11 @@ fn three_hundred_targets_that_only_the_gateway_reaches() {
         let requests = through();
         // 499 is nginx' word for a scrape that was given up, as happens on a machine that is too busy; its connection goes.
         let (given_up, others): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.status == 499);
-        let refused: Vec<_> = others.iter().filter(|request| request.status != 200).collect();
         // Who asks in its place may come before nginx has noticed that it is gone, and is one too many then.
-        let (too_many, refused): (Vec<_>, Vec<_>) =
-            refused.into_iter().partition(|request| request.status == 503);
+        let (too_many, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|request| request.status == 503);
         assert!(too_many.len() <= given_up.len(), "{} refused, {} given up", too_many.len(), given_up.len());
+        let refused: Vec<_> = others.iter().filter(|request| request.status != 200).collect();
         assert!(refused.is_empty(), "{} of {}: {:?}", refused.len(), requests.len(), refused[0]);
         let connections: BTreeSet<u64> = requests.iter().map(|request| request.connection).collect();
         let (lent, most) = (connections.len(), 32 + given_up.len());
