@@ -48,10 +48,10 @@ fn start_up_time() {
             ready: Ready::Page("/-/ready"),
         };
         let test = "start_up_time";
-        // It is built only for the full tier, which then has to have it.
-        let otelcol = if is_full_tier() { Peer::Otelcol.or_skip(test) } else { Peer::Otelcol.path() };
+        // Some are built only for the full tier, which then has to have them.
+        let rival = |peer: Peer| if is_full_tier() { peer.or_skip(test) } else { peer.path() };
         let rivals = [
-            otelcol.map(|path| Program {
+            rival(Peer::Otelcol).map(|path| Program {
                 name: "otelcol",
                 path,
                 config: OTELCOL,
@@ -59,14 +59,14 @@ fn start_up_time() {
                 // Its health check is no part of the collector that scripts/peers builds.
                 ready: Ready::Said("Everything is ready"),
             }),
-            Peer::Prometheus.or_skip(test).map(|path| Program {
+            rival(Peer::Prometheus).map(|path| Program {
                 name: "prometheus --agent",
                 path,
                 config: PROMETHEUS,
                 arguments: &["--agent", "--config.file=CONFIG", "--storage.agent.path=DATA"],
                 ready: Ready::Page("/-/ready"),
             }),
-            Peer::Vmagent.or_skip(test).map(|path| Program {
+            rival(Peer::Vmagent).map(|path| Program {
                 name: "vmagent",
                 path,
                 config: VMAGENT,
