@@ -28,8 +28,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// Objects written to etcd at a time.
 const WRITTEN_AT_ONCE: usize = 100;
-/// Time between two pods whose first scrape is waited for.
+/// Time between two pods whose first scrape is waited for, and how long such pods appear.
 const PROBE_STEP: Duration = Duration::from_secs(2);
+const PROBED: Duration = Duration::from_secs(60);
 /// vmagent looks at what its watches brought every 30 s.
 const PROBE_LIMIT: Duration = Duration::from_secs(45);
 /// Five lists of ten thousand pods take half a minute on a busy machine.
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
     /// Time without changes, after the start of a collector and before measuring; longer where its lists take longer.
     #[arg(long, value_parser = duration, default_value = "30s")]
     settle: Duration,
-    /// Time measured, with changes.
+    /// Time measured, with changes; delays are measured in a further minute.
     #[arg(long, value_parser = duration, default_value = "60s")]
     window: Duration,
     /// Time without any discovery that is measured, after ten seconds.
@@ -95,7 +96,7 @@ struct Run {
     jobs: usize,
     /// The same program with one job that has no targets.
     idle: Taken,
-    /// While pods changed. Its CPU time before is that of the start, with the first lists.
+    /// While pods changed and nothing was scraped. Its CPU time before is that of the start, with the first lists.
     busy: Taken,
     /// Changes made in that time.
     changes: u64,
@@ -186,7 +187,7 @@ async fn measure(
     idle: Taken,
 ) -> Result<Run, Failure> {
     let sink = Sink::start(Judgement::CountOnly).await?;
-    let probes = (arguments.window.as_millis() / PROBE_STEP.as_millis()) as usize;
+    let probes = (PROBED.as_millis() / PROBE_STEP.as_millis()) as usize;
     let farm = Farm::start(probes, PROBE_SERIES).await?;
     let config = scrape_configs(&cluster.sd_config("admin"), jobs);
     let run = format!("{jobs}-jobs");
@@ -194,15 +195,17 @@ async fn measure(
     settle(&mut running, arguments.settle).await?;
 
     let sampler = Sampler::start(running.pid())?;
-    let until = Instant::now() + arguments.window;
     let mut churn = Churn::new(arguments.pods);
-    let (changes, written) =
-        tokio::join!(churn.run(cluster, arguments.changes, until), probe(cluster, &farm, until));
+    let changes = churn.run(cluster, arguments.changes, Instant::now() + arguments.window).await;
     running.must_run()?;
     let busy = sampler.finish().await?;
     let mappings = mappings(running.pid())?;
     let discovered = discovered(&running).await;
 
+    // Apart from that, for scraping is not what is measured.
+    let until = Instant::now() + PROBED;
+    let (_, written) =
+        tokio::join!(churn.run(cluster, arguments.changes, until), probe(cluster, &farm, until));
     let delays = delays(&farm, &written, &mut running).await?;
     running.stop().await?;
     let names: Vec<_> = (0..probes).map(|index| pods::pod_key(PROBE_NAMESPACE, &probe_name(index))).collect();
@@ -216,7 +219,7 @@ async fn measure(
         idle,
         busy,
         changes,
-        never_scraped: probes - delays.len(),
+        never_scraped: written.len() - delays.len(),
         delays_ms: delays,
         discovered,
         mappings,
