@@ -27,6 +27,9 @@ fn load_all() -> BTreeMap<String, Config> {
     let mut configs = BTreeMap::new();
     for entry in folders.iter().flat_map(|folder| folder.read_dir().unwrap()) {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yml") {
+            continue;
+        }
         let config = Config::load_prometheus(&path, &WithSecrets, &|_: &str| None)
             .unwrap_or_else(|error| panic!("{error:#}"));
         configs.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), config);
