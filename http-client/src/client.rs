@@ -157,7 +157,8 @@ impl Service<Uri> for Connector {
         let http = self.http.clone();
         Box::pin(async move {
             let destination = Destination::of(&uri)?;
-            http.dialer().dial(&destination, http.http2()).await.map(TokioIo::new)
+            let stream = http.dialer().dial(&destination, http.http2()).await?;
+            Ok(TokioIo::new(stream.gathering(http.gather_reads())))
         })
     }
 }

@@ -28,6 +28,9 @@ pub struct HttpOptions {
     pub connect_timeout: Duration,
     /// How long the [`Client`](crate::Client) keeps a connection that nobody uses.
     pub idle_timeout: Duration,
+    /// For how long the [`Client`](crate::Client) lets answers gather that come slowly, under a megabyte a second, before
+    /// it reads them: for streams of small messages that nobody waits for. Zero reads at once.
+    pub gather_reads: Duration,
     /// What `proxy_from_environment` reads; the process' environment if absent.
     pub proxy_environment: Option<ProxyEnvironment>,
 }
@@ -40,6 +43,7 @@ impl Default for HttpOptions {
             http2: false,
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(300),
+            gather_reads: Duration::ZERO,
             proxy_environment: None,
         }
     }
@@ -60,6 +64,7 @@ struct Inner {
     follow_redirects: bool,
     http2: bool,
     idle_timeout: Duration,
+    gather_reads: Duration,
 }
 
 enum HeaderSource {
@@ -99,6 +104,7 @@ impl Http {
             follow_redirects: config.follow_redirects,
             http2: options.http2 && config.enable_http2,
             idle_timeout: options.idle_timeout,
+            gather_reads: options.gather_reads,
         })))
     }
 
@@ -121,6 +127,10 @@ impl Http {
 
     pub(crate) fn idle_timeout(&self) -> Duration {
         self.0.idle_timeout
+    }
+
+    pub(crate) fn gather_reads(&self) -> Duration {
+        self.0.gather_reads
     }
 
     /// Adds what the configuration says to a request for `destination`, but what `origin` says otherwise. `estranged` requests have been redirected to

@@ -53,6 +53,7 @@ mod connection;
 mod dial;
 mod error;
 mod file;
+mod gather;
 mod http;
 mod oauth2;
 mod origin;

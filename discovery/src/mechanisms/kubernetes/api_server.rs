@@ -11,6 +11,10 @@ use super::kubeconfig;
 use crate::Error;
 use crate::mechanisms::url::without_password;
 
+/// How long events gather before they are read. Nobody sees one before the debounce is over, and five that are read at
+/// once cost little more than one.
+const GATHER_EVENTS: Duration = Duration::from_millis(100);
+
 /// What the surroundings, not the configuration, say about Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,7 +67,7 @@ pub(super) struct ApiServer {
 impl ApiServer {
     pub(super) fn new(url: String, config: &HttpClientConfig, http: &HttpOptions) -> Result<Self, Error> {
         // A watch takes a connection of HTTP/1.1 to itself, and namespaces may be many.
-        let options = HttpOptions { http2: true, ..http.clone() };
+        let options = HttpOptions { http2: true, gather_reads: GATHER_EVENTS, ..http.clone() };
         let http = Http::new(config, options).map_err(|error| fail(error.to_string()))?;
         Ok(Self { shown_url: without_password(&url), url, http })
     }
