@@ -25,6 +25,7 @@ pub mod clock;
 pub mod collector;
 pub mod compare;
 pub mod control;
+pub mod duration;
 pub mod exposition_messages;
 pub mod farm;
 pub mod http_call;

@@ -8,6 +8,7 @@ use promferry_bench::{
     check,
     collector::Collector,
     control::{Control, json},
+    duration,
     farm::Farm,
     lasting_limit::{Plan, run_into_limit},
     ledger::{Judgement, SeriesLimits},
@@ -46,7 +47,7 @@ enum Command {
         #[arg(long)]
         asleep: bool,
         /// Ends after this time.
-        #[arg(long = "for", value_parser = duration, default_value = "1h")]
+        #[arg(long = "for", value_parser = duration::parse, default_value = "1h")]
         lifetime: Duration,
     },
     /// A remote-write receiver that records (GET /stats, /received) and fails on demand (PUT /fault, DELETE /fault,
@@ -56,7 +57,7 @@ enum Command {
         #[arg(long)]
         count_only: bool,
         /// Ends after this time.
-        #[arg(long = "for", value_parser = duration, default_value = "1h")]
+        #[arg(long = "for", value_parser = duration::parse, default_value = "1h")]
         lifetime: Duration,
     },
     /// Measures CPU, memory, bytes and losses of collectors at steady work.
@@ -70,16 +71,16 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         series: usize,
         /// Time between scrapes.
-        #[arg(long, value_parser = duration, default_value = "15s")]
+        #[arg(long, value_parser = duration::parse, default_value = "15s")]
         interval: Duration,
         /// Time before measuring begins.
-        #[arg(long, value_parser = duration, default_value = "45s")]
+        #[arg(long, value_parser = duration::parse, default_value = "45s")]
         warmup: Duration,
         /// Time measured; a multiple of the interval.
-        #[arg(long, value_parser = duration, default_value = "60s")]
+        #[arg(long, value_parser = duration::parse, default_value = "60s")]
         window: Duration,
         /// Longest wait for a request to fill, for collectors with Prometheus' configuration; their default without it.
-        #[arg(long, value_parser = duration)]
+        #[arg(long, value_parser = duration::parse)]
         batch_send_deadline: Option<Duration>,
         /// Requests signed with Signature Version 4, as for Amazon Managed Service for Prometheus.
         #[arg(long)]
@@ -96,22 +97,22 @@ enum Command {
         #[arg(long, default_value_t = 500)]
         series: usize,
         /// Time between scrapes.
-        #[arg(long, value_parser = duration, default_value = "1s")]
+        #[arg(long, value_parser = duration::parse, default_value = "1s")]
         interval: Duration,
         /// How many kills.
         #[arg(long, default_value_t = 10)]
         kills: u32,
         /// Shortest time from a start to a kill.
-        #[arg(long, value_parser = duration, default_value = "8s")]
+        #[arg(long, value_parser = duration::parse, default_value = "8s")]
         shortest: Duration,
         /// Longest time from a start to a kill.
-        #[arg(long, value_parser = duration, default_value = "16s")]
+        #[arg(long, value_parser = duration::parse, default_value = "16s")]
         longest: Duration,
         /// Chooses the moments.
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Kills nothing: takes the receiver away once, for this long, instead.
-        #[arg(long, value_parser = duration)]
+        #[arg(long, value_parser = duration::parse)]
         only_outage: Option<Duration>,
     },
     /// Offers new series to a receiver that knows as many as it may (AMP's answer, 429), and sees how the known ones fare.
@@ -128,7 +129,7 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         series: usize,
         /// Time between scrapes.
-        #[arg(long, value_parser = duration, default_value = "5s")]
+        #[arg(long, value_parser = duration::parse, default_value = "5s")]
         interval: Duration,
         /// Series that the receiver takes in.
         #[arg(long, default_value_t = 50_000)]
@@ -140,10 +141,10 @@ enum Command {
         #[arg(long)]
         named: bool,
         /// Time before the new targets appear.
-        #[arg(long, value_parser = duration, default_value = "30s")]
+        #[arg(long, value_parser = duration::parse, default_value = "30s")]
         warmup: Duration,
         /// Time afterwards.
-        #[arg(long = "for", value_parser = duration, default_value = "20m")]
+        #[arg(long = "for", value_parser = duration::parse, default_value = "20m")]
         limited: Duration,
         /// All collectors beside each other, each with a receiver and targets of its own, instead of one after another.
         #[arg(long)]
@@ -436,20 +437,4 @@ impl Collectors {
 /// What came of a run; an error is printed.
 fn said<T>(outcome: Result<T, RunError>) -> Option<T> {
     outcome.inspect_err(|error| eprintln!("bench: {error}")).ok()
-}
-
-/// Durations as Prometheus writes them, one unit: 500ms, 15s, 5m, 1h.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.trim_start_matches(|character: char| character.is_ascii_digit());
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a number with ms, s, m or h, such as 15s".to_owned()),
-    };
-    let number: u64 = text[..text.len() - unit.len()]
-        .parse()
-        .map_err(|_| "the number is missing or too large".to_owned())?;
-    Ok(Duration::from_millis(number * factor))
 }

@@ -3,10 +3,10 @@
 use crate::{
     Failure,
     collectors::{Collector, Collectors},
-    duration, mebibytes, verdict,
+    mebibytes, verdict,
 };
 use clap::Args;
-use promferry_bench::{http_call, ledger::Judgement, proc::Usage, proxy::Proxy, sink::Sink};
+use promferry_bench::{duration, http_call, ledger::Judgement, proc::Usage, proxy::Proxy, sink::Sink};
 use promferry_cluster::{
     Cluster,
     churn::{Judge, Storm, World},
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     collectors: Collectors,
     /// How long.
-    #[arg(long = "for", value_parser = duration, default_value = "1h")]
+    #[arg(long = "for", value_parser = duration::parse, default_value = "1h")]
     length: Duration,
     /// Chooses what happens.
     #[arg(long, default_value_t = 1)]
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 50)]
     changes: u32,
     /// From one comparison at rest, and restart of the API server, to the next.
-    #[arg(long, value_parser = duration, default_value = "10m")]
+    #[arg(long, value_parser = duration::parse, default_value = "10m")]
     round: Duration,
 }
 

@@ -7,11 +7,11 @@
 use crate::{
     Failure,
     collectors::{Collector, Collectors},
-    duration, verdict,
+    verdict,
 };
 use clap::Args;
 use promferry_bench::{
-    ledger::Judgement, page::Page, peers::Peer, process::Process, sink::Sink, table::machine,
+    duration, ledger::Judgement, page::Page, peers::Peer, process::Process, sink::Sink, table::machine,
 };
 use serde::Serialize;
 use std::{
@@ -62,13 +62,13 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 50)]
     series: usize,
     /// How long a target takes for its answer.
-    #[arg(long, value_parser = duration, default_value = "150ms")]
+    #[arg(long, value_parser = duration::parse, default_value = "150ms")]
     answers_after: Duration,
     /// Time between scrapes.
-    #[arg(long, value_parser = duration, default_value = "15s")]
+    #[arg(long, value_parser = duration::parse, default_value = "15s")]
     interval: Duration,
     /// How long each collector scrapes: once the direct targets alone, once all.
-    #[arg(long = "for", value_parser = duration, default_value = "95s")]
+    #[arg(long = "for", value_parser = duration::parse, default_value = "95s")]
     length: Duration,
     /// This process is in the network namespace already.
     #[arg(long, hide = true)]

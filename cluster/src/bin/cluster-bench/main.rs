@@ -13,7 +13,7 @@ mod sampler;
 mod scale;
 
 use clap::{Parser, Subcommand};
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 /// Measures discovery on a real Kubernetes API server, and scraping through a gateway, on loopback.
 #[derive(Parser)]
@@ -68,22 +68,6 @@ fn verdict(check: bool, has_figures: bool, broken: &[String]) -> ExitCode {
         eprintln!("cluster-bench: BROKEN: {promise}");
     }
     if has_figures && (broken.is_empty() || !check) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Durations as Prometheus writes them, one unit: 500ms, 15s, 5m, 1h.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.trim_start_matches(|character: char| character.is_ascii_digit());
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a number with ms, s, m or h, such as 15s".to_owned()),
-    };
-    let number: u64 = text[..text.len() - unit.len()]
-        .parse()
-        .map_err(|_| "the number is missing or too large".to_owned())?;
-    Ok(Duration::from_millis(number * factor))
 }
 
 fn mebibytes(bytes: f64) -> f64 {

@@ -3,14 +3,15 @@
 use crate::{
     Failure,
     collectors::{Collector, Collectors, Running},
-    duration, mebibytes, pods,
+    mebibytes, pods,
     sampler::{Sampler, Taken, mappings},
     verdict,
 };
 use clap::Args;
 use http::Method;
 use promferry_bench::{
-    clock::now_ms, farm::Farm, http_call, ledger::Judgement, proc::Usage, sink::Sink, table::machine,
+    clock::now_ms, duration, farm::Farm, http_call, ledger::Judgement, proc::Usage, sink::Sink,
+    table::machine,
 };
 use promferry_cluster::Cluster;
 use promferry_model::{Rng, SeededRng};
@@ -66,13 +67,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "1,5")]
     jobs: Vec<usize>,
     /// Time without changes, after the start of a collector and before measuring; longer where its lists take longer.
-    #[arg(long, value_parser = duration, default_value = "30s")]
+    #[arg(long, value_parser = duration::parse, default_value = "30s")]
     settle: Duration,
     /// Time measured, with changes; delays are measured in a further minute.
-    #[arg(long, value_parser = duration, default_value = "60s")]
+    #[arg(long, value_parser = duration::parse, default_value = "60s")]
     window: Duration,
     /// Time without any discovery that is measured, after ten seconds.
-    #[arg(long, value_parser = duration, default_value = "10s")]
+    #[arg(long, value_parser = duration::parse, default_value = "10s")]
     idle: Duration,
 }
 
