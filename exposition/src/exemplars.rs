@@ -2,19 +2,18 @@ use promferry_model::Timestamp;
 
 use crate::LabelBuffer;
 use crate::protobuf::ProtobufParser;
+use crate::protobuf_exemplars::ProtobufExemplars;
 use crate::text::TextParser;
 
 /// The exemplars of one sample, in the order of the page. A cursor that lends its labels.
 #[derive(Clone)]
-pub struct Exemplars<'p> {
-    source: Source<'p>,
-    next: usize,
-}
+pub struct Exemplars<'p>(Source<'p>);
 
 #[derive(Clone)]
 enum Source<'p> {
-    Text(&'p TextParser<'p>),
-    Protobuf(&'p ProtobufParser<'p>),
+    /// `None` when its exemplar, of which there is one at most, has been given.
+    Text(Option<&'p TextParser<'p>>),
+    Protobuf(ProtobufExemplars<'p>),
 }
 
 /// What an exemplar says beside its labels.
@@ -28,24 +27,24 @@ pub struct ExemplarSample {
 
 impl<'p> Exemplars<'p> {
     pub(crate) const fn of_text(parser: &'p TextParser<'p>) -> Self {
-        Self { source: Source::Text(parser), next: 0 }
+        Self(Source::Text(Some(parser)))
     }
 
-    pub(crate) const fn of_protobuf(parser: &'p ProtobufParser<'p>) -> Self {
-        Self { source: Source::Protobuf(parser), next: 0 }
+    pub(crate) fn of_protobuf(parser: &'p ProtobufParser<'p>) -> Self {
+        Self(Source::Protobuf(parser.exemplars()))
     }
 
     /// The next exemplar, its labels put into `labels`; `None` when there are no more. Label texts are as
     /// the page has them: Prometheus leaves their escapes in.
     pub fn next(&mut self, labels: &mut LabelBuffer) -> Option<ExemplarSample> {
-        match self.source {
+        match &mut self.0 {
             Source::Text(parser) => {
-                let exemplar = parser.exemplar().filter(|_| self.next == 0)?;
-                self.next = 1;
+                let parser = parser.take()?;
+                let exemplar = parser.exemplar()?;
                 parser.exemplar_labels(exemplar, labels);
                 Some(ExemplarSample { value: exemplar.value, timestamp: exemplar.timestamp })
             }
-            Source::Protobuf(parser) => parser.exemplar(&mut self.next, labels),
+            Source::Protobuf(exemplars) => exemplars.next(labels),
         }
     }
 }

@@ -63,6 +63,7 @@ mod native_histogram;
 mod negotiate;
 mod parser;
 mod protobuf;
+mod protobuf_exemplars;
 mod protobuf_metric;
 mod text;
 mod text_created;

@@ -9,7 +9,7 @@ use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Tim
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::context::Context;
-use crate::exemplars::ExemplarSample;
+use crate::protobuf_exemplars::ProtobufExemplars;
 use crate::protobuf_metric::{self as metric, LabelPair, Metric, Within};
 use crate::wire::{Message, WireError};
 use crate::{Format, LabelBuffer, ParseError, ParseOptions, SeriesKey};
@@ -66,7 +66,9 @@ enum Part {
     Bucket {
         upper_bound: f64,
         value: f64,
-        number: usize,
+        /// Where the bucket's fields start and end.
+        start: usize,
+        end: usize,
     },
     /// The bucket that a target left out because the count says it.
     InfinityBucket,
@@ -268,8 +270,7 @@ impl<'a> ProtobufParser<'a> {
                 None => return false,
             },
             Part::Bucket { upper_bound, .. } if upper_bound == f64::INFINITY => return false,
-            Part::Bucket { number, .. } => self.next_bucket(number + 1),
-            Part::Sum | Part::Quantile { .. } => self.next_bucket(0),
+            Part::Sum | Part::Quantile { .. } | Part::Bucket { .. } => self.next_bucket(),
         };
         true
     }
@@ -279,10 +280,16 @@ impl<'a> ProtobufParser<'a> {
         Some(Part::Quantile { quantile: quantile.quantile, value: quantile.value })
     }
 
-    fn next_bucket(&mut self, number: usize) -> Part {
-        match self.items.next().and_then(|message| metric::Bucket::read(message).ok()) {
-            Some(bucket) => Part::Bucket { upper_bound: bucket.upper_bound, value: bucket.value(), number },
-            None => Part::InfinityBucket,
+    fn next_bucket(&mut self) -> Part {
+        let Some(message) = self.items.next() else { return Part::InfinityBucket };
+        match metric::Bucket::read(message) {
+            Ok(bucket) => Part::Bucket {
+                upper_bound: bucket.upper_bound,
+                value: bucket.value(),
+                start: message.at(),
+                end: message.end(),
+            },
+            Err(_) => Part::InfinityBucket,
         }
     }
 
@@ -427,67 +434,21 @@ impl<'a> ProtobufParser<'a> {
         Ok(())
     }
 
-    /// The exemplar at or after number `next` of the current sample.
-    pub(crate) fn exemplar(&self, next: &mut usize, buffer: &mut LabelBuffer) -> Option<ExemplarSample> {
+    /// The exemplars of the current sample.
+    pub(crate) fn exemplars(&self) -> ProtobufExemplars<'a> {
         let within = |outer, inner| Within::new(self.metric_message(), outer, inner);
-        let own_exemplars = self.metric.histogram.exemplars > 0;
-        let is_native = self.part == Part::Native;
-        loop {
-            let number = *next;
-            *next += 1;
-            // A message holds one exemplar, which may be written in several pieces; a native histogram's list
-            // holds several of one piece each.
-            let exemplar = match self.part {
-                Part::Native if own_exemplars => {
-                    let piece = within(metric::HISTOGRAM, metric::HISTOGRAM_EXEMPLAR).nth(number)?;
-                    read_exemplar(std::iter::once(piece), buffer)
-                }
-                Part::Native => {
-                    let bucket = within(metric::HISTOGRAM, metric::BUCKET).nth(number)?;
-                    read_exemplar(pieces(bucket, metric::BUCKET_EXEMPLAR), buffer)
-                }
-                Part::Bucket { number: bucket, .. } if number == 0 => {
-                    let bucket = within(metric::HISTOGRAM, metric::BUCKET).nth(bucket)?;
-                    read_exemplar(pieces(bucket, metric::BUCKET_EXEMPLAR), buffer)
-                }
-                Part::Value if number == 0 && self.metric_type() == MetricType::Counter => {
-                    read_exemplar(within(metric::COUNTER, metric::COUNTER_EXEMPLAR), buffer)
-                }
-                _ => return None,
-            };
-            match exemplar {
-                // A native histogram's exemplar without a time is passed over, as Prometheus does.
-                Some(sample) if !is_native || sample.timestamp.is_some() => return Some(sample),
-                _ if is_native => {}
-                _ => return None,
+        match self.part {
+            Part::Native if self.metric.histogram.exemplars > 0 => {
+                ProtobufExemplars::Native(within(metric::HISTOGRAM, metric::HISTOGRAM_EXEMPLAR))
             }
+            Part::Native => ProtobufExemplars::Buckets(within(metric::HISTOGRAM, metric::BUCKET)),
+            Part::Bucket { start, end, .. } => ProtobufExemplars::Bucket(Message::new(self.page, start, end)),
+            Part::Value if self.metric_type() == MetricType::Counter => {
+                ProtobufExemplars::Counter(within(metric::COUNTER, metric::COUNTER_EXEMPLAR))
+            }
+            _ => ProtobufExemplars::None,
         }
     }
-}
-
-fn pieces(mut message: Message<'_>, number: i32) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || metric::next_of(&mut message, number, Message::skip))
-}
-
-fn read_exemplar<'a>(
-    pieces: impl Iterator<Item = Message<'a>>,
-    buffer: &mut LabelBuffer,
-) -> Option<ExemplarSample> {
-    buffer.clear();
-    let mut exemplar = None;
-    for piece in pieces {
-        let merged = exemplar.get_or_insert_with(metric::Exemplar::default);
-        merged
-            .read(piece, &mut |name, value| {
-                buffer.push(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
-            })
-            .ok()?;
-    }
-    let exemplar: metric::Exemplar = exemplar?;
-    Some(ExemplarSample {
-        value: exemplar.value,
-        timestamp: exemplar.time.map(|time| Timestamp::from_millis(time.as_millis())),
-    })
 }
 
 fn to_key(hash: u128) -> SeriesKey {
