@@ -90,7 +90,7 @@ fn ask_oracle(cases: &[Case]) -> String {
         .expect("go runs");
     let mut questions = Vec::new();
     for case in cases {
-        let page: String = case.page.iter().map(|byte| format!("{byte:02x}")).collect();
+        let input: String = case.page.iter().map(|byte| format!("{byte:02x}")).collect();
         let format = match case.format {
             Format::Text => "text",
             Format::OpenMetrics => "openmetrics",
@@ -98,12 +98,18 @@ fn ask_oracle(cases: &[Case]) -> String {
         };
         let question = serde_json::json!({
             "name": full_name(case),
+            "kind": "page",
             "format": format,
-            "native": case.options.native_histograms,
-            "classic": case.options.always_classic_histograms,
-            "start": case.options.parse_start_timestamps,
+            "options": {
+                "native": case.options.native_histograms,
+                "classic": case.options.always_classic_histograms,
+                "start": case.options.parse_start_timestamps,
+                "nhcb": false,
+                "typeunit": false,
+                "om2": false,
+            },
             "digest": case.digest,
-            "page": page,
+            "input": input,
         });
         writeln!(questions, "{question}").unwrap();
     }

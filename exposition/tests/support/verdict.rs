@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use promferry_exposition::{Event, Exemplars, LabelBuffer, Parser};
-use promferry_model::{BucketCounts, ResetHint, Span, Timestamp};
+use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, ResetHint, Span, Timestamp};
 
 use crate::corpus::Case;
 
@@ -72,7 +72,7 @@ fn histogram(h: &promferry_model::Histogram) -> String {
     let gauge = h.reset_hint == ResetHint::Gauge;
     let (positive, negative) = (spans(&h.positive_spans), spans(&h.negative_spans));
     let (schema, threshold, sum) = (h.schema, bits(h.zero_threshold), bits(h.sum));
-    match &h.counts {
+    let value = match &h.counts {
         BucketCounts::Integer { count, zero_count, positive: p, negative: n } => format!(
             "integer schema={schema} threshold={threshold:016x} zero={zero_count} count={count} sum={sum:016x} \
              positive={positive}{} negative={negative}{} gauge={gauge}",
@@ -87,7 +87,15 @@ fn histogram(h: &promferry_model::Histogram) -> String {
             list(p.iter().map(|v| format!("{:016x}", v.to_bits()))),
             list(n.iter().map(|v| format!("{:016x}", v.to_bits()))),
         ),
+    };
+    value + &custom_values(h)
+}
+
+fn custom_values(h: &promferry_model::Histogram) -> String {
+    if h.schema != CUSTOM_BUCKETS_SCHEMA && h.custom_values.is_empty() {
+        return String::new();
     }
+    format!(" custom={}", list(h.custom_values.iter().map(|v| format!("{:016x}", v.to_bits()))))
 }
 
 fn spans(spans: &[Span]) -> String {
