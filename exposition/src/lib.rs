@@ -65,6 +65,7 @@ mod parser;
 mod protobuf;
 mod protobuf_exemplars;
 mod protobuf_metric;
+mod strict;
 mod text;
 mod text_created;
 mod text_lexer;
@@ -87,3 +88,4 @@ pub use negotiate::{
     ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,
 };
 pub use parser::{Event, HelpText, ParseOptions, Parser, SeriesEvent};
+pub use strict::{StrictError, StrictRule, Validated, validate};
