@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use promferry_http_client::{Body, Connection, OriginHeaders, ServedAs};
-use promferry_model::{MemoryBudget, Purpose};
+use promferry_model::{MemoryBudget, Purpose, Reservation};
 use tokio::time::Instant;
 
-use crate::gate::{Pass, Refusal};
+use crate::gate::{Lent, Pass};
 use crate::inflate::PageLimits;
 use crate::refusal::{self, MAX_REFUSAL_BYTES};
 use crate::section::Fetched;
@@ -28,8 +28,10 @@ pub(crate) struct Fetch<'a> {
     pub(crate) budget: &'a MemoryBudget,
     pub(crate) limits: PageLimits,
     pub(crate) expected_bytes: usize,
+    /// The target's own connection, which it keeps where its address lends it none.
+    pub(crate) own: &'a mut Option<Connection>,
     /// Where the target's address is shared.
-    pub(crate) pass: Option<&'a Pass>,
+    pub(crate) pass: Option<Pass>,
     /// Since when the target is refused with 429 or 503.
     pub(crate) refused_since: Option<Instant>,
 }
@@ -37,43 +39,54 @@ pub(crate) struct Fetch<'a> {
 /// What came of it.
 pub(crate) struct Answered {
     pub(crate) page: Result<Fetched, ScrapeError>,
-    /// The answer was read to its end: the connection can be used again.
-    pub(crate) is_complete: bool,
     pub(crate) refused_since: Option<Instant>,
 }
 
 /// Asks the target for its page. The timeout covers everything: waiting for memory, connecting, the head and
 /// the body of the answer, and asking again where the server says when. The body is kept as it comes, compressed or
 /// not.
-pub(crate) async fn fetch(connection: &mut Connection, asked: Fetch<'_>) -> Answered {
+pub(crate) async fn fetch(asked: Fetch<'_>) -> Answered {
     let timeout = asked.target.scrape_timeout();
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let deadline = Instant::now() + timeout;
-    let mut attempt = Attempt { asked, has_memory: false, is_complete: false };
-    let page = match tokio::time::timeout_at(deadline, attempt.page(connection, deadline)).await {
+    let mut attempt = Attempt { asked, lent: None, stage: Stage::WaitsForMemory, is_complete: false };
+    let page = match tokio::time::timeout_at(deadline, attempt.page(deadline)).await {
         Ok(page) => page,
-        Err(_) if attempt.has_memory => Err(ScrapeError::Timeout { timeout_ms }),
-        Err(_) => Err(ScrapeError::WaitedForMemory { timeout_ms }),
+        Err(_) => Err(match std::mem::replace(&mut attempt.stage, Stage::IsAsked) {
+            Stage::WaitsForMemory => ScrapeError::WaitedForMemory { timeout_ms },
+            Stage::IsAsked => ScrapeError::Timeout { timeout_ms },
+            Stage::WaitsToAskAgain(refusal) => refusal,
+        }),
     };
-    let Attempt { asked, is_complete, .. } = attempt;
-    Answered { refused_since: asked.refused_since.filter(|_| page.is_err()), is_complete, page }
+    attempt.give_back();
+    let Fetch { pass, refused_since, .. } = attempt.asked;
+    if let Some(mut pass) = pass.filter(|_| page.is_ok()) {
+        pass.served();
+    }
+    Answered { refused_since: refused_since.filter(|_| page.is_err()), page }
 }
 
 struct Attempt<'a> {
     asked: Fetch<'a>,
-    has_memory: bool,
+    /// A connection of the address, for this request.
+    lent: Option<Lent>,
+    stage: Stage,
+    /// The answer was read to its end: the connection can be used again.
     is_complete: bool,
 }
 
+/// What the timeout interrupts.
+enum Stage {
+    WaitsForMemory,
+    IsAsked,
+    /// What it was refused with.
+    WaitsToAskAgain(ScrapeError),
+}
+
 impl Attempt<'_> {
-    async fn page(&mut self, connection: &mut Connection, deadline: Instant) -> Result<Fetched, ScrapeError> {
-        let Fetch { budget, limits, expected_bytes, .. } = self.asked;
-        // Only this first reservation waits. Growing fails by name, so that loops which hold memory never
-        // wait for each other.
-        let first = expected_bytes.clamp(FIRST_BYTES, limits.memory.max(FIRST_BYTES));
-        let mut reservation = budget.reserve(Purpose::Bodies, first).await?;
-        self.has_memory = true;
-        let response = self.answer(connection, deadline).await?;
+    async fn page(&mut self, deadline: Instant) -> Result<Fetched, ScrapeError> {
+        let (response, mut reservation) = self.answer(deadline).await?;
+        let Fetch { limits, expected_bytes, .. } = self.asked;
         let is_gzip = match text(response.headers(), header::CONTENT_ENCODING).unwrap_or_default() {
             encoding if encoding.eq_ignore_ascii_case("gzip") => true,
             encoding if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => false,
@@ -86,7 +99,7 @@ impl Attempt<'_> {
         if let Some(bytes) = announced {
             limits.check(bytes)?;
         }
-        let mut capacity = announced.unwrap_or(0).max(expected_bytes.min(first));
+        let mut capacity = announced.unwrap_or(0).max(expected_bytes.min(reservation.bytes()));
         if capacity > reservation.bytes() {
             reservation.resize(capacity)?;
         }
@@ -109,44 +122,79 @@ impl Attempt<'_> {
         Ok(Fetched { body, is_gzip, content_type, reservation })
     }
 
-    /// The answer with status 200. A server that is asked too often and says when it may be asked again is, once, if
-    /// that is soon enough.
-    async fn answer(
-        &mut self,
-        connection: &mut Connection,
-        deadline: Instant,
-    ) -> Result<Response<Body>, ScrapeError> {
+    /// The answer with status 200, and memory for it. A server that is asked too often and says when it may be asked
+    /// again is, once, if that is soon enough; until then neither a place at the address nor memory is held.
+    async fn answer(&mut self, deadline: Instant) -> Result<(Response<Body>, Reservation), ScrapeError> {
         let mut was_refused = false;
         loop {
-            let response = connection.send(request(self.asked.job, self.asked.target)?).await?;
+            let reservation = self.reserve().await?;
+            self.stage = Stage::IsAsked;
+            let response = self.send().await?;
             if response.status() == StatusCode::OK {
-                return Ok(response);
+                return Ok((response, reservation));
             }
             let ready_at = self.refused(&response);
             let error = self.error(response, deadline).await;
-            match ready_at.filter(|at| *at < deadline && !was_refused) {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => return Err(error),
-            }
+            let Some(at) = ready_at.filter(|at| *at < deadline && !was_refused) else {
+                return Err(error);
+            };
             was_refused = true;
-            self.is_complete = false;
+            drop(reservation);
+            self.stage = Stage::WaitsToAskAgain(error);
+            self.wait(at).await;
+        }
+    }
+
+    /// Only this first reservation waits. Growing fails by name, so that loops which hold memory never wait for each
+    /// other.
+    async fn reserve(&self) -> Result<Reservation, ScrapeError> {
+        let Fetch { budget, limits, expected_bytes, .. } = self.asked;
+        let first = expected_bytes.clamp(FIRST_BYTES, limits.memory.max(FIRST_BYTES));
+        Ok(budget.reserve(Purpose::Bodies, first).await?)
+    }
+
+    async fn send(&mut self) -> Result<Response<Body>, ScrapeError> {
+        let Fetch { job, target, ref pass, .. } = self.asked;
+        let request = request(job, target)?;
+        self.is_complete = false;
+        self.lent = pass.as_ref().and_then(|pass| pass.borrow(&job.http, target));
+        let connection = match &mut self.lent {
+            Some(lent) => {
+                *self.asked.own = None;
+                &mut lent.connection
+            }
+            None => self.asked.own.get_or_insert_with(|| Connection::new(job.http.clone())),
+        };
+        Ok(connection.send(request).await?)
+    }
+
+    /// Lets others have the connection, if it can be used again.
+    fn give_back(&mut self) {
+        if let (Some(lent), Some(pass), true) = (self.lent.take(), &self.asked.pass, self.is_complete) {
+            pass.give_back(lent);
+        }
+    }
+
+    /// Waits until the target may be asked again, and in line with others once more.
+    async fn wait(&mut self, at: Instant) {
+        self.give_back();
+        let pass = self.asked.pass.take();
+        match pass {
+            Some(pass) => self.asked.pass = Some(pass.again(at).await),
+            None => tokio::time::sleep_until(at).await,
         }
     }
 
     /// When the server may be asked again, where it says so or where that can be guessed.
     fn refused(&mut self, response: &Response<Body>) -> Option<Instant> {
-        let refusal = refusal::refusal(response.status(), response.headers())?;
         let longest = self.asked.target.scrape_interval().min(LONGEST_PAUSE);
-        let refusal = match refusal {
-            Refusal::For(pause) => Refusal::For(pause.min(longest)),
-            unknown => unknown,
-        };
+        let refusal = refusal::refusal(response.status(), response.headers())?.at_most(longest);
         let now = Instant::now();
-        let since = *self.asked.refused_since.get_or_insert(now);
-        match (self.asked.pass, refusal) {
-            (Some(pass), _) => pass.refused(refusal, since),
-            (None, Refusal::For(pause)) => Some(now + pause),
-            (None, _) => None,
+        let since = self.asked.refused_since;
+        self.asked.refused_since = since.or(Some(now));
+        match &self.asked.pass {
+            Some(pass) => pass.refused(refusal, since),
+            None => refusal.pause().map(|pause| now + pause),
         }
     }
 

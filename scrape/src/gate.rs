@@ -143,11 +143,19 @@ struct Shared {
 struct State {
     in_flight: usize,
     last_start: Option<Instant>,
-    paused_until: Option<Instant>,
+    pause: Option<Pause>,
     /// Refusals without a word on how long, one after the other.
     refusals: u32,
     served_at: Option<Instant>,
     idle: Vec<Idle>,
+}
+
+/// Nobody starts.
+#[derive(Clone, Copy)]
+struct Pause {
+    until: Instant,
+    /// It is made of what may be one application's answer.
+    ends_when_served: bool,
 }
 
 /// A connection that nobody uses.
@@ -201,9 +209,13 @@ impl Gate {
             let held = shared.lock().start(limits, Instant::now());
             match held {
                 None => {
-                    return Pass { gate: Arc::clone(self), lends: self.is_crowded(limits), served: false };
+                    let lends = self.is_crowded(limits);
+                    return Pass { gate: Arc::clone(self), limits, lends, served: false };
                 }
-                Some(Hold::Until(at)) => tokio::time::sleep_until(at).await,
+                // A pause may end early.
+                Some(Hold::Until(at)) => {
+                    let _ = tokio::time::timeout_at(at, shared.left.notified()).await;
+                }
                 Some(Hold::Full) => shared.left.notified().await,
             }
         }
@@ -242,11 +254,11 @@ impl Shared {
 impl State {
     /// Starts a scrape if nothing holds it back.
     fn start(&mut self, limits: GateLimits, now: Instant) -> Option<Hold> {
-        if let Some(until) = self.paused_until {
-            if now < until {
-                return Some(Hold::Until(until));
+        if let Some(pause) = self.pause {
+            if now < pause.until {
+                return Some(Hold::Until(pause.until));
             }
-            self.paused_until = None;
+            self.pause = None;
         }
         if self.in_flight >= limits.max_in_flight {
             return Some(Hold::Full);
@@ -276,6 +288,7 @@ impl Drop for Waiting<'_> {
 /// A scrape that may be under way, until this is dropped.
 pub(crate) struct Pass {
     gate: Arc<Gate>,
+    limits: GateLimits,
     lends: bool,
     served: bool,
 }
@@ -311,32 +324,53 @@ impl Pass {
         self.served = true;
     }
 
-    /// The target was refused for now: all wait for as long as the server says. But one that is refused again while
-    /// others were served since, `since` being when it was refused first, waits alone: the server speaks of the one
-    /// application and not of all. Gives the moment to try again, where all wait for it: who waits alone would keep a
-    /// place that others can use.
-    pub(crate) fn refused(&self, pause: Refusal, since: Instant) -> Option<Instant> {
+    /// The target was refused for now, and was before, since `since`, where it is refused again. Gives the moment at
+    /// which the request may be repeated, if it is worth it.
+    ///
+    /// All wait for as long as the server says, unless it speaks of the one application: where others were served since
+    /// the target was refused first, and with 503 also where one was just now. Such a target waits for itself.
+    pub(crate) fn refused(&self, refusal: Refusal, since: Option<Instant>) -> Option<Instant> {
         let shared = self.gate.shared();
         let now = Instant::now();
         let mut state = shared.lock();
-        let pause = match pause {
-            Refusal::For(pause) => pause,
-            Refusal::TooMany => {
+        let (pause, speaks_of_one) = match refusal {
+            Refusal::TooMany(Some(pause)) => (pause, false),
+            Refusal::TooMany(None) => {
                 // Those that were under way together are refused together.
-                if state.paused_until.is_none_or(|until| until <= now) {
+                if state.pause.is_none_or(|pause| pause.until <= now) {
                     state.refusals += 1;
                 }
-                FIRST_PAUSE.saturating_mul(1 << state.refusals.saturating_sub(1).min(5)).min(LONGEST_PAUSE)
+                let doubled = FIRST_PAUSE.saturating_mul(1 << state.refusals.saturating_sub(1).min(5));
+                (doubled.min(LONGEST_PAUSE), false)
             }
-            Refusal::Unavailable => return None,
+            Refusal::Unavailable(Some(pause)) => {
+                (pause, state.served_at.is_some_and(|served| now.duration_since(served) < JUST_NOW))
+            }
+            Refusal::Unavailable(None) => return None,
         };
         let until = now + pause;
-        if state.served_at.is_some_and(|served| served > since) {
-            return None;
+        if speaks_of_one || since.is_some_and(|since| state.served_at.is_some_and(|served| served > since)) {
+            return Some(until).filter(|_| since.is_none());
         }
         shared.throttled.fetch_add(1, Ordering::Relaxed);
-        state.paused_until = Some(state.paused_until.map_or(until, |known| known.max(until)));
+        let ends_when_served = matches!(refusal, Refusal::Unavailable(_));
+        let pause = match state.pause.filter(|known| known.until > now) {
+            Some(known) => Pause {
+                until: known.until.max(until),
+                ends_when_served: known.ends_when_served && ends_when_served,
+            },
+            None => Pause { until, ends_when_served },
+        };
+        state.pause = Some(pause);
         Some(until)
+    }
+
+    /// Makes room for others until `at`, and then waits in line again.
+    pub(crate) async fn again(self, at: Instant) -> Self {
+        let (gate, limits) = (Arc::clone(&self.gate), self.limits);
+        drop(self);
+        tokio::time::sleep_until(at).await;
+        gate.enter(limits).await
     }
 }
 
@@ -348,6 +382,7 @@ impl Drop for Pass {
         if self.served {
             state.served_at = Some(Instant::now());
             state.refusals = 0;
+            state.pause = state.pause.filter(|pause| !pause.ends_when_served);
         }
         drop(state);
         shared.left.notify_one();
@@ -360,16 +395,31 @@ pub(crate) struct Lent {
     server: Server,
 }
 
-/// What a status of 429 or 503 says about when to come again.
+/// A status that asks to come again later, with what its `Retry-After` says of when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// `Retry-After`.
-    For(Duration),
-    /// 429 without it.
-    TooMany,
-    /// 503 without it: a load balancer says so of each application that is down, and others are well.
-    Unavailable,
+    /// 429.
+    TooMany(Option<Duration>),
+    /// 503: a load balancer says so of each application that is down, and others are well.
+    Unavailable(Option<Duration>),
+}
+
+impl Refusal {
+    /// What `Retry-After` says.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let (Self::TooMany(pause) | Self::Unavailable(pause)) = self;
+        *pause
+    }
+
+    pub(crate) fn at_most(self, longest: Duration) -> Self {
+        match self {
+            Self::TooMany(pause) => Self::TooMany(pause.map(|pause| pause.min(longest))),
+            Self::Unavailable(pause) => Self::Unavailable(pause.map(|pause| pause.min(longest))),
+        }
+    }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// An address that served somebody this short a time ago is not what is unavailable.
+const JUST_NOW: Duration = Duration::from_secs(1);

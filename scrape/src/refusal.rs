@@ -19,14 +19,11 @@ const MAX_SHOWN_BYTES: usize = 200;
 
 /// Whether an answer asks to come again later, and what it says of when (RFC 9110, 10.2.3 and 15.6.4; RFC 6585, 4).
 pub(crate) fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Refusal> {
-    if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        return None;
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(Refusal::TooMany(retry_after(headers))),
+        StatusCode::SERVICE_UNAVAILABLE => Some(Refusal::Unavailable(retry_after(headers))),
+        _ => None,
     }
-    Some(match retry_after(headers) {
-        Some(pause) => Refusal::For(pause),
-        None if status == StatusCode::TOO_MANY_REQUESTS => Refusal::TooMany,
-        None => Refusal::Unavailable,
-    })
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -112,17 +109,18 @@ mod tests {
     fn a_refusal_says_when_to_come_again() {
         const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
         const LATER: &str = "Sun, 06 Nov 1994 08:50:07 GMT";
-        let seconds = |seconds| Some(Refusal::For(Duration::from_secs(seconds)));
+        let too_many = |pause: Option<u64>| Some(Refusal::TooMany(pause.map(Duration::from_secs)));
+        let unavailable = |pause: Option<u64>| Some(Refusal::Unavailable(pause.map(Duration::from_secs)));
         for (status, retry_after, date, expected) in [
-            (429, Some("7"), None, seconds(7)),
-            (503, Some(" 0 "), None, seconds(0)),
-            (503, Some(LATER), Some(DATE), seconds(30)),
-            (503, Some(DATE), Some(LATER), seconds(0)),
-            (503, Some(LATER), None, Some(Refusal::Unavailable)),
-            (503, Some("-1"), None, Some(Refusal::Unavailable)),
-            (503, Some("soon"), Some(DATE), Some(Refusal::Unavailable)),
-            (503, None, None, Some(Refusal::Unavailable)),
-            (429, None, None, Some(Refusal::TooMany)),
+            (429, Some("7"), None, too_many(Some(7))),
+            (503, Some(" 0 "), None, unavailable(Some(0))),
+            (503, Some(LATER), Some(DATE), unavailable(Some(30))),
+            (503, Some(DATE), Some(LATER), unavailable(Some(0))),
+            (503, Some(LATER), None, unavailable(None)),
+            (503, Some("-1"), None, unavailable(None)),
+            (503, Some("soon"), Some(DATE), unavailable(None)),
+            (503, None, None, unavailable(None)),
+            (429, None, None, too_many(None)),
             (500, Some("7"), None, None),
             (200, Some("7"), None, None),
         ] {

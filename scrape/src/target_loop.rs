@@ -380,27 +380,20 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         &mut self,
         assignment: &Assignment,
         limits: PageLimits,
-        mut pass: Option<Pass>,
+        pass: Option<Pass>,
     ) -> Option<Result<section::Fetched, ScrapeError>> {
         let Assignment { job, target, .. } = assignment;
-        let mut lent = pass.as_ref().and_then(|pass| pass.borrow(&job.http, target));
-        let connection = match &mut lent {
-            Some(lent) => {
-                self.connection = None;
-                &mut lent.connection
-            }
-            None => self.connection.get_or_insert_with(|| Connection::new(job.http.clone())),
-        };
         let asked = Fetch {
             job,
             target,
             budget: &self.context.budget,
             limits,
             expected_bytes: self.expected_bytes,
-            pass: pass.as_ref(),
+            own: &mut self.connection,
+            pass,
             refused_since: self.refused_since,
         };
-        let fetching = fetch(connection, asked);
+        let fetching = fetch(asked);
         // A loop spends nearly all its time waiting for its moment: what only a request needs is not kept in
         // the loop's own memory.
         let mut fetching = Box::pin(fetching);
@@ -418,16 +411,6 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         };
         drop(fetching);
         self.refused_since = fetched.refused_since;
-        if let Some(pass) = &mut pass {
-            if fetched.page.is_ok() {
-                pass.served();
-            }
-            if fetched.is_complete
-                && let Some(lent) = lent
-            {
-                pass.give_back(lent);
-            }
-        }
         Some(fetched.page)
     }
 

@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "gateways/pauses.rs"]
+mod pauses;
 #[path = "gateways/secrets.rs"]
 mod secrets;
 
@@ -314,107 +316,6 @@ async fn what_waits_at_a_gateway_wakes_for_the_end() {
     scraper.shutdown().await;
     assert!(before.elapsed() < Duration::from_secs(1));
     assert!(scraper.gateways().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_pause_is_for_that_gateway_alone() {
-    let started = Instant::now();
-    let since = move |seen: &Seen| seen.at - started;
-    let busy = Gateway::start(Duration::ZERO, move |seen| {
-        if (30_000..30_500).contains(&since(seen).as_millis()) { refused(429, "7") } else { page() }
-    })
-    .await;
-    let other = Gateway::start(Duration::ZERO, |_| page()).await;
-    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "5s"}));
-    let (scraper, sink) = scraper_of(keys, vec![busy.group(0..100), other.group(100..200)]);
-    tokio::time::sleep(Duration::from_secs(80)).await;
-    let gateways = scraper.gateways();
-    scraper.shutdown().await;
-    let times = |gateway: &Gateway| -> Vec<u128> {
-        gateway.seen().iter().map(|seen| since(seen).as_millis()).collect()
-    };
-    let first_refused = *times(&busy).iter().find(|at| **at >= 30_000).unwrap();
-    let during = |at: &&u128| (first_refused + 500..first_refused + 7000).contains(*at);
-    assert_eq!(times(&busy).iter().filter(during).count(), 0, "{:?}", times(&busy));
-    assert!(times(&other).iter().filter(during).count() > 50, "the other goes on");
-    let throttled: BTreeMap<_, _> =
-        gateways.iter().map(|at| (at.address.to_string(), at.throttled)).collect();
-    assert!(throttled[&busy.address.to_string()] > 0);
-    assert_eq!(throttled[&other.address.to_string()], 0);
-    // Those that were refused could not be asked again within their timeout; nobody else missed anything for good.
-    let down: u64 = ups(&sink).values().map(|(_, down)| down).sum();
-    let refused = times(&busy).iter().filter(|at| (30_000..30_500).contains(*at)).count();
-    assert_eq!(down as usize, refused);
-    assert!(!ledger(&scraper).missed.contains_key("gateway"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn retry_after_within_the_timeout_leaves_no_gap() {
-    for targets in [1, 60] {
-        let started = Instant::now();
-        // For a second each minute it takes nobody.
-        let gateway = Gateway::start(Duration::ZERO, move |seen| {
-            let since = seen.at - started;
-            if since.as_millis() % 60_000 / 1000 == 30 { refused(503, "2") } else { page() }
-        })
-        .await;
-        // One that has a phase of its own has to come at that time.
-        let interval = if targets == 1 { "1s" } else { "10s" };
-        let keys = by_path(json!({"scrape_interval": interval, "scrape_timeout": interval}));
-        let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..targets)]);
-        tokio::time::sleep(Duration::from_secs(300)).await;
-        scraper.shutdown().await;
-        let requests = gateway.seen().len() as u64;
-        let ups = ups(&sink);
-        let (up, down) = ups.values().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        assert!(down == 0 || targets == 1, "{ups:?}");
-        assert!(requests > up, "{targets}: some were asked again");
-        assert!(targets == 1 || ups.values().all(|(up, _)| *up >= 30), "{ups:?}");
-        assert!(ledger(&scraper).missed.keys().all(|reason| *reason == "shutdown"), "{:?}", ledger(&scraper));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_application_that_always_refuses_holds_up_itself_alone() {
-    let gateway = Gateway::start(Duration::from_millis(10), |seen| match seen.path.as_str() {
-        "/app-1/metrics" | "/app-2/metrics" => refused(503, "3600"),
-        "/app-3/metrics" => refused(503, "soon"),
-        _ => page(),
-    })
-    .await;
-    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "5s"}));
-    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..50)]);
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    scraper.shutdown().await;
-    let ups = ups(&sink);
-    for (app, (up, down)) in &ups {
-        match app.as_str() {
-            "app-1" | "app-2" | "app-3" => assert!(*up == 0 && *down > 50, "{app}: {down}"),
-            _ => assert!(*up >= 57 && *down == 0, "{app}: {up} up, {down} down"),
-        }
-    }
-}
-
-/// What waits alone keeps no place from others.
-#[tokio::test(start_paused = true)]
-async fn many_applications_that_refuse_for_a_moment_leave_the_others_their_places() {
-    let gateway = Gateway::start(Duration::from_millis(10), |seen| {
-        let app = seen.path.trim_start_matches("/app-").trim_end_matches("/metrics");
-        if app.parse::<u32>().is_ok_and(|app| app < 200) { refused(503, "4") } else { page() }
-    })
-    .await;
-    let keys = by_path(json!({"scrape_interval": "10s", "scrape_timeout": "9s"}));
-    let (scraper, sink) = scraper_of(keys, vec![gateway.group(0..250)]);
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    scraper.shutdown().await;
-    for (app, (up, down)) in &ups(&sink) {
-        let number: u32 = app.trim_start_matches("app-").parse().unwrap();
-        match number {
-            // After a first time each, at which all wait.
-            200.. => assert!(*up >= 45 && *down == 0, "{app}: {up} up, {down} down"),
-            _ => assert!(*up == 0 && *down >= 45, "{app}: {down}"),
-        }
-    }
 }
 
 #[tokio::test]
