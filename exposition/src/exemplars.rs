@@ -1,6 +1,8 @@
 use promferry_model::Timestamp;
 
 use crate::LabelBuffer;
+#[cfg(feature = "openmetrics2")]
+use crate::openmetrics2::OpenMetrics2Parser;
 use crate::protobuf::ProtobufParser;
 use crate::protobuf_exemplars::ProtobufExemplars;
 use crate::text::TextParser;
@@ -13,6 +15,9 @@ pub struct Exemplars<'p>(Source<'p>);
 enum Source<'p> {
     /// `None` when its exemplar, of which there is one at most, has been given.
     Text(Option<&'p TextParser<'p>>),
+    /// How many have been given.
+    #[cfg(feature = "openmetrics2")]
+    OpenMetrics2(&'p OpenMetrics2Parser<'p>, usize),
     Protobuf(ProtobufExemplars<'p>),
 }
 
@@ -30,6 +35,11 @@ impl<'p> Exemplars<'p> {
         Self(Source::Text(Some(parser)))
     }
 
+    #[cfg(feature = "openmetrics2")]
+    pub(crate) const fn of_openmetrics2(parser: &'p OpenMetrics2Parser<'p>) -> Self {
+        Self(Source::OpenMetrics2(parser, 0))
+    }
+
     pub(crate) fn of_protobuf(parser: &'p ProtobufParser<'p>) -> Self {
         Self(Source::Protobuf(parser.exemplars()))
     }
@@ -44,6 +54,8 @@ impl<'p> Exemplars<'p> {
                 parser.exemplar_labels(exemplar, labels);
                 Some(ExemplarSample { value: exemplar.value, timestamp: exemplar.timestamp })
             }
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser, next) => parser.exemplar(next, labels),
             Source::Protobuf(exemplars) => exemplars.next(labels),
         }
     }

@@ -47,10 +47,12 @@
 //! - `serde` (off): `Deserialize` and `Serialize` for [`ScrapeProtocol`] and [`LeFormat`].
 //! - `prometheus-parse` (off): `ConvertedScrape`, a page in the types of the crate `prometheus-parse`. Brings that
 //!   crate with its dependencies, and allocates.
+//! - `openmetrics2` (off): `Format::OpenMetrics2`, whose specification is a release candidate.
 
 mod context;
 #[cfg(feature = "prometheus-parse")]
 mod converted_scrape;
+mod custom_buckets;
 mod encode;
 mod error;
 mod exemplars;
@@ -61,10 +63,13 @@ mod label_buffer;
 mod le_format;
 mod native_histogram;
 mod negotiate;
+#[cfg(feature = "openmetrics2")]
+mod openmetrics2;
 mod parser;
 mod protobuf;
 mod protobuf_exemplars;
 mod protobuf_metric;
+mod spans;
 mod strict;
 mod text;
 mod text_created;
@@ -88,4 +93,5 @@ pub use negotiate::{
     ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,
 };
 pub use parser::{Event, HelpText, ParseOptions, Parser, SeriesEvent};
+pub use spans::{LabelSpans, SplitLabels};
 pub use strict::{StrictError, StrictRule, Validated, validate};

@@ -2,10 +2,16 @@ use std::borrow::Cow;
 
 use promferry_model::{MetricType, Timestamp};
 
+use crate::custom_buckets::CustomBuckets;
+#[cfg(feature = "openmetrics2")]
+use crate::openmetrics2::OpenMetrics2Parser;
 use crate::protobuf::{self, ProtobufParser};
 use crate::text::{self, TextParser};
 use crate::text_series::unescape;
-use crate::{Dialect, Exemplars, Format, HistogramEvent, LabelBuffer, LeFormat, ParseError, SeriesKey};
+use crate::{
+    Dialect, Exemplars, Format, HistogramEvent, LabelBuffer, LabelSpans, LeFormat, ParseError, SeriesKey,
+    SplitLabels,
+};
 
 /// What a scrape configuration says about reading a page. The default is Prometheus' default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +28,13 @@ pub struct ParseOptions {
     pub parse_start_timestamps: bool,
     /// How `le` and `quantile` are written (`le_format`).
     pub le_format: LeFormat,
+    /// Give classic histograms as native ones with custom buckets (`convert_classic_histograms_to_nhcb`). Their
+    /// classic series are then left out, unless [`ParseOptions::always_classic_histograms`] is set.
+    pub convert_classic_to_custom_buckets: bool,
+    /// Add the family's type and unit to each series as `__type__` and `__unit__` (Prometheus' feature flag
+    /// `type-and-unit-labels`). A page's own labels of these names give way where the family has a type or a
+    /// unit.
+    pub type_and_unit_labels: bool,
 }
 
 /// A pull parser over one page in memory. It judges as Prometheus 3.16 does.
@@ -40,15 +53,29 @@ pub struct Parser<'a>(Inner<'a>);
 
 enum Inner<'a> {
     Text(TextParser<'a>),
+    /// A text format whose classic histograms are converted.
+    CustomBuckets(Box<CustomBuckets<'a>>),
+    #[cfg(feature = "openmetrics2")]
+    OpenMetrics2(Box<OpenMetrics2Parser<'a>>),
     Protobuf(Box<ProtobufParser<'a>>),
 }
 
 impl<'a> Parser<'a> {
     /// A parser at the start of `page`, which is in `format`.
     pub fn new(format: Format, page: &'a [u8], options: ParseOptions) -> Self {
+        let text = |dialect| {
+            let text = TextParser::new(dialect, page, options);
+            if options.convert_classic_to_custom_buckets {
+                Inner::CustomBuckets(Box::new(CustomBuckets::new(text, options)))
+            } else {
+                Inner::Text(text)
+            }
+        };
         Self(match format {
-            Format::Text => Inner::Text(TextParser::new(Dialect::Prometheus, page, options)),
-            Format::OpenMetrics => Inner::Text(TextParser::new(Dialect::OpenMetrics, page, options)),
+            Format::Text => text(Dialect::Prometheus),
+            Format::OpenMetrics => text(Dialect::OpenMetrics),
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => Inner::OpenMetrics2(Box::new(OpenMetrics2Parser::new(page, options))),
             Format::Protobuf => Inner::Protobuf(Box::new(ProtobufParser::new(page, options))),
         })
     }
@@ -64,34 +91,21 @@ impl<'a> Parser<'a> {
         match &mut self.0 {
             Inner::Text(parser) => {
                 let Some(entry) = parser.next()? else { return Ok(None) };
-                let parser = &*parser;
-                Ok(Some(match entry {
-                    text::Entry::Series { value, timestamp } => {
-                        Event::Series(SeriesEvent { value, timestamp, source: Source::Text(parser) })
-                    }
-                    text::Entry::Help { family, help } => Event::Help {
-                        family: lossy(family),
-                        help: HelpText { escaped: lossy(help), format: Some(parser.dialect()) },
-                    },
-                    text::Entry::Type { family, metric_type } => {
-                        Event::Type { family: lossy(family), metric_type }
-                    }
-                    text::Entry::Unit { family, unit } => {
-                        Event::Unit { family: lossy(family), unit: lossy(unit) }
-                    }
-                    text::Entry::Comment(comment) => Event::Comment(comment),
-                }))
+                Ok(Some(Event::of_text(parser, entry)))
             }
+            Inner::CustomBuckets(parser) => parser.next(),
+            #[cfg(feature = "openmetrics2")]
+            Inner::OpenMetrics2(parser) => parser.next(),
             Inner::Protobuf(parser) => {
                 let Some(entry) = parser.next()? else { return Ok(None) };
                 let parser = &**parser;
                 let family = || lossy(parser.family());
                 Ok(Some(match entry {
                     protobuf::Entry::Series { value, timestamp } => {
-                        Event::Series(SeriesEvent { value, timestamp, source: Source::Protobuf(parser) })
+                        Event::Series(SeriesEvent::new(value, timestamp, Source::Protobuf(parser)))
                     }
                     protobuf::Entry::Histogram { timestamp } => {
-                        Event::Histogram(HistogramEvent::new(parser, timestamp))
+                        Event::Histogram(HistogramEvent::of_protobuf(parser, timestamp))
                     }
                     protobuf::Entry::Help => Event::Help {
                         family: family(),
@@ -141,6 +155,25 @@ pub enum Event<'p> {
     Histogram(HistogramEvent<'p>),
 }
 
+impl<'p> Event<'p> {
+    /// What `entry`, which `parser` has just read, says.
+    #[inline]
+    pub(crate) fn of_text(parser: &'p TextParser<'p>, entry: text::Entry<'p>) -> Self {
+        match entry {
+            text::Entry::Series { value, timestamp } => {
+                Self::Series(SeriesEvent::new(value, timestamp, Source::Text(parser)))
+            }
+            text::Entry::Help { family, help } => Self::Help {
+                family: lossy(family),
+                help: HelpText { escaped: lossy(help), format: Some(parser.dialect()) },
+            },
+            text::Entry::Type { family, metric_type } => Self::Type { family: lossy(family), metric_type },
+            text::Entry::Unit { family, unit } => Self::Unit { family: lossy(family), unit: lossy(unit) },
+            text::Entry::Comment(comment) => Self::Comment(comment),
+        }
+    }
+}
+
 /// A help text as the page writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HelpText<'p> {
@@ -172,12 +205,20 @@ pub struct SeriesEvent<'p> {
 }
 
 #[derive(Clone, Copy)]
-enum Source<'p> {
+pub(crate) enum Source<'p> {
     Text(&'p TextParser<'p>),
+    #[cfg(feature = "openmetrics2")]
+    #[expect(dead_code, reason = "OpenMetrics 2.0 is not read yet")]
+    OpenMetrics2(&'p OpenMetrics2Parser<'p>),
     Protobuf(&'p ProtobufParser<'p>),
 }
 
 impl<'p> SeriesEvent<'p> {
+    #[inline]
+    pub(crate) const fn new(value: f64, timestamp: Option<Timestamp>, source: Source<'p>) -> Self {
+        Self { value, timestamp, source }
+    }
+
     /// The value, bit for bit as Prometheus reads it: in the text formats every not-a-number has
     /// [`promferry_model::NORMAL_NAN_BITS`], in protobuf it has the bits that were sent.
     #[inline]
@@ -196,6 +237,8 @@ impl<'p> SeriesEvent<'p> {
     pub fn start(&self) -> Option<Timestamp> {
         match self.source {
             Source::Text(parser) => parser.start(),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.start(),
             Source::Protobuf(parser) => parser.start(),
         }
     }
@@ -205,14 +248,19 @@ impl<'p> SeriesEvent<'p> {
     pub fn key(&self, seed: u64) -> SeriesKey {
         match self.source {
             Source::Text(parser) => parser.context().key(parser.series(), seed),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.key(seed),
             Source::Protobuf(parser) => parser.key(seed),
         }
     }
 
-    /// The series as a text page writes it; `None` for protobuf.
+    /// The series as a text page writes it; `None` where no bytes of the page are the series' own, as in
+    /// protobuf and in the parts of composite values.
     pub fn series_bytes(&self) -> Option<&'p [u8]> {
         match self.source {
             Source::Text(parser) => Some(parser.series()),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.series(),
             Source::Protobuf(_) => None,
         }
     }
@@ -225,7 +273,26 @@ impl<'p> SeriesEvent<'p> {
     pub fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
         match self.source {
             Source::Text(parser) => parser.labels(labels),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.labels(labels),
             Source::Protobuf(parser) => parser.labels(labels),
+        }
+    }
+
+    /// As [`SeriesEvent::labels`], but copies no text that means what it says: `spans` only notes where names and
+    /// values are.
+    ///
+    /// # Errors
+    /// As [`SeriesEvent::labels`].
+    pub fn split<'s>(&self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError>
+    where
+        'p: 's,
+    {
+        match self.source {
+            Source::Text(parser) => parser.split(spans),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => spans.fill(|labels| parser.labels(labels)),
+            Source::Protobuf(parser) => spans.fill(|labels| parser.labels(labels)),
         }
     }
 
@@ -234,6 +301,8 @@ impl<'p> SeriesEvent<'p> {
     pub fn metric_type(&self) -> MetricType {
         match self.source {
             Source::Text(parser) => parser.context().metric_type(),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.metric_type(),
             Source::Protobuf(parser) => parser.metric_type(),
         }
     }
@@ -242,6 +311,8 @@ impl<'p> SeriesEvent<'p> {
     pub fn exemplars(&self) -> Exemplars<'p> {
         match self.source {
             Source::Text(parser) => Exemplars::of_text(parser),
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => Exemplars::of_openmetrics2(parser),
             Source::Protobuf(parser) => Exemplars::of_protobuf(parser),
         }
     }

@@ -10,7 +10,7 @@ use crate::go_float;
 use crate::text_created::{Ahead, Created, Identity, has_created_series};
 use crate::text_lexer::{Lexer, Token, is_blank, is_metric_name, is_metric_name_start};
 use crate::text_series::{self, Collect, Discard, ListOf};
-use crate::{Dialect, LabelBuffer, ParseError, ParseOptions};
+use crate::{Dialect, LabelBuffer, LabelSpans, ParseError, ParseOptions, SplitLabels};
 
 pub(crate) struct TextParser<'a> {
     page: &'a [u8],
@@ -404,6 +404,14 @@ impl<'a> TextParser<'a> {
         };
         buffer.rewrite(normalised, |value| self.options.le_format.text(value));
         Ok(())
+    }
+
+    /// As [`TextParser::labels`], without copying what is meant as it is written.
+    pub(crate) fn split<'s>(&self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError>
+    where
+        'a: 's,
+    {
+        spans.fill(|labels| self.labels(labels))
     }
 
     fn careful_labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {

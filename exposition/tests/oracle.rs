@@ -95,6 +95,7 @@ fn ask_oracle(cases: &[Case]) -> String {
             Format::Text => "text",
             Format::OpenMetrics => "openmetrics",
             Format::Protobuf => "protobuf",
+            other => panic!("no name for {other:?}"),
         };
         let question = serde_json::json!({
             "name": full_name(case),

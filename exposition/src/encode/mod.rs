@@ -129,6 +129,8 @@ impl Encoder {
         match self.format {
             Format::Text => "text/plain; version=0.0.4; charset=utf-8",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => "application/openmetrics-text; version=2.0.0; charset=utf-8",
             Format::Protobuf => {
                 "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
             }
@@ -145,6 +147,8 @@ impl Encoder {
             Format::Protobuf => protobuf::metadata(&mut self.message, metadata),
             Format::Text => text::prometheus_metadata(&mut self.page, metadata),
             Format::OpenMetrics => text::openmetrics_metadata(&mut self.page, metadata),
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => text::openmetrics_metadata(&mut self.page, metadata),
         }
         FamilyEncoder(self)
     }

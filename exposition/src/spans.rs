@@ -1,0 +1,109 @@
+use std::fmt;
+
+use promferry_model::METRIC_NAME;
+
+use crate::{LabelBuffer, ParseError};
+
+/// Where a series' labels are, for [`crate::SeriesEvent::split`]: refilled for every series, so that splitting
+/// allocates only when a series has more labels than every one before.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSpans {
+    /// The metric's name first.
+    spans: Vec<Span>,
+    /// Texts that the page does not have as they are meant: with escapes, or of another form of number.
+    rewritten: String,
+    copied: LabelBuffer,
+}
+
+/// Where a label's name and value start and end, in the series' text followed by the rewritten one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    name: [u32; 2],
+    value: [u32; 2],
+}
+
+impl LabelSpans {
+    /// Without labels.
+    pub const fn new() -> Self {
+        Self { spans: Vec::new(), rewritten: String::new(), copied: LabelBuffer::new() }
+    }
+
+    /// Holds copies of the labels that `labels` gives.
+    pub(crate) fn fill(
+        &mut self,
+        labels: impl FnOnce(&mut LabelBuffer) -> Result<(), ParseError>,
+    ) -> Result<SplitLabels<'_>, ParseError> {
+        let copied = &mut self.copied;
+        labels(copied)?;
+        self.spans.clear();
+        self.rewritten.clear();
+        let mut end = 0;
+        let mut copy = |text: &str| {
+            let start = end;
+            self.rewritten.push_str(text);
+            end = self.rewritten.len() as u32;
+            [start, end]
+        };
+        let named = copied.iter().position(|(name, _)| name == METRIC_NAME);
+        let name = named.and_then(|at| copied.iter().nth(at)).map_or("", |(_, name)| name);
+        self.spans.push(Span { name: [0, 0], value: copy(name) });
+        for (at, (name, value)) in copied.iter().enumerate() {
+            if Some(at) != named {
+                self.spans.push(Span { name: copy(name), value: copy(value) });
+            }
+        }
+        Ok(SplitLabels { series: "", spans: &self.spans, rewritten: &self.rewritten })
+    }
+}
+
+/// A series' labels, borrowed from its page. The metric's name comes first, as `__name__`; the others follow in
+/// the order of the page, with empty values and repeated names as the page has them (a scraper judges those).
+#[derive(Clone, Copy)]
+pub struct SplitLabels<'s> {
+    series: &'s str,
+    spans: &'s [Span],
+    rewritten: &'s str,
+}
+
+impl<'s> SplitLabels<'s> {
+    /// How many labels there are, the metric's name included: never none.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "there is always a metric's name")]
+    pub const fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// The metric's name; empty if the page gave an empty one.
+    pub fn metric_name(&self) -> &'s str {
+        self.iter().next().map_or("", |(_, name)| name)
+    }
+
+    /// The value of the first label of this name.
+    pub fn get(&self, name: &str) -> Option<&'s str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'s str, &'s str)> + Clone + use<'s> {
+        let Self { series, spans, rewritten } = *self;
+        let text = move |[start, end]: [u32; 2]| {
+            let (start, end) = (start as usize, end as usize);
+            let within = if start < series.len() {
+                series.get(start..end)
+            } else {
+                rewritten.get(start - series.len()..end - series.len())
+            };
+            within.unwrap_or_default()
+        };
+        spans
+            .iter()
+            .enumerate()
+            .map(move |(at, span)| (if at == 0 { METRIC_NAME } else { text(span.name) }, text(span.value)))
+    }
+}
+
+impl fmt::Debug for SplitLabels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
