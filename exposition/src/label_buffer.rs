@@ -69,19 +69,25 @@ impl LabelBuffer {
 
     /// Lets `written` give new values to the labels of this name.
     pub(crate) fn rewrite(&mut self, name: &str, written: impl Fn(&str) -> Option<String>) {
-        for at in 0..self.ends.len() {
-            let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        let first = (0..self.ends.len()).find(|&at| {
+            let name_start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+            &self.text[name_start..self.ends[at].0] == name
+        });
+        let Some(first) = first else { return };
+        // Everything from the first one's value on is written once more, however many there are.
+        let mut start = self.ends[first].0;
+        let unread = self.text.split_off(start);
+        let unread_at = start;
+        for at in first..self.ends.len() {
             let (name_end, value_end) = self.ends[at];
-            if &self.text[start..name_end] != name {
-                continue;
-            }
-            let Some(value) = written(&self.text[name_end..value_end]) else { continue };
-            self.text.replace_range(name_end..value_end, &value);
-            let moved = |end: usize| end + name_end + value.len() - value_end;
-            self.ends[at].1 = moved(value_end);
-            for later in &mut self.ends[at + 1..] {
-                *later = (moved(later.0), moved(later.1));
-            }
+            let label_name = &unread[start - unread_at..name_end - unread_at];
+            let value = &unread[name_end - unread_at..value_end - unread_at];
+            self.text.push_str(label_name);
+            let new_name_end = self.text.len();
+            let new = if at == first || label_name == name { written(value) } else { None };
+            self.text.push_str(new.as_deref().unwrap_or(value));
+            self.ends[at] = (new_name_end, self.text.len());
+            start = value_end;
         }
     }
 }

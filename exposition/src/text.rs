@@ -257,7 +257,7 @@ impl<'a> TextParser<'a> {
             if has_created_series && identity.created_of().is_some() {
                 return Ok(None);
             }
-            let metric = has_created_series.then(|| self.metric_of(identity)).flatten();
+            let metric = has_created_series.then(|| self.metric_of(identity, lexer.at)).flatten();
             let mut created = std::mem::take(&mut self.created);
             created.search(metric, lexer.at, || self.look_ahead(lexer.at));
             self.created = created;
@@ -265,12 +265,14 @@ impl<'a> TextParser<'a> {
         Ok(Some(Entry::Series { value, timestamp }))
     }
 
-    /// The identity of the current series' metric, whose name is as long as the one of the last metadata.
-    fn metric_of(&self, identity: Identity<'a>) -> Option<u64> {
+    /// The identity of the current series' metric, whose name is as long as the one of the last metadata. No metric
+    /// has a name that goes on into the line at `next`: to look at all of it would take a long name's length for
+    /// each of many short lines.
+    fn metric_of(&self, identity: Identity<'a>, next: usize) -> Option<u64> {
         let series = self.series.start;
         let quoted_first = self.page[series..].starts_with(b"{\"");
         let name_end = series + self.family_length + if quoted_first { 2 } else { 0 };
-        let name = self.page.get(identity.name_at..name_end)?;
+        let name = self.page.get(identity.name_at..name_end).filter(|_| name_end <= next)?;
         Some(identity.metric(name))
     }
 
@@ -278,7 +280,11 @@ impl<'a> TextParser<'a> {
     fn look_ahead(&self, mut at: usize) -> Ahead {
         loop {
             let mut lexer = Lexer::new(self.page, self.dialect, at);
-            match self.created_series(&mut lexer, at) {
+            let first = lexer.next_token();
+            if !matches!(first, Token::MetricName | Token::BraceOpen) {
+                return Ahead { at, created: None };
+            }
+            match self.created_series(&mut lexer, at, first) {
                 Ok(Some(created)) => return Ahead { at, created: Some(created) },
                 Ok(None) => at = lexer.at,
                 Err(_) => return Ahead { at, created: None },
@@ -286,12 +292,14 @@ impl<'a> TextParser<'a> {
         }
     }
 
-    /// The metric and the value of the next line if it is a `_created` series, an error if it is no series.
-    fn created_series(&self, lexer: &mut Lexer<'a>, line: usize) -> Result<Option<(u64, i64)>, ParseError> {
-        let first = lexer.next_token();
-        if !matches!(first, Token::MetricName | Token::BraceOpen) {
-            return Err(self.error(line, "expected a metric name or '{'"));
-        }
+    /// The metric and the value of a line that begins with `first`, if it is a `_created` series; an error if it is no
+    /// series, of which a page has one at most.
+    fn created_series(
+        &self,
+        lexer: &mut Lexer<'a>,
+        line: usize,
+        first: Token,
+    ) -> Result<Option<(u64, i64)>, ParseError> {
         let mut identity = Identity::new(self.page, self.context.metric_type());
         let (_, after) = text_series::series(self.page, lexer, line, first, &mut identity)?;
         let value = self.value(lexer, after, "expected a value after the series")?;
