@@ -61,6 +61,7 @@ mod format;
 pub mod go_float;
 mod label_buffer;
 mod le_format;
+mod model;
 mod native_histogram;
 mod negotiate;
 #[cfg(feature = "openmetrics2")]
@@ -88,6 +89,10 @@ pub(crate) use format::Dialect;
 pub use format::Format;
 pub use label_buffer::LabelBuffer;
 pub use le_format::LeFormat;
+pub use model::{
+    Bucket, Exemplar, HistogramValue, Metric, MetricFamily, MetricPoint, PointValue, Quantile, ReadError,
+    SummaryValue, read_families,
+};
 pub use native_histogram::HistogramEvent;
 pub use negotiate::{
     ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,
