@@ -15,6 +15,10 @@ impl<'a> CustomBuckets<'a> {
         Self { text }
     }
 
+    pub(crate) const fn forgo_quick_ways(&mut self) {
+        self.text.forgo_quick_ways();
+    }
+
     pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
         let Some(entry) = self.text.next()? else { return Ok(None) };
         Ok(Some(Event::of_text(&self.text, entry)))

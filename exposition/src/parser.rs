@@ -80,6 +80,21 @@ impl<'a> Parser<'a> {
         })
     }
 
+    /// A parser that reads every line of a text page by the whole grammar, as [`Parser::new`]'s does where its quick
+    /// ways do not reach: for tests that hold the two against each other.
+    #[doc(hidden)]
+    pub fn without_quick_ways(format: Format, page: &'a [u8], options: ParseOptions) -> Self {
+        let mut parser = Self::new(format, page, options);
+        match &mut parser.0 {
+            Inner::Text(text) => text.forgo_quick_ways(),
+            Inner::CustomBuckets(custom) => custom.forgo_quick_ways(),
+            #[cfg(feature = "openmetrics2")]
+            Inner::OpenMetrics2(_) => {}
+            Inner::Protobuf(_) => {}
+        }
+        parser
+    }
+
     /// The next thing that the page says; `None` at its end.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub(crate) struct TextParser<'a> {
     page: &'a [u8],
     dialect: Dialect,
     options: ParseOptions,
+    /// Whether lines and labels may be read the quick way.
+    quick: bool,
     /// Where the next line starts.
     at: usize,
     /// The next byte at or after `at` that the quick way leaves to the careful one: a backslash and, in
@@ -53,6 +55,7 @@ impl<'a> TextParser<'a> {
             page,
             dialect,
             options,
+            quick: true,
             at: 0,
             careful_from: next_careful(dialect == Dialect::OpenMetrics, page, 0),
             context: Context::new(dialect.into(), &options),
@@ -61,6 +64,10 @@ impl<'a> TextParser<'a> {
             exemplar: None,
             created: Created::default(),
         }
+    }
+
+    pub(crate) const fn forgo_quick_ways(&mut self) {
+        self.quick = false;
     }
 
     pub(crate) const fn context(&self) -> &Context {
@@ -80,6 +87,7 @@ impl<'a> TextParser<'a> {
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
         let quick = match self.dialect {
+            _ if !self.quick => None,
             Dialect::Prometheus => self.quick_line::<false>(),
             Dialect::OpenMetrics if self.options.parse_start_timestamps => None,
             Dialect::OpenMetrics => self.quick_line::<true>(),
@@ -401,7 +409,7 @@ impl<'a> TextParser<'a> {
     /// Splits the current series, judging its bytes by the whole grammar.
     pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         buffer.clear();
-        if text_series::quick_labels(self.series(), buffer).is_none() {
+        if !self.quick || text_series::quick_labels(self.series(), buffer).is_none() {
             buffer.clear();
             self.careful_labels(buffer)?;
         }
