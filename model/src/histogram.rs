@@ -3,28 +3,39 @@ pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
 /// A native histogram's value at one time (Prometheus `model/histogram`; remote-write 2.0 `Histogram`).
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub struct Histogram {
     /// How bucket bounds follow from indices: exponential with base 2^(2^−schema), or
     /// [`CUSTOM_BUCKETS_SCHEMA`].
     pub schema: i32,
     /// Observations within ± this value are in the zero bucket.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_f64"))]
     pub zero_threshold: f64,
     /// Sum of observations; the stale marker's bits end the series.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_f64"))]
     pub sum: f64,
     /// Counts as integers or as floats.
     pub counts: BucketCounts,
     /// Which positive bucket indices are present.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub positive_spans: Vec<Span>,
     /// Which negative bucket indices are present.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub negative_spans: Vec<Span>,
     /// Upper bounds of the buckets under [`CUSTOM_BUCKETS_SCHEMA`], without +Inf; empty otherwise.
+    #[cfg_attr(
+        feature = "serde",
+        serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::serde_f64::list")
+    )]
     pub custom_values: Vec<f64>,
     /// Whether a decrease means a restart.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub reset_hint: ResetHint,
 }
 
 /// The counts of a [`Histogram`], of integer or of float kind.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "lowercase"))]
 pub enum BucketCounts {
     /// Buckets as deltas: the first is a count, each further one the difference to the one before.
     Integer {
@@ -33,25 +44,38 @@ pub enum BucketCounts {
         /// Observations in the zero bucket.
         zero_count: u64,
         /// Deltas of the positive buckets.
+        #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
         positive: Vec<i64>,
         /// Deltas of the negative buckets.
+        #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
         negative: Vec<i64>,
     },
     /// Buckets as absolute counts.
     Float {
         /// All observations.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_f64"))]
         count: f64,
         /// Observations in the zero bucket.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serde_f64"))]
         zero_count: f64,
         /// Counts of the positive buckets.
+        #[cfg_attr(
+            feature = "serde",
+            serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::serde_f64::list")
+        )]
         positive: Vec<f64>,
         /// Counts of the negative buckets.
+        #[cfg_attr(
+            feature = "serde",
+            serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::serde_f64::list")
+        )]
         negative: Vec<f64>,
     },
 }
 
 /// A run of consecutive buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub struct Span {
     /// For the first span the index of its first bucket, for others the gap to the span before.
     pub offset: i32,
@@ -61,6 +85,7 @@ pub struct Span {
 
 /// What is known about counter resets (remote-write 2.0 `Histogram.ResetHint`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum ResetHint {
     /// Nothing: the reader has to look.

@@ -20,7 +20,7 @@
 //!
 //! # Features
 //!
-//! - `serde` (off): `Deserialize`/`Serialize` for the types that appear in configuration.
+//! - `serde` (off): `Deserialize`/`Serialize` for the types that appear in configuration and in pages read as data.
 
 mod budget;
 mod chance;
@@ -30,6 +30,8 @@ mod labels;
 mod memory_sink;
 mod name;
 mod sample;
+#[cfg(feature = "serde")]
+pub mod serde_f64;
 mod sink;
 mod stage;
 mod symbols;
