@@ -1,6 +1,7 @@
 use promferry_model::Timestamp;
 
 use crate::LabelBuffer;
+use crate::custom_buckets::CustomBuckets;
 #[cfg(feature = "openmetrics2")]
 use crate::openmetrics2::OpenMetrics2Parser;
 use crate::protobuf::ProtobufParser;
@@ -15,6 +16,8 @@ pub struct Exemplars<'p>(Source<'p>);
 enum Source<'p> {
     /// `None` when its exemplar, of which there is one at most, has been given.
     Text(Option<&'p TextParser<'p>>),
+    /// How many have been given.
+    CustomBuckets(&'p CustomBuckets<'p>, usize),
     /// How many have been given.
     #[cfg(feature = "openmetrics2")]
     OpenMetrics2(&'p OpenMetrics2Parser<'p>, usize),
@@ -33,6 +36,10 @@ pub struct ExemplarSample {
 impl<'p> Exemplars<'p> {
     pub(crate) const fn of_text(parser: &'p TextParser<'p>) -> Self {
         Self(Source::Text(Some(parser)))
+    }
+
+    pub(crate) const fn of_custom_buckets(parser: &'p CustomBuckets<'p>) -> Self {
+        Self(Source::CustomBuckets(parser, 0))
     }
 
     #[cfg(feature = "openmetrics2")]
@@ -54,6 +61,7 @@ impl<'p> Exemplars<'p> {
                 parser.exemplar_labels(exemplar, labels);
                 Some(ExemplarSample { value: exemplar.value, timestamp: exemplar.timestamp })
             }
+            Source::CustomBuckets(parser, next) => parser.exemplar(next, labels),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser, next) => parser.exemplar(next, labels),
             Source::Protobuf(exemplars) => exemplars.next(labels),

@@ -50,6 +50,13 @@ impl LabelBuffer {
         })
     }
 
+    /// Name and value of the label of this number.
+    pub(crate) fn label(&self, at: usize) -> Option<(&str, &str)> {
+        let &(name_end, value_end) = self.ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        Some((&self.text[start..name_end], &self.text[name_end..value_end]))
+    }
+
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();

@@ -49,6 +49,7 @@
 //!   crate with its dependencies, and allocates.
 //! - `openmetrics2` (off): `Format::OpenMetrics2`, whose specification is a release candidate.
 
+mod classic_histogram;
 mod context;
 #[cfg(feature = "prometheus-parse")]
 mod converted_scrape;

@@ -19,7 +19,6 @@ pub struct HistogramEvent<'p> {
 #[derive(Clone, Copy)]
 enum Source<'p> {
     Protobuf(&'p ProtobufParser<'p>),
-    #[expect(dead_code, reason = "classic histograms are not converted yet")]
     CustomBuckets(&'p CustomBuckets<'p>),
     #[cfg(feature = "openmetrics2")]
     #[expect(dead_code, reason = "OpenMetrics 2.0 is not read yet")]
@@ -29,6 +28,13 @@ enum Source<'p> {
 impl<'p> HistogramEvent<'p> {
     pub(crate) const fn of_protobuf(parser: &'p ProtobufParser<'p>, timestamp: Option<Timestamp>) -> Self {
         Self { source: Source::Protobuf(parser), timestamp }
+    }
+
+    pub(crate) const fn of_custom_buckets(
+        parser: &'p CustomBuckets<'p>,
+        timestamp: Option<Timestamp>,
+    ) -> Self {
+        Self { source: Source::CustomBuckets(parser), timestamp }
     }
 
     /// The time that the page itself gives the histogram.
@@ -63,7 +69,10 @@ impl<'p> HistogramEvent<'p> {
     pub fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
         match self.source {
             Source::Protobuf(parser) => parser.labels(labels),
-            Source::CustomBuckets(parser) => parser.labels(labels),
+            Source::CustomBuckets(parser) => {
+                parser.labels(labels);
+                Ok(())
+            }
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.labels(labels),
         }

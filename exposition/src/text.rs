@@ -320,6 +320,11 @@ impl<'a> TextParser<'a> {
         self.created.start
     }
 
+    /// Gives the current series another start.
+    pub(crate) const fn replace_start(&mut self, start: Option<Timestamp>) {
+        self.created.start = start;
+    }
+
     fn careful_timestamp(&self, lexer: &mut Lexer<'a>) -> Result<Option<Timestamp>, ParseError> {
         match lexer.next_token() {
             Token::Linebreak => Ok(None),
@@ -442,6 +447,11 @@ impl<'a> TextParser<'a> {
             return Err(self.error(end, "expected a value after the series"));
         }
         Ok(())
+    }
+
+    /// The current series' exemplar, which it then no longer has.
+    pub(crate) const fn take_exemplar(&mut self) -> Option<TextExemplar> {
+        self.exemplar.take()
     }
 
     pub(crate) const fn exemplar(&self) -> Option<&TextExemplar> {
