@@ -5,7 +5,7 @@ use crate::custom_buckets::CustomBuckets;
 #[cfg(feature = "openmetrics2")]
 use crate::openmetrics2::OpenMetrics2Parser;
 use crate::protobuf::ProtobufParser;
-use crate::protobuf_exemplars::ProtobufExemplars;
+use crate::protobuf::exemplars::ProtobufExemplars;
 use crate::text::TextParser;
 
 /// The exemplars of one sample, in the order of the page. A cursor that lends its labels.

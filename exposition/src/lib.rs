@@ -69,8 +69,6 @@ mod negotiate;
 mod openmetrics2;
 mod parser;
 mod protobuf;
-mod protobuf_exemplars;
-mod protobuf_metric;
 mod spans;
 mod strict;
 mod text;

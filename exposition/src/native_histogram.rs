@@ -1,12 +1,11 @@
 use std::fmt;
 
-use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span, Timestamp};
+use promferry_model::{BucketCounts, Histogram, ResetHint, Timestamp};
 
 use crate::custom_buckets::CustomBuckets;
 #[cfg(feature = "openmetrics2")]
 use crate::openmetrics2::OpenMetrics2Parser;
 use crate::protobuf::ProtobufParser;
-use crate::protobuf_metric::{self as metric, NEGATIVE, POSITIVE, SideFields};
 use crate::{Exemplars, LabelBuffer, LabelSpans, ParseError, SeriesKey, SplitLabels};
 
 /// One native histogram, valid until the parser goes on.
@@ -86,7 +85,10 @@ impl<'p> HistogramEvent<'p> {
     where
         'p: 's,
     {
-        spans.fill(|labels| self.labels(labels))
+        match self.source {
+            Source::Protobuf(parser) => parser.split(spans),
+            _ => spans.fill(|labels| self.labels(labels)),
+        }
     }
 
     /// The exemplars that have a timestamp: the histogram's own or, if it has none, those of its classic
@@ -125,64 +127,12 @@ impl<'p> HistogramEvent<'p> {
     /// keeps it. Spans and buckets agree in number; whether counts make sense is not judged.
     pub fn read_into(&self, histogram: &mut Histogram) {
         match self.source {
-            Source::Protobuf(parser) => *histogram = of_protobuf(parser),
+            Source::Protobuf(parser) => parser.read_into(histogram),
             Source::CustomBuckets(parser) => parser.read_into(histogram),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.read_into(histogram),
         }
     }
-}
-
-fn of_protobuf(parser: &ProtobufParser<'_>) -> Histogram {
-    let histogram = &parser.metric().histogram;
-    let (positive_spans, positive_deltas, positive_counts) = side(parser, POSITIVE);
-    let (negative_spans, negative_deltas, negative_counts) = side(parser, NEGATIVE);
-    let (counts, positive_spans, negative_spans) = if histogram.is_float() {
-        let (positive_spans, positive) = without_empty(&positive_spans, positive_counts);
-        let (negative_spans, negative) = without_empty(&negative_spans, negative_counts);
-        let zero_count = histogram.zero_count_float;
-        (
-            BucketCounts::Float { count: histogram.count_float, zero_count, positive, negative },
-            positive_spans,
-            negative_spans,
-        )
-    } else {
-        let (positive_spans, positive) = without_empty(&positive_spans, absolute(positive_deltas));
-        let (negative_spans, negative) = without_empty(&negative_spans, absolute(negative_deltas));
-        let (positive, negative) = (deltas(positive), deltas(negative));
-        let zero_count = histogram.zero_count;
-        (
-            BucketCounts::Integer { count: histogram.count, zero_count, positive, negative },
-            positive_spans,
-            negative_spans,
-        )
-    };
-    Histogram {
-        schema: histogram.schema,
-        zero_threshold: histogram.zero_threshold,
-        sum: histogram.sum,
-        counts,
-        positive_spans,
-        negative_spans,
-        custom_values: Vec::new(),
-        reset_hint: match parser.metric_type() {
-            MetricType::GaugeHistogram => ResetHint::Gauge,
-            _ => ResetHint::Unknown,
-        },
-    }
-}
-
-fn side(parser: &ProtobufParser<'_>, fields: SideFields) -> (Vec<Span>, Vec<i64>, Vec<f64>) {
-    let (mut spans, mut deltas, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-    // Judged when the metric was read, so an error cannot come.
-    let _ = metric::read_side(
-        parser.metric_message(),
-        fields,
-        |offset, length| spans.push(Span { offset, length }),
-        |delta| deltas.push(delta),
-        |count| counts.push(count),
-    );
-    (spans, deltas, counts)
 }
 
 impl fmt::Debug for HistogramEvent<'_> {
@@ -195,48 +145,4 @@ impl fmt::Debug for HistogramEvent<'_> {
             .field("timestamp", &self.timestamp)
             .finish()
     }
-}
-
-/// Leaves out empty buckets and joins what touches (Prometheus' `Compact(0)`).
-fn without_empty<T: Copy + Default + PartialEq>(spans: &[Span], buckets: Vec<T>) -> (Vec<Span>, Vec<T>) {
-    let mut kept_spans: Vec<Span> = Vec::new();
-    let mut kept = Vec::with_capacity(buckets.len());
-    let mut buckets = buckets.into_iter();
-    let mut index: i64 = 0;
-    // The index behind the last kept bucket.
-    let mut end: i64 = 0;
-    for span in spans {
-        index += i64::from(span.offset);
-        for _ in 0..span.length {
-            let Some(bucket) = buckets.next() else { return (kept_spans, kept) };
-            if bucket != T::default() {
-                kept.push(bucket);
-                match kept_spans.last_mut() {
-                    Some(last) if end == index => last.length += 1,
-                    // Offsets that 32 bits cannot hold come from spans that no storage takes either.
-                    _ => kept_spans.push(Span { offset: (index - end) as i32, length: 1 }),
-                }
-                end = index + 1;
-            }
-            index += 1;
-        }
-    }
-    (kept_spans, kept)
-}
-
-fn absolute(mut deltas: Vec<i64>) -> Vec<i64> {
-    let mut count: i64 = 0;
-    for delta in &mut deltas {
-        count = count.wrapping_add(*delta);
-        *delta = count;
-    }
-    deltas
-}
-
-fn deltas(mut counts: Vec<i64>) -> Vec<i64> {
-    let mut before: i64 = 0;
-    for count in &mut counts {
-        (before, *count) = (*count, count.wrapping_sub(before));
-    }
-    counts
 }

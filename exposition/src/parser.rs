@@ -80,7 +80,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A parser that reads every line of a text page by the whole grammar, as [`Parser::new`]'s does where its quick
+    /// A parser that reads every line of a text page, and every metric of a protobuf one, by the whole grammar, as [`Parser::new`]'s does where its quick
     /// ways do not reach: for tests that hold the two against each other.
     #[doc(hidden)]
     pub fn without_quick_ways(format: Format, page: &'a [u8], options: ParseOptions) -> Self {
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
             Inner::CustomBuckets(custom) => custom.forgo_quick_ways(),
             #[cfg(feature = "openmetrics2")]
             Inner::OpenMetrics2(_) => {}
-            Inner::Protobuf(_) => {}
+            Inner::Protobuf(protobuf) => protobuf.forgo_quick_ways(),
         }
         parser
     }
@@ -114,7 +114,7 @@ impl<'a> Parser<'a> {
             Inner::Protobuf(parser) => {
                 let Some(entry) = parser.next()? else { return Ok(None) };
                 let parser = &**parser;
-                let family = || lossy(parser.family());
+                let family = || Cow::Borrowed(parser.family());
                 Ok(Some(match entry {
                     protobuf::Entry::Series { value, timestamp } => {
                         Event::Series(SeriesEvent::new(value, timestamp, Source::Protobuf(parser)))
@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
                     }
                     protobuf::Entry::Help => Event::Help {
                         family: family(),
-                        help: HelpText { escaped: lossy(parser.help()), format: None },
+                        help: HelpText { escaped: Cow::Borrowed(parser.help()), format: None },
                     },
                     protobuf::Entry::Type => {
                         Event::Type { family: family(), metric_type: parser.metric_type() }
@@ -307,7 +307,7 @@ impl<'p> SeriesEvent<'p> {
             Source::Text(parser) => parser.split(spans),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => spans.fill(|labels| parser.labels(labels)),
-            Source::Protobuf(parser) => spans.fill(|labels| parser.labels(labels)),
+            Source::Protobuf(parser) => parser.split(spans),
         }
     }
 

@@ -56,6 +56,42 @@ impl LabelSpans {
     }
 }
 
+/// Filling in place, by who knows that all texts are within `series` or written for it: first the metric's name, then
+/// the other labels.
+impl LabelSpans {
+    /// Begins anew with the metric's name as `write` writes it.
+    #[inline]
+    pub(crate) fn begin(&mut self, series: &str, write: impl FnOnce(&mut String)) {
+        self.spans.clear();
+        self.rewritten.clear();
+        self.push_written(series, "", write);
+    }
+
+    /// Adds a label by the places of its name and its value in the series' text.
+    #[inline]
+    pub(crate) fn push(&mut self, name: [usize; 2], value: [usize; 2]) {
+        let place = |[start, end]: [usize; 2]| [start as u32, end as u32];
+        self.spans.push(Span { name: place(name), value: place(value) });
+    }
+
+    /// Adds a label that is not in the series' text.
+    #[inline]
+    pub(crate) fn push_written(&mut self, series: &str, name: &str, write: impl FnOnce(&mut String)) {
+        let start = series.len() + self.rewritten.len();
+        self.rewritten.push_str(name);
+        let value_start = series.len() + self.rewritten.len();
+        write(&mut self.rewritten);
+        let end = series.len() + self.rewritten.len();
+        self.push([start, value_start], [value_start, end]);
+    }
+
+    /// What has been filled in.
+    #[inline]
+    pub(crate) fn split<'s>(&'s self, series: &'s str) -> SplitLabels<'s> {
+        SplitLabels { series, spans: &self.spans, rewritten: &self.rewritten }
+    }
+}
+
 /// A series' labels, borrowed from its page. The metric's name comes first, as `__name__`; the others follow in
 /// the order of the page, with empty values and repeated names as the page has them (a scraper judges those).
 #[derive(Clone, Copy)]

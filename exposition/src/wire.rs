@@ -35,6 +35,11 @@ impl<'a> Message<'a> {
         Self { page, at: start, end }
     }
 
+    /// Another message of the same page.
+    pub(crate) const fn part(&self, start: usize, end: usize) -> Self {
+        Self { page: self.page, at: start, end }
+    }
+
     pub(crate) const fn at(&self) -> usize {
         self.at
     }

@@ -29,6 +29,8 @@ pub(crate) struct Metric {
     pub(crate) counter_start: Option<Time>,
     pub(crate) summary: Summary,
     pub(crate) histogram: Histogram,
+    /// Whether it was read quickly: each list is then one run, and is known.
+    pub(crate) has_runs: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +38,15 @@ pub(crate) struct Summary {
     pub(crate) count: u64,
     pub(crate) sum: f64,
     pub(crate) start: Option<Time>,
+    pub(crate) quantile_run: Run,
+}
+
+/// Where the fields of a list start and end if nothing else stands between them: all of one number, and of one
+/// wire type. Empty where there is no such list, and unknown unless the metric was read quickly.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +60,9 @@ pub(crate) struct Histogram {
     pub(crate) zero_count: u64,
     pub(crate) zero_count_float: f64,
     pub(crate) buckets: usize,
+    pub(crate) bucket_run: Run,
     pub(crate) exemplars: usize,
+    pub(crate) exemplar_run: Run,
     pub(crate) positive: Side,
     pub(crate) negative: Side,
 }
@@ -62,6 +75,9 @@ pub(crate) struct Side {
     pub(crate) promised: u64,
     pub(crate) deltas: usize,
     pub(crate) counts: usize,
+    pub(crate) span_run: Run,
+    pub(crate) delta_run: Run,
+    pub(crate) count_run: Run,
 }
 
 /// The field numbers of one side of a native histogram.
@@ -78,8 +94,8 @@ pub(crate) const POSITIVE: SideFields = SideFields { span: 12, delta: 13, count:
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Time {
-    seconds: i64,
-    nanos: i32,
+    pub(crate) seconds: i64,
+    pub(crate) nanos: i32,
 }
 
 impl Time {
@@ -134,28 +150,30 @@ impl Histogram {
 }
 
 impl Metric {
-    pub(crate) fn read(mut message: Message<'_>) -> Result<Self, WireError> {
-        let mut metric = Self { start: message.at(), end: message.end(), ..Self::default() };
+    /// Reads any metric: what the quick way gives up.
+    #[cold]
+    pub(crate) fn read(&mut self, mut message: Message<'_>) -> Result<(), WireError> {
+        *self = Self { start: message.at(), end: message.end(), ..Self::default() };
         loop {
             let tag = message.at();
-            let Some(field) = message.field()? else { return Ok(metric) };
+            let Some(field) = message.field()? else { return Ok(()) };
             match field.number {
                 LABEL => {
                     message.message(field)?;
-                    metric.labels = Some(match metric.labels {
+                    self.labels = Some(match self.labels {
                         None => (tag, message.at()),
                         Some((start, end)) => {
-                            metric.labels_scattered |= end != tag;
+                            self.labels_scattered |= end != tag;
                             (start, message.at())
                         }
                     });
                 }
-                2 => double_in(message.message(field)?, &mut metric.gauge)?,
-                COUNTER => metric.read_counter(message.message(field)?)?,
-                SUMMARY => metric.summary.read(message.message(field)?)?,
-                5 => double_in(message.message(field)?, &mut metric.untyped)?,
-                6 => metric.timestamp_ms = message.integer(field)? as i64,
-                HISTOGRAM => metric.histogram.read(message.message(field)?)?,
+                2 => double_in(message.message(field)?, &mut self.gauge)?,
+                COUNTER => self.read_counter(message.message(field)?)?,
+                SUMMARY => self.summary.read(message.message(field)?)?,
+                5 => double_in(message.message(field)?, &mut self.untyped)?,
+                6 => self.timestamp_ms = message.integer(field)? as i64,
+                HISTOGRAM => self.histogram.read(message.message(field)?)?,
                 _ => message.skip(field)?,
             }
         }
@@ -359,6 +377,12 @@ pub(crate) struct Within<'a> {
 impl<'a> Within<'a> {
     pub(crate) const fn new(metric: Message<'a>, outer: i32, inner: i32) -> Self {
         Self { metric, outer, inner, open: None }
+    }
+
+    /// The contents of the fields of one run.
+    pub(crate) const fn of_run(metric: Message<'a>, run: Run, inner: i32) -> Self {
+        let nothing = metric.part(run.end, run.end);
+        Self { metric: nothing, outer: 0, inner, open: Some(metric.part(run.start, run.end)) }
     }
 }
 

@@ -1,8 +1,8 @@
 use promferry_model::Timestamp;
 
+use super::metric::{self, Within};
 use crate::LabelBuffer;
 use crate::exemplars::ExemplarSample;
-use crate::protobuf_metric::{self as metric, Within};
 use crate::wire::Message;
 
 /// Where the exemplars of one sample lie. Each is reached from the one before, so that a list of them is walked
@@ -126,9 +126,11 @@ mod tests {
 
     #[test]
     fn exemplars_of_a_native_histogram_take_time_linear_in_the_page() {
-        let mut options = ParseOptions::default();
-        options.native_histograms = true;
-        options.always_classic_histograms = true;
+        let options = ParseOptions {
+            native_histograms: true,
+            always_classic_histograms: true,
+            ..ParseOptions::default()
+        };
         let span = message(12, &[]);
         let exemplar = message(16, &message(3, &[]));
         let timeless = message(16, &message(1, &message(1, b"a")));

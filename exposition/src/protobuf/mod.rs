@@ -3,16 +3,26 @@
 //! Each message is read once when it is reached, which judges it; buckets, quantiles, labels and exemplars
 //! are walked again in place as they are asked for, so that nothing has to be kept.
 
+mod bound_texts;
+pub(crate) mod exemplars;
+mod histogram;
+mod labels;
+mod metric;
+mod quick;
+
 use std::cell::Cell;
 
-use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp};
+use promferry_model::{MetricType, Timestamp};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use bound_texts::BoundTexts;
+use exemplars::ProtobufExemplars;
+use metric::{Metric, Run, Within};
+use quick::Rest;
+
 use crate::context::Context;
-use crate::protobuf_exemplars::ProtobufExemplars;
-use crate::protobuf_metric::{self as metric, LabelPair, Metric, Within};
 use crate::wire::{Message, WireError};
-use crate::{Format, LabelBuffer, ParseError, ParseOptions, SeriesKey};
+use crate::{Format, ParseError, ParseOptions, SeriesKey};
 
 /// More bytes than this does not prefix a family: ten would be a length beyond 4 GiB.
 const MAX_FAMILY_LENGTH_BYTES: usize = 5;
@@ -32,6 +42,9 @@ pub(crate) struct ProtobufParser<'a> {
     /// What is left of the current metric's buckets or quantiles.
     items: Within<'a>,
     metric_key: Cell<Option<(u64, SeriesKey)>>,
+    bounds: BoundTexts,
+    /// Whether what the quick ways know goes by them.
+    is_quick: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,10 +58,13 @@ enum State {
 
 #[derive(Clone, Copy, Default)]
 struct Family<'a> {
-    name: &'a [u8],
-    help: &'a [u8],
+    name_bytes: &'a [u8],
+    help_bytes: &'a [u8],
     unit: &'a [u8],
     metric_type: i32,
+    /// The name and the help text, once they have been judged.
+    name: &'a str,
+    help: &'a str,
 }
 
 /// Which sample of a metric is the current one.
@@ -97,14 +113,21 @@ impl<'a> ProtobufParser<'a> {
             part: Part::Value,
             items: Within::new(nothing, 0, 0),
             metric_key: Cell::new(None),
+            bounds: BoundTexts::new(),
+            is_quick: true,
         }
     }
 
-    pub(crate) const fn family(&self) -> &[u8] {
+    /// Reads everything by the careful ways from now on.
+    pub(crate) const fn forgo_quick_ways(&mut self) {
+        self.is_quick = false;
+    }
+
+    pub(crate) const fn family(&self) -> &str {
         self.family.name
     }
 
-    pub(crate) const fn help(&self) -> &[u8] {
+    pub(crate) const fn help(&self) -> &str {
         self.family.help
     }
 
@@ -117,7 +140,12 @@ impl<'a> ProtobufParser<'a> {
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, ParseError> {
-        self.step().map_err(|error| ParseError::in_protobuf(self.family.name, error.at, error.problem))
+        self.step().map_err(|error| self.refused(error))
+    }
+
+    #[cold]
+    fn refused(&self, error: WireError) -> ParseError {
+        ParseError::in_protobuf(self.family.name_bytes, error.at, error.problem)
     }
 
     fn step(&mut self) -> Result<Option<Entry>, WireError> {
@@ -188,8 +216,8 @@ impl<'a> ProtobufParser<'a> {
         let family = &mut self.family;
         while let Some(field) = message.field()? {
             match field.number {
-                1 => family.name = message.message(field)?.bytes(),
-                2 => family.help = message.message(field)?.bytes(),
+                1 => family.name_bytes = message.message(field)?.bytes(),
+                2 => family.help_bytes = message.message(field)?.bytes(),
                 3 => family.metric_type = message.integer(field)? as i32,
                 4 => {
                     message.message(field)?;
@@ -202,32 +230,45 @@ impl<'a> ProtobufParser<'a> {
     }
 
     fn judge_family(&mut self, at: usize) -> Result<(), WireError> {
-        if self.family.name.is_empty() || str::from_utf8(self.family.name).is_err() {
-            return Err(WireError { at, problem: "name of the metric family is empty or not valid UTF-8" });
-        }
-        if str::from_utf8(self.family.help).is_err() {
-            return Err(WireError { at, problem: "help text is not valid UTF-8" });
-        }
-        let metric_type = match self.family.metric_type {
+        self.family.name = match str::from_utf8(self.family.name_bytes) {
+            Ok(name) if !name.is_empty() => name,
+            _ => {
+                let problem = "name of the metric family is empty or not valid UTF-8";
+                return Err(WireError { at, problem });
+            }
+        };
+        self.family.help = str::from_utf8(self.family.help_bytes)
+            .map_err(|_| WireError { at, problem: "help text is not valid UTF-8" })?;
+        let Some(metric_type) = self.declared_type() else {
+            return Err(WireError { at, problem: "unknown metric type" });
+        };
+        self.context.enter_family(self.family.name_bytes);
+        self.context.set_type(metric_type);
+        self.context.set_unit(self.family.unit);
+        Ok(())
+    }
+
+    const fn declared_type(&self) -> Option<MetricType> {
+        Some(match self.family.metric_type {
             0 => MetricType::Counter,
             1 => MetricType::Gauge,
             2 => MetricType::Summary,
             3 => MetricType::Unknown,
             4 => MetricType::Histogram,
             5 => MetricType::GaugeHistogram,
-            _ => return Err(WireError { at, problem: "unknown metric type" }),
-        };
-        self.context.enter_family(self.family.name);
-        self.context.set_type(metric_type);
-        self.context.set_unit(self.family.unit);
-        Ok(())
+            _ => return None,
+        })
     }
 
     /// Reads the family's next metric; false if there is none.
     fn next_metric(&mut self) -> Result<bool, WireError> {
         let Some(message) = metric::next_of(&mut self.metrics, 4, Message::skip) else { return Ok(false) };
         self.metric_key.set(None);
-        self.metric = Metric::read(message)?;
+        if !self.is_quick
+            || self.declared_type().and_then(|of| self.metric.read_quickly(message, of)).is_none()
+        {
+            self.metric.read(message)?;
+        }
         Ok(true)
     }
 
@@ -239,12 +280,12 @@ impl<'a> ProtobufParser<'a> {
                     self.check_spans()?;
                     Part::Native
                 } else {
-                    self.items = Within::new(self.metric_message(), metric::HISTOGRAM, metric::BUCKET);
+                    self.items = self.buckets();
                     Part::Count
                 }
             }
             MetricType::Summary => {
-                self.items = Within::new(self.metric_message(), metric::SUMMARY, metric::QUANTILE);
+                self.items = self.list(self.metric.summary.quantile_run, metric::SUMMARY, metric::QUANTILE);
                 Part::Count
             }
             _ => Part::Value,
@@ -261,7 +302,7 @@ impl<'a> ProtobufParser<'a> {
                 if !self.options.always_classic_histograms || self.metric.histogram.buckets == 0 {
                     return false;
                 }
-                self.items = Within::new(self.metric_message(), metric::HISTOGRAM, metric::BUCKET);
+                self.items = self.buckets();
                 Part::Count
             }
             Part::Count => Part::Sum,
@@ -275,21 +316,37 @@ impl<'a> ProtobufParser<'a> {
         true
     }
 
+    /// A list of the current metric: a run where the metric was read quickly.
+    const fn list(&self, run: Run, outer: i32, inner: i32) -> Within<'a> {
+        if self.metric.has_runs {
+            Within::of_run(self.metric_message(), run, inner)
+        } else {
+            Within::new(self.metric_message(), outer, inner)
+        }
+    }
+
+    pub(crate) const fn buckets(&self) -> Within<'a> {
+        self.list(self.metric.histogram.bucket_run, metric::HISTOGRAM, metric::BUCKET)
+    }
+
     fn next_quantile(&mut self) -> Option<Part> {
-        let quantile = metric::Quantile::read(self.items.next()?).ok()?;
+        let message = self.items.next()?;
+        let quantile = quick::quantile(Rest::of(message)).or_else(|| metric::Quantile::read(message).ok())?;
         Some(Part::Quantile { quantile: quantile.quantile, value: quantile.value })
     }
 
     fn next_bucket(&mut self) -> Part {
         let Some(message) = self.items.next() else { return Part::InfinityBucket };
-        match metric::Bucket::read(message) {
-            Ok(bucket) => Part::Bucket {
+        let bucket =
+            quick::bucket(Rest::of(message), |_| Some(())).or_else(|| metric::Bucket::read(message).ok());
+        match bucket {
+            Some(bucket) => Part::Bucket {
                 upper_bound: bucket.upper_bound,
                 value: bucket.value(),
                 start: message.at(),
                 end: message.end(),
             },
-            Err(_) => Part::InfinityBucket,
+            None => Part::InfinityBucket,
         }
     }
 
@@ -320,10 +377,6 @@ impl<'a> ProtobufParser<'a> {
             }
         }
         Ok(())
-    }
-
-    pub(crate) const fn metric(&self) -> &Metric {
-        &self.metric
     }
 
     pub(crate) const fn metric_message(&self) -> Message<'a> {
@@ -369,7 +422,7 @@ impl<'a> ProtobufParser<'a> {
         {
             return key;
         }
-        let SeriesKey([low, high]) = self.context.key(self.family.name, seed);
+        let SeriesKey([low, high]) = self.context.key(self.family.name_bytes, seed);
         let key = match self.metric.labels {
             Some((start, end)) if !self.metric.labels_scattered => {
                 let labels = xxh3_128_with_seed(&self.page[start..end], low ^ high.rotate_left(32));
@@ -391,60 +444,20 @@ impl<'a> ProtobufParser<'a> {
         key
     }
 
-    pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
-        buffer.clear();
-        // Judged when the family was read.
-        let family = str::from_utf8(self.family.name).unwrap_or_default();
-        let suffix = match self.part {
-            Part::Value | Part::Native | Part::Quantile { .. } => "",
-            Part::Count => "_count",
-            Part::Sum => "_sum",
-            Part::Bucket { .. } | Part::InfinityBucket => "_bucket",
-        };
-        buffer.push_with(
-            |text| text.push_str(METRIC_NAME),
-            |text| {
-                text.push_str(family);
-                text.push_str(suffix);
-            },
-        );
-        let mut fields = self.metric_message();
-        while let Some(label) = metric::next_of(&mut fields, 1, Message::skip) {
-            let (at, refused) =
-                (label.at(), |at, problem| ParseError::in_protobuf(self.family.name, at, problem));
-            let pair = LabelPair::read(label).map_err(|error| refused(error.at, error.problem))?;
-            let name = str::from_utf8(pair.name).map_err(|_| refused(at, "label name is not valid UTF-8"))?;
-            if pair.is_named && name.is_empty() {
-                return Err(refused(at, "label name is empty"));
-            }
-            let value =
-                str::from_utf8(pair.value).map_err(|_| refused(at, "label value is not valid UTF-8"))?;
-            buffer.push(name, value);
-        }
-        match self.part {
-            Part::Quantile { quantile, .. } => {
-                buffer.push(QUANTILE_LABEL, &self.options.le_format.number(quantile));
-            }
-            Part::Bucket { upper_bound, .. } => {
-                buffer.push(BUCKET_LABEL, &self.options.le_format.number(upper_bound));
-            }
-            Part::InfinityBucket => buffer.push(BUCKET_LABEL, "+Inf"),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// The exemplars of the current sample.
     pub(crate) fn exemplars(&self) -> ProtobufExemplars<'a> {
-        let within = |outer, inner| Within::new(self.metric_message(), outer, inner);
+        let histogram = &self.metric.histogram;
         match self.part {
-            Part::Native if self.metric.histogram.exemplars > 0 => {
-                ProtobufExemplars::Native(within(metric::HISTOGRAM, metric::HISTOGRAM_EXEMPLAR))
-            }
-            Part::Native => ProtobufExemplars::Buckets(within(metric::HISTOGRAM, metric::BUCKET)),
+            Part::Native if histogram.exemplars > 0 => ProtobufExemplars::Native(self.list(
+                histogram.exemplar_run,
+                metric::HISTOGRAM,
+                metric::HISTOGRAM_EXEMPLAR,
+            )),
+            Part::Native => ProtobufExemplars::Buckets(self.buckets()),
             Part::Bucket { start, end, .. } => ProtobufExemplars::Bucket(Message::new(self.page, start, end)),
             Part::Value if self.metric_type() == MetricType::Counter => {
-                ProtobufExemplars::Counter(within(metric::COUNTER, metric::COUNTER_EXEMPLAR))
+                let counter = Within::new(self.metric_message(), metric::COUNTER, metric::COUNTER_EXEMPLAR);
+                ProtobufExemplars::Counter(counter)
             }
             _ => ProtobufExemplars::None,
         }

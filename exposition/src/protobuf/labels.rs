@@ -1,0 +1,161 @@
+//! The labels of a sample: those of its metric, with what the sample's part of it adds.
+
+use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL};
+
+use super::metric::next_of;
+use super::{Part, ProtobufParser};
+use crate::wire::{Message, WireError};
+use crate::{LabelBuffer, LabelSpans, ParseError, SplitLabels};
+
+const TYPE_LABEL: &str = "__type__";
+const UNIT_LABEL: &str = "__unit__";
+
+impl ProtobufParser<'_> {
+    pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
+        buffer.clear();
+        buffer.push_with(
+            |text| text.push_str(METRIC_NAME),
+            |text| {
+                text.push_str(self.family.name);
+                text.push_str(self.suffix());
+            },
+        );
+        let (metric_type, unit) = self.type_and_unit().map_err(|error| self.refused(error))?;
+        for (name, value) in [(TYPE_LABEL, metric_type), (UNIT_LABEL, unit)] {
+            if !value.is_empty() {
+                buffer.push(name, value);
+            }
+        }
+        let gives_way = |name: &str| match name {
+            METRIC_NAME => self.options.type_and_unit_labels,
+            TYPE_LABEL => !metric_type.is_empty(),
+            UNIT_LABEL => !unit.is_empty(),
+            _ => false,
+        };
+        let mut fields = self.metric_message();
+        while let Some(label) = next_of(&mut fields, 1, Message::skip) {
+            let (name, value) = judge(label).map_err(|error| self.refused(error))?;
+            if !gives_way(name) {
+                buffer.push(name, value);
+            }
+        }
+        if let Some((name, bound)) = self.bound() {
+            let write = |text: &mut String| self.bounds.write(bound, self.options.le_format, text);
+            buffer.push_with(|text| text.push_str(name), write);
+        }
+        Ok(())
+    }
+
+    /// As [`ProtobufParser::labels`], with the texts left on the page where that can be.
+    #[inline]
+    pub(crate) fn split<'s>(&'s self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError> {
+        if let Some(text) = self.split_quickly(spans) {
+            return Ok(spans.split(text));
+        }
+        spans.fill(|labels| self.labels(labels))
+    }
+
+    /// The quick way knows labels with a name and a value of less than 128 bytes each, which have to lie together.
+    /// Tags and lengths are then ASCII, and what lies around a label's texts too, so that all of it together is
+    /// UTF-8 if and only if each text is.
+    #[inline]
+    fn split_quickly(&self, spans: &mut LabelSpans) -> Option<&str> {
+        if !self.is_quick || self.options.type_and_unit_labels || !self.metric.has_runs {
+            return None;
+        }
+        let (start, end) = self.metric.labels.unwrap_or_default();
+        let text = str::from_utf8(&self.page[start..end]).ok()?;
+        if u32::try_from(text.len()).is_err() {
+            return None;
+        }
+        spans.begin(text, |name| {
+            name.push_str(self.family.name);
+            name.push_str(self.suffix());
+        });
+        let mut rest = text.as_bytes();
+        while let [LABEL, length @ 0..0x80, after @ ..] = rest {
+            let (label, after) = after.split_at_checked(usize::from(*length))?;
+            let [NAME, name_length @ 1..0x80, name_on @ ..] = label else { return None };
+            let name_at = text.len() - after.len() - name_on.len();
+            let name_end = name_at + usize::from(*name_length);
+            let value = match name_on.get(usize::from(*name_length)..)? {
+                [] => [name_end, name_end],
+                [VALUE, value_length @ 0..0x80, value @ ..] if value.len() == usize::from(*value_length) => {
+                    let value_end = text.len() - after.len();
+                    [value_end - value.len(), value_end]
+                }
+                _ => return None,
+            };
+            spans.push([name_at, name_end], value);
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return None;
+        }
+        if let Some((name, bound)) = self.bound() {
+            spans.push_written(text, name, |text| self.bounds.write(bound, self.options.le_format, text));
+        }
+        Some(text)
+    }
+
+    const fn suffix(&self) -> &'static str {
+        match self.part {
+            Part::Value | Part::Native | Part::Quantile { .. } => "",
+            Part::Count => "_count",
+            Part::Sum => "_sum",
+            Part::Bucket { .. } | Part::InfinityBucket => "_bucket",
+        }
+    }
+
+    /// The label that the sample has beside its metric's, and its number.
+    const fn bound(&self) -> Option<(&'static str, f64)> {
+        match self.part {
+            Part::Quantile { quantile, .. } => Some((QUANTILE_LABEL, quantile)),
+            Part::Bucket { upper_bound, .. } => Some((BUCKET_LABEL, upper_bound)),
+            Part::InfinityBucket => Some((BUCKET_LABEL, f64::INFINITY)),
+            _ => None,
+        }
+    }
+
+    /// What the options want to see of the family's type and unit; empty for what is not wanted or not known.
+    fn type_and_unit(&self) -> Result<(&str, &str), WireError> {
+        if !self.options.type_and_unit_labels {
+            return Ok(("", ""));
+        }
+        let metric_type = match self.metric_type() {
+            MetricType::Unknown => "",
+            known => known.as_str(),
+        };
+        let at = self.metric.start;
+        let unit = str::from_utf8(self.family.unit)
+            .map_err(|_| WireError { at, problem: "unit is not valid UTF-8, and cannot be a label" })?;
+        Ok((metric_type, unit))
+    }
+}
+
+const LABEL: u8 = 1 << 3 | 2;
+const NAME: u8 = 1 << 3 | 2;
+const VALUE: u8 = 2 << 3 | 2;
+
+/// A label's name and value. Every name is judged, and every value, if there are several, of which the last counts.
+fn judge(mut label: Message<'_>) -> Result<(&str, &str), WireError> {
+    let (mut name, mut value) = ("", "");
+    while let Some(field) = label.field()? {
+        match field.number {
+            1 => {
+                let message = label.message(field)?;
+                name = text(message, "label name is not valid UTF-8")?;
+                if name.is_empty() {
+                    return Err(WireError { at: message.at(), problem: "label name is empty" });
+                }
+            }
+            2 => value = text(label.message(field)?, "label value is not valid UTF-8")?,
+            _ => label.skip(field)?,
+        }
+    }
+    Ok((name, value))
+}
+
+fn text<'a>(message: Message<'a>, problem: &'static str) -> Result<&'a str, WireError> {
+    str::from_utf8(message.bytes()).map_err(|_| WireError { at: message.at(), problem })
+}

@@ -1,0 +1,375 @@
+//! The quick ways over a protobuf page say what the careful ones say, of any bytes.
+
+use std::fmt::Write as _;
+
+use promferry_exposition::{
+    Event, Exemplars, Format, LabelBuffer, LabelSpans, LeFormat, ParseError, ParseOptions, Parser,
+};
+use promferry_model::{Rng, SeededRng};
+use proptest::prelude::*;
+
+/// Everything that can be asked of a page.
+fn told(parser: Parser<'_>) -> String {
+    let mut told = String::new();
+    if let Err(error) = tell(parser, &mut told) {
+        let _ = write!(told, "refused: {error}");
+    }
+    told
+}
+
+fn tell(mut parser: Parser<'_>, told: &mut String) -> Result<(), ParseError> {
+    let (mut buffer, mut spans) = (LabelBuffer::new(), LabelSpans::new());
+    while let Some(event) = parser.next()? {
+        let _ = match event {
+            Event::Series(series) => {
+                let _ = writeln!(
+                    told,
+                    "series {:016x} {:?} {:?} {:?}",
+                    series.value().to_bits(),
+                    series.timestamp(),
+                    series.start(),
+                    series.key(7)
+                );
+                let labels = series.labels(&mut buffer).map(|()| format!("{buffer:?}"));
+                let split = series.split(&mut spans).map(|split| format!("{split:?}"));
+                tell_details(told, labels, split, series.exemplars())
+            }
+            Event::Histogram(histogram) => {
+                let _ = writeln!(
+                    told,
+                    "histogram {:?} {:?} {:?} {:?}",
+                    histogram.timestamp(),
+                    histogram.start(),
+                    histogram.key(7),
+                    histogram.histogram()
+                );
+                let labels = histogram.labels(&mut buffer).map(|()| format!("{buffer:?}"));
+                let split = histogram.split(&mut spans).map(|split| format!("{split:?}"));
+                tell_details(told, labels, split, histogram.exemplars())
+            }
+            metadata => writeln!(told, "{metadata:?}"),
+        };
+    }
+    Ok(())
+}
+
+fn tell_details(
+    told: &mut String,
+    labels: Result<String, ParseError>,
+    split: Result<String, ParseError>,
+    mut exemplars: Exemplars<'_>,
+) -> std::fmt::Result {
+    // Of two labels `__name__` splitting puts that of the family first too, as it stands.
+    assert_eq!(labels, split);
+    writeln!(told, "{labels:?}")?;
+    let mut buffer = LabelBuffer::new();
+    while let Some(exemplar) = exemplars.next(&mut buffer) {
+        writeln!(told, "{exemplar:?} {buffer:?}")?;
+    }
+    Ok(())
+}
+
+fn agree(page: &[u8]) {
+    for flags in 0..16_u8 {
+        let mut options = ParseOptions::default();
+        options.native_histograms = flags & 1 != 0;
+        options.always_classic_histograms = flags & 2 != 0;
+        options.parse_start_timestamps = flags & 4 == 0;
+        options.type_and_unit_labels = flags & 8 != 0;
+        options.le_format = if flags & 4 == 0 { LeFormat::Prometheus3 } else { LeFormat::Otel };
+        let quick = told(Parser::new(Format::Protobuf, page, options));
+        assert_eq!(
+            quick,
+            told(Parser::without_quick_ways(Format::Protobuf, page, options)),
+            "{options:?} {page:02x?}"
+        );
+    }
+}
+
+/// A page of families as clients write them, and now and then as nobody does.
+struct Writer {
+    rng: SeededRng,
+    /// One in so many things is odd; 0 for none.
+    oddity: u64,
+}
+
+impl Writer {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn is_odd(&mut self) -> bool {
+        self.oddity > 0 && self.below(self.oddity) == 0
+    }
+
+    fn varint(&mut self, mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        if self.is_odd() {
+            // As many bytes as are allowed, or more.
+            let longer = self.below(11) as usize;
+            while bytes.len() <= longer {
+                *bytes.last_mut().unwrap_or(&mut 0) |= 0x80;
+                bytes.push(0);
+            }
+        }
+        bytes
+    }
+
+    fn number(&mut self) -> u64 {
+        match self.below(5) {
+            0 => 0,
+            1 => self.below(130),
+            2 => self.below(100_000),
+            3 => u64::MAX - self.below(3),
+            _ => self.rng.next_u64(),
+        }
+    }
+
+    fn double(&mut self) -> Vec<u8> {
+        let doubles = [0.0, 1.0, 0.5, -0.0, 2.5, 1e6, f64::INFINITY, f64::NAN, -3.0, 1e-128, 0.005];
+        let at = self.below(doubles.len() as u64) as usize;
+        doubles[at].to_le_bytes().to_vec()
+    }
+
+    /// A field, whose wire type and number may be wrong.
+    fn field(&mut self, number: u64, wire: u64, content: &[u8]) -> Vec<u8> {
+        let number = if self.is_odd() { self.below(20) } else { number };
+        let wire = if self.is_odd() { self.below(8) } else { wire };
+        let mut field = self.varint(number << 3 | wire);
+        if wire == 2 {
+            let off = u64::from(self.is_odd() && self.is_odd());
+            let length = self.varint(content.len() as u64 + off);
+            field.extend(length);
+        }
+        field.extend_from_slice(content);
+        field
+    }
+
+    fn integer(&mut self, number: u64) -> Vec<u8> {
+        let value = self.number();
+        let content = self.varint(value);
+        self.field(number, 0, &content)
+    }
+
+    fn small(&mut self, number: u64, bound: u64) -> Vec<u8> {
+        let value = self.below(bound);
+        let content = self.varint(value);
+        self.field(number, 0, &content)
+    }
+
+    fn float(&mut self, number: u64) -> Vec<u8> {
+        let content = self.double();
+        self.field(number, 1, &content)
+    }
+
+    fn text(&mut self, number: u64) -> Vec<u8> {
+        let texts = ["a", "code", "", "\u{fc}ber", "__name__", "__type__", "__unit__", "le", "seconds"];
+        let at = self.below(texts.len() as u64) as usize;
+        let mut text = texts[at].as_bytes().to_vec();
+        if self.is_odd() {
+            text = vec![b'x'; 100 + self.below(60) as usize];
+        }
+        if self.is_odd() {
+            text.push(0xc3);
+        }
+        self.field(number, 2, &text)
+    }
+
+    /// A message of some of these fields, in their order but for odd ones, some of which come twice.
+    fn message(&mut self, number: u64, fields: &[fn(&mut Self) -> Vec<u8>]) -> Vec<u8> {
+        let mut content = Vec::new();
+        let mut written: Vec<Vec<u8>> = Vec::new();
+        for field in fields {
+            if self.below(5) > 0 {
+                written.push(field(self));
+            }
+            if self.is_odd() {
+                written.push(field(self));
+            }
+        }
+        if self.is_odd() && written.len() > 1 {
+            let at = self.below(written.len() as u64 - 1) as usize;
+            written.swap(at, at + 1);
+        }
+        for field in written {
+            content.extend(field);
+        }
+        self.field(number, 2, &content)
+    }
+
+    fn several(&mut self, bound: u64, field: fn(&mut Self) -> Vec<u8>) -> Vec<u8> {
+        (0..self.below(bound)).flat_map(|_| field(self)).collect()
+    }
+
+    fn label(&mut self) -> Vec<u8> {
+        self.message(1, &[|w| w.text(1), |w| w.text(2)])
+    }
+
+    fn time(&mut self, number: u64) -> Vec<u8> {
+        self.message(number, &[|w| w.integer(1), |w| w.integer(2)])
+    }
+
+    fn exemplar(&mut self, number: u64) -> Vec<u8> {
+        self.message(number, &[|w| w.several(3, Self::label), |w| w.float(2), |w| w.time(3)])
+    }
+
+    fn bucket(&mut self) -> Vec<u8> {
+        self.message(
+            3,
+            &[
+                |w| w.integer(1),
+                |w| w.float(2),
+                |w| w.several(2, |w| w.exemplar(3)),
+                |w| w.several(2, |w| w.float(4)),
+            ],
+        )
+    }
+
+    fn value(&mut self, number: u64) -> Vec<u8> {
+        match number {
+            3 => self.message(3, &[|w| w.float(1), |w| w.several(2, |w| w.exemplar(2)), |w| w.time(3)]),
+            4 => self.message(
+                4,
+                &[
+                    |w| w.integer(1),
+                    |w| w.float(2),
+                    |w| w.several(4, |w| w.message(3, &[|w| w.float(1), |w| w.float(2)])),
+                    |w| w.time(4),
+                ],
+            ),
+            7 => self.histogram(),
+            number => self.message(number, &[|w| w.float(1)]),
+        }
+    }
+
+    fn histogram(&mut self) -> Vec<u8> {
+        self.message(
+            7,
+            &[
+                |w| w.integer(1),
+                |w| w.float(2),
+                |w| w.several(4, Self::bucket),
+                |w| w.several(2, |w| w.float(4)),
+                |w| w.integer(5),
+                |w| w.float(6),
+                |w| w.integer(7),
+                |w| w.several(2, |w| w.float(8)),
+                |w| w.side(9),
+                |w| w.side(12),
+                |w| w.time(15),
+                |w| w.several(3, |w| w.exemplar(16)),
+            ],
+        )
+    }
+
+    /// Spans from field `number` on with as many buckets as they promise, if nothing is odd.
+    fn side(&mut self, number: u64) -> Vec<u8> {
+        let mut side = Vec::new();
+        let mut promised = 0;
+        for _ in 0..self.below(4) {
+            let length = self.below(12);
+            promised += length;
+            let (offset, length) = (self.small(1, 8), [vec![2 << 3], self.varint(length)].concat());
+            side.extend(self.field(number, 2, &[offset, length].concat()));
+        }
+        if self.is_odd() {
+            promised += 1;
+        }
+        let is_float = self.below(4) == 0;
+        let is_packed = self.below(2) == 0;
+        let mut packed = Vec::new();
+        for _ in 0..promised {
+            let delta = if self.below(6) == 0 { self.number() } else { self.below(5) };
+            let bucket = if is_float { self.double() } else { self.varint(delta) };
+            if is_packed {
+                packed.extend(bucket);
+            } else if is_float {
+                side.extend(self.field(number + 2, 1, &bucket));
+            } else {
+                side.extend(self.field(number + 1, 0, &bucket));
+            }
+        }
+        if is_packed {
+            side.extend(self.field(number + 1 + u64::from(is_float), 2, &packed));
+        }
+        side
+    }
+
+    fn family(&mut self) -> Vec<u8> {
+        let metric_type = self.below(6);
+        let number = [3, 2, 4, 5, 7, 7][metric_type as usize];
+        let mut family = [self.field(1, 2, b"family"), self.text(2)].concat();
+        let content = self.varint(metric_type);
+        family.extend(self.field(3, 0, &content));
+        for _ in 0..self.below(4) {
+            let labels = self.several(4, Self::label);
+            let mut metric = [labels, self.value(number)].concat();
+            if self.below(3) == 0 {
+                metric.extend(self.integer(6));
+            }
+            if self.is_odd() {
+                metric.extend(self.value(7));
+            }
+            family.extend(self.field(4, 2, &metric));
+        }
+        if self.below(3) == 0 {
+            family.extend(self.text(5));
+        }
+        [self.varint(family.len() as u64), family].concat()
+    }
+
+    fn page(&mut self) -> Vec<u8> {
+        self.several(4, Self::family)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_pages_as_clients_write_them(seed: u64) {
+        agree(&Writer { rng: SeededRng::new(seed), oddity: 0 }.page());
+    }
+
+    #[test]
+    fn on_pages_with_odd_fields(seed: u64, oddity in 3_u64..200) {
+        agree(&Writer { rng: SeededRng::new(seed), oddity }.page());
+    }
+
+    #[test]
+    fn on_pages_with_a_changed_byte(seed: u64, at: prop::sample::Index, byte: u8, cut: bool) {
+        let mut page = Writer { rng: SeededRng::new(seed), oddity: 0 }.page();
+        if !page.is_empty() {
+            let at = at.index(page.len());
+            if cut {
+                page.remove(at);
+            } else {
+                page[at] = byte;
+            }
+        }
+        agree(&page);
+    }
+
+    #[test]
+    fn on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        agree(&bytes);
+    }
+}
+
+/// The pages of the tests above are worth something: most are accepted, and the quick way is taken.
+#[test]
+fn the_quick_way_is_taken() {
+    let (mut accepted, mut events) = (0, 0);
+    for seed in 0..200 {
+        let page = Writer { rng: SeededRng::new(seed), oddity: 0 }.page();
+        let told = told(Parser::new(Format::Protobuf, &page, ParseOptions::default()));
+        accepted += usize::from(!told.contains("refused"));
+        events += told.lines().count();
+    }
+    assert!(accepted > 100 && events > 2_000, "{accepted} pages accepted, {events} lines");
+}
