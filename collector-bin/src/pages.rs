@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use promferry_config::Sources;
-use promferry_exposition::accepted_format;
+use promferry_exposition::negotiate;
+use promferry_model::EscapingScheme;
 use tokio::sync::Semaphore;
 
 use crate::pipeline::Pipeline;
@@ -50,7 +51,9 @@ impl Pages for CollectorPages {
     }
 
     async fn metrics(&self, accept: Option<&str>) -> (String, Vec<u8>) {
-        self_metrics::page(&self.pipeline, accepted_format(accept.unwrap_or_default())).await
+        // As every Go program answers who does not say how names are to be escaped.
+        let answer = negotiate(accept.unwrap_or_default(), EscapingScheme::Underscores);
+        self_metrics::page(&self.pipeline, answer).await
     }
 
     async fn targets(&self, query: &str) -> PageBody {

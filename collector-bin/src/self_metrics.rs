@@ -8,7 +8,7 @@ mod process;
 mod scraping;
 mod spool;
 
-use promferry_exposition::{BucketPoint, Encoder, FamilyEncoder, Format, HistogramPoint};
+use promferry_exposition::{BucketPoint, Encoder, FamilyEncoder, HistogramPoint, Negotiated};
 use promferry_model::{Clock as _, MetadataView, MetricType, SystemClock, Timestamp};
 
 use crate::pipeline::{DeliveryStatus, Pipeline};
@@ -17,9 +17,9 @@ pub(crate) use delivery::protocol_in_use;
 pub(crate) use discovery::collections_alike_together;
 
 /// The collector's own metrics as a page; Prometheus' names where it has one for the same thing.
-pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
+pub async fn page(pipeline: &Pipeline, answer: Negotiated) -> (String, Vec<u8>) {
     let now = SystemClock::new().now();
-    let mut page = Page { encoder: Encoder::new(format) };
+    let mut page = Page { encoder: Encoder::for_protocol(answer) };
     process::write(&mut page, pipeline);
     configuration::write(&mut page, pipeline);
     scraping::write(&mut page, pipeline);
@@ -28,7 +28,7 @@ pub async fn page(pipeline: &Pipeline, format: Format) -> (String, Vec<u8>) {
     let DeliveryStatus { endpoints, spool } = pipeline.delivery().await;
     delivery::write(&mut page, pipeline, endpoints, &spool.stats, now);
     spool::write(&mut page, &spool);
-    (page.encoder.content_type().to_owned(), page.encoder.finish())
+    (answer.to_string(), page.encoder.finish())
 }
 
 /// A metric family over subjects of one kind: endpoints, say, or jobs.

@@ -1,5 +1,8 @@
 //! Numbers as Go's `strconv` reads and writes them, which is what Prometheus' formats mean by a number.
 
+use std::fmt::{self, Write as _};
+use std::ops::Deref;
+
 use promferry_model::NORMAL_NAN_BITS;
 
 /// The powers of ten that a double holds exactly.
@@ -8,6 +11,11 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 const MAX_EXACT_MANTISSA: u64 = 1 << 53;
+const MAX_EXACT_INTEGER: f64 = MAX_EXACT_MANTISSA as f64;
+/// A double has at most as many significant digits.
+const MAX_DIGITS: usize = 17;
+/// `-1.2345678901234567e-308`, with some to spare.
+const MAX_TEXT: usize = 32;
 /// From this decimal exponent on Go's `%g` of shortest precision writes one.
 const PLAIN_UP_TO_EXPONENT: i32 = 6;
 
@@ -69,27 +77,84 @@ pub fn parse(text: &[u8]) -> Result<f64, NumberError> {
     decimal(&plain)
 }
 
+/// A number's text, held without a heap allocation; it is used as a `&str`.
+#[derive(Clone, Copy)]
+pub struct NumberText {
+    bytes: [u8; MAX_TEXT],
+    length: usize,
+}
+
+impl NumberText {
+    const EMPTY: Self = Self { bytes: [0; MAX_TEXT], length: 0 };
+
+    /// Appends bytes that are ASCII; what does not fit does not come.
+    fn push(&mut self, bytes: &[u8]) {
+        let end = (self.length + bytes.len()).min(MAX_TEXT);
+        self.bytes[self.length..end].copy_from_slice(&bytes[..end - self.length]);
+        self.length = end;
+    }
+
+    fn push_zeros(&mut self, zeros: usize) {
+        self.push(&[b'0'; MAX_TEXT][..zeros]);
+    }
+}
+
+impl Deref for NumberText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // It is ASCII.
+        str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for NumberText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for NumberText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 /// `value` as Go's `strconv.FormatFloat(value, 'g', -1, 64)` writes it: the shortest text that reads back
 /// equal, with an exponent below 1e-4 and from 1e6 on.
-pub fn format(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..PLAIN_UP_TO_EXPONENT).contains(&exponent) {
-        return format!("{value}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+///
+/// ```
+/// use promferry_exposition::go_float::shortest;
+/// assert_eq!(&*shortest(2.50), "2.5");
+/// assert_eq!(&*shortest(1e6), "1e+06");
+/// ```
+pub fn shortest(value: f64) -> NumberText {
+    let mut text = NumberText::EMPTY;
+    write_shortest(&mut text, value, b"");
+    text
 }
 
 /// `value` as an OpenMetrics float, which is how Prometheus 3 writes `le` and `quantile`: always with a `.`
-/// or an exponent (Prometheus `labels.FormatOpenMetricsFloat`).
+/// or an exponent, and zero without a sign (Prometheus `labels.FormatOpenMetricsFloat`).
+///
+/// ```
+/// use promferry_exposition::go_float::openmetrics;
+/// assert_eq!(&*openmetrics(10.0), "10.0");
+/// assert_eq!(&*openmetrics(f64::INFINITY), "+Inf");
+/// ```
+pub fn openmetrics(value: f64) -> NumberText {
+    let mut text = NumberText::EMPTY;
+    // Zero equals both its signs.
+    write_shortest(&mut text, if value == 0.0 { 0.0 } else { value }, b".0");
+    text
+}
+
+/// As [`shortest`], as a string of its own.
+pub fn format(value: f64) -> String {
+    shortest(value).to_string()
+}
+
+/// As [`openmetrics`], as a string of its own.
 ///
 /// ```
 /// use promferry_exposition::go_float::format_openmetrics;
@@ -97,14 +162,7 @@ pub fn format(value: f64) -> String {
 /// assert_eq!(format_openmetrics(f64::INFINITY), "+Inf");
 /// ```
 pub fn format_openmetrics(value: f64) -> String {
-    if value == 0.0 {
-        return "0.0".to_owned();
-    }
-    let mut text = format(value);
-    if value.is_finite() && !text.contains(['.', 'e']) {
-        text.push_str(".0");
-    }
-    text
+    openmetrics(value).to_string()
 }
 
 /// `value` as Go's `strconv.FormatFloat(value, 'f', -1, 64)` writes it: the shortest text that reads back equal,
@@ -117,6 +175,103 @@ pub fn format_openmetrics(value: f64) -> String {
 /// ```
 pub fn format_decimal(value: f64) -> String {
     if value.is_finite() { format!("{value}") } else { format(value) }
+}
+
+/// Writes the shortest text; an integer without exponent gets the ending `after_integer`.
+fn write_shortest(text: &mut NumberText, value: f64, after_integer: &[u8]) {
+    if value.is_nan() {
+        return text.push(b"NaN");
+    }
+    if value.is_infinite() {
+        return text.push(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+    }
+    if value.is_sign_negative() {
+        text.push(b"-");
+    }
+    let Decimal { digits, count, exponent } = Decimal::of(value.abs());
+    let digits = &digits[..count];
+    if !(-4..PLAIN_UP_TO_EXPONENT).contains(&exponent) {
+        let (first, rest) = digits.split_at(1);
+        text.push(first);
+        if !rest.is_empty() {
+            text.push(b".");
+            text.push(rest);
+        }
+        let power = exponent.unsigned_abs();
+        text.push(if exponent < 0 { b"e-" } else { b"e+" });
+        if power >= 100 {
+            text.push(&[b'0' + (power / 100) as u8]);
+        }
+        text.push(&[b'0' + (power / 10 % 10) as u8, b'0' + (power % 10) as u8]);
+    } else if exponent < 0 {
+        text.push(b"0.");
+        text.push_zeros(exponent.unsigned_abs() as usize - 1);
+        text.push(digits);
+    } else {
+        let before_point = exponent as usize + 1;
+        if count > before_point {
+            text.push(&digits[..before_point]);
+            text.push(b".");
+            text.push(&digits[before_point..]);
+        } else {
+            text.push(digits);
+            text.push_zeros(before_point - count);
+            text.push(after_integer);
+        }
+    }
+}
+
+/// The shortest decimal of a finite number that is not negative: `d.ddd · 10^exponent`.
+struct Decimal {
+    digits: [u8; MAX_DIGITS],
+    count: usize,
+    exponent: i32,
+}
+
+impl Decimal {
+    fn of(value: f64) -> Self {
+        if value < MAX_EXACT_INTEGER && value.fract() == 0.0 {
+            return Self::of_integer(value as u64);
+        }
+        // std knows the shortest digits; it writes them like 1.25e-7.
+        let mut scientific = NumberText::EMPTY;
+        // Every text of a double fits.
+        let _ = write!(scientific, "{value:e}");
+        let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        let mut decimal =
+            Self { digits: [b'0'; MAX_DIGITS], count: 0, exponent: exponent.parse().unwrap_or(0) };
+        for (place, digit) in decimal.digits.iter_mut().zip(mantissa.bytes().filter(|byte| *byte != b'.')) {
+            *place = digit;
+            decimal.count += 1;
+        }
+        decimal
+    }
+
+    /// Neighbours of these differ by one at most, so no fewer digits say which it is.
+    fn of_integer(mut value: u64) -> Self {
+        let mut decimal = Self { digits: [b'0'; MAX_DIGITS], count: 1, exponent: 0 };
+        let mut start = MAX_DIGITS;
+        while value > 0 {
+            start -= 1;
+            decimal.digits[start] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        if start < MAX_DIGITS {
+            decimal.exponent = (MAX_DIGITS - start) as i32 - 1;
+            decimal.digits.copy_within(start.., 0);
+            let all = MAX_DIGITS - start;
+            let zeros = decimal.digits[..all].iter().rev().take_while(|digit| **digit == b'0').count();
+            decimal.count = all - zeros;
+        }
+        decimal
+    }
+}
+
+impl fmt::Write for NumberText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// Go's conversion to `int64` as amd64 does it: what does not fit gives the smallest number.
@@ -293,4 +448,61 @@ fn underscores_separate_digits(text: &[u8], is_digit: impl Fn(u8) -> bool) -> bo
     text.iter().enumerate().all(|(at, &b)| {
         b != b'_' || (at > 0 && is_digit(text[at - 1]) && text.get(at + 1).copied().is_some_and(&is_digit))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Go's rule on top of the digits of std, as straight as can be.
+    fn expected(value: f64) -> String {
+        let scientific = format!("{value:e}");
+        let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        if (-4..PLAIN_UP_TO_EXPONENT).contains(&exponent) {
+            return format!("{value}");
+        }
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+    }
+
+    #[test]
+    fn any_number_is_written_as_go_writes_it() {
+        let two_to_53 = MAX_EXACT_INTEGER;
+        let edges =
+            [0.0, 0.1, 0.0001, 0.00012345, 0.00001, 9.5, 10.0, 999_999.0, 999_999.5, 1e6, 1_234_567.0]
+                .into_iter()
+                .chain([
+                    two_to_53 - 1.0,
+                    two_to_53,
+                    two_to_53 + 2.0,
+                    1e15,
+                    1e16,
+                    1e21,
+                    1e22,
+                    1e23,
+                    5e-324,
+                    f64::MAX,
+                ])
+                .chain([f64::MIN_POSITIVE, 1.0 / 3.0, 100.0, 120_000.0, 123_456.7, 1e-4, 9.999e-5]);
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        let random = (0..20_000).map(|at| {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            match at % 4 {
+                0 => f64::from_bits(bits),
+                1 => (bits >> 20) as f64,
+                2 => (bits >> 40) as f64 / 1000.0,
+                _ => (bits >> 50) as f64,
+            }
+        });
+        for value in edges.chain(random).filter(|value| value.is_finite()).flat_map(|v| [v, -v]) {
+            assert_eq!(&*shortest(value), expected(value), "{value:e}");
+            let plain = expected(if value == 0.0 { 0.0 } else { value });
+            let ending = if plain.contains(['.', 'e']) { "" } else { ".0" };
+            assert_eq!(&*openmetrics(value), plain + ending, "{value:e}");
+        }
+        for (value, text) in [(f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (f64::NEG_INFINITY, "-Inf")] {
+            assert_eq!((&*shortest(value), &*openmetrics(value)), (text, text));
+        }
+    }
 }

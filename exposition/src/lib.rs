@@ -5,7 +5,7 @@
 //! valid page, with the judgement of Prometheus 3.16: what that accepts is accepted with the same series,
 //! values (bit for bit), timestamps, exemplars, types and start timestamps, and what it refuses is refused.
 //! An [`Encoder`] writes the same formats. Content negotiation comes as values: [`accept_header`],
-//! [`format_for`], [`accepted_format`].
+//! [`format_for`], [`negotiate`].
 //!
 //! What it is not: it fetches nothing, runs nothing and holds no metrics. It is no validator of the
 //! OpenMetrics specification, of which Prometheus lets pass much that is forbidden.
@@ -94,7 +94,8 @@ pub use model::{
 };
 pub use native_histogram::HistogramEvent;
 pub use negotiate::{
-    ContentTypeError, ScrapeProtocol, UnknownScrapeProtocol, accept_header, accepted_format, format_for,
+    ContentTypeError, Negotiated, ScrapeProtocol, UnknownScrapeProtocol, accept_header, format_for,
+    negotiate, negotiate_among, protocol_for,
 };
 pub use parser::{Event, HelpText, ParseOptions, Parser, SeriesEvent};
 pub use spans::{LabelSpans, SplitLabels};

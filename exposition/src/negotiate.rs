@@ -1,8 +1,15 @@
+//! Content negotiation as values: what a scraper asks for, what a target answers with, and how the answer is read.
+
+mod accept;
+mod media_type;
+
 use std::fmt;
 use std::str::FromStr;
 
 use promferry_model::EscapingScheme;
 
+pub use self::accept::{negotiate, negotiate_among};
+use self::media_type::MediaType;
 use crate::Format;
 
 /// A protocol that a scraper can ask a target for, by the name that Prometheus' `scrape_protocols` gives it.
@@ -12,6 +19,10 @@ use crate::Format;
 pub enum ScrapeProtocol {
     /// Delimited protobuf, the only one with native histograms.
     PrometheusProto,
+    /// OpenMetrics 2.0.0, whose specification is a release candidate.
+    #[cfg(feature = "openmetrics2")]
+    #[cfg_attr(feature = "serde", serde(rename = "OpenMetricsText2.0.0"))]
+    OpenMetricsText2_0_0,
     /// OpenMetrics 1.0.0.
     #[cfg_attr(feature = "serde", serde(rename = "OpenMetricsText1.0.0"))]
     OpenMetricsText1_0_0,
@@ -27,11 +38,14 @@ pub enum ScrapeProtocol {
 }
 
 /// Prometheus 3.16 counts weights down from the number of protocols it knows, one of which (OpenMetrics
-/// 2.0.0) is experimental, plus one.
+/// 2.0.0) is experimental, plus one; whether that one is wanted makes no difference.
 const FIRST_WEIGHT: usize = 7;
 
+/// The version of OpenMetrics that is a release candidate.
+const OPENMETRICS_2: &str = "2.0.0";
+
 impl ScrapeProtocol {
-    /// Every protocol, preferred ones first.
+    /// Every protocol that is not experimental, preferred ones first.
     pub const ALL: [Self; 5] = [
         Self::PrometheusProto,
         Self::OpenMetricsText1_0_0,
@@ -49,10 +63,21 @@ impl ScrapeProtocol {
     /// What Prometheus asks for when native histograms are wanted.
     pub const DEFAULT_PROTOBUF_FIRST: [Self; 5] = Self::ALL;
 
+    /// What [`crate::negotiate`] answers with, preferred ones first: every protocol that is not experimental.
+    pub const OFFERED: [Self; 5] = [
+        Self::OpenMetricsText1_0_0,
+        Self::OpenMetricsText0_0_1,
+        Self::PrometheusProto,
+        Self::PrometheusText1_0_0,
+        Self::PrometheusText0_0_4,
+    ];
+
     /// The name in configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PrometheusProto => "PrometheusProto",
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetricsText2_0_0 => "OpenMetricsText2.0.0",
             Self::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
             Self::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
             Self::PrometheusText1_0_0 => "PrometheusText1.0.0",
@@ -66,6 +91,8 @@ impl ScrapeProtocol {
             Self::PrometheusProto => {
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
             }
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetricsText2_0_0 => "application/openmetrics-text;version=2.0.0",
             Self::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0",
             Self::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
             Self::PrometheusText1_0_0 => "text/plain;version=1.0.0",
@@ -77,14 +104,22 @@ impl ScrapeProtocol {
     pub const fn format(self) -> Format {
         match self {
             Self::PrometheusProto => Format::Protobuf,
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetricsText2_0_0 => Format::OpenMetrics2,
             Self::OpenMetricsText1_0_0 | Self::OpenMetricsText0_0_1 => Format::OpenMetrics,
             Self::PrometheusText1_0_0 | Self::PrometheusText0_0_4 => Format::Text,
         }
     }
 
-    /// Whether the protocol lets the scraper say how names are escaped.
+    /// Whether the protocol has a way to write any name: the text formats since their 1.0.0 in quotes, protobuf
+    /// as it is.
+    pub const fn takes_any_name(self) -> bool {
+        !matches!(self, Self::OpenMetricsText0_0_1 | Self::PrometheusText0_0_4)
+    }
+
+    /// Whether a scraper that asks for the protocol says how names are to be escaped.
     const fn has_escaping(self) -> bool {
-        matches!(self, Self::OpenMetricsText1_0_0 | Self::PrometheusText1_0_0)
+        self.takes_any_name() && !matches!(self, Self::PrometheusProto)
     }
 }
 
@@ -106,8 +141,13 @@ impl FromStr for ScrapeProtocol {
     type Err = UnknownScrapeProtocol;
 
     fn from_str(name: &str) -> Result<Self, UnknownScrapeProtocol> {
+        let experimental = [
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetricsText2_0_0,
+        ];
         Self::ALL
             .into_iter()
+            .chain(experimental)
             .find(|protocol| protocol.as_str() == name)
             .ok_or_else(|| UnknownScrapeProtocol(name.to_owned()))
     }
@@ -122,25 +162,87 @@ impl FromStr for ScrapeProtocol {
 /// assert_eq!(only_text, "text/plain;version=0.0.4;q=0.7,*/*;q=0.6");
 /// ```
 pub fn accept_header(protocols: &[ScrapeProtocol], escaping: EscapingScheme) -> String {
-    let escaping = match escaping {
-        EscapingScheme::Underscores => "underscores",
-        EscapingScheme::Dots => "dots",
-        EscapingScheme::Values => "values",
-        _ => "allow-utf-8",
-    };
     let mut accept = String::with_capacity(64 * (protocols.len() + 1));
     let mut weight = FIRST_WEIGHT;
     for protocol in protocols {
         accept.push_str(protocol.media_type());
         if protocol.has_escaping() {
             accept.push_str(";escaping=");
-            accept.push_str(escaping);
+            accept.push_str(escaping.as_str());
         }
         accept.push_str(&format!(";q=0.{weight},"));
         weight = weight.saturating_sub(1);
     }
     accept.push_str(&format!("*/*;q=0.{weight}"));
     accept
+}
+
+/// A protocol and the way in which names are written in it: what a content negotiation comes to. Its text is
+/// the `Content-Type`.
+///
+/// ```
+/// use promferry_exposition::{Negotiated, ScrapeProtocol};
+/// use promferry_model::EscapingScheme;
+/// let page = Negotiated::new(ScrapeProtocol::PrometheusText0_0_4, EscapingScheme::Values);
+/// assert_eq!(page.to_string(), "text/plain; version=0.0.4; charset=utf-8; escaping=values");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Negotiated {
+    protocol: ScrapeProtocol,
+    escaping: EscapingScheme,
+}
+
+impl Negotiated {
+    /// `protocol` with names escaped by `escaping`. Where the protocol cannot write every name
+    /// ([`ScrapeProtocol::takes_any_name`]), [`EscapingScheme::AllowUtf8`] becomes
+    /// [`EscapingScheme::Underscores`].
+    pub const fn new(protocol: ScrapeProtocol, escaping: EscapingScheme) -> Self {
+        let escaping = match escaping {
+            EscapingScheme::AllowUtf8 if !protocol.takes_any_name() => EscapingScheme::Underscores,
+            escaping => escaping,
+        };
+        Self { protocol, escaping }
+    }
+
+    /// The newest protocol of `format`, with names as they are.
+    pub const fn newest(format: Format) -> Self {
+        let protocol = match format {
+            Format::Text => ScrapeProtocol::PrometheusText1_0_0,
+            Format::OpenMetrics => ScrapeProtocol::OpenMetricsText1_0_0,
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => ScrapeProtocol::OpenMetricsText2_0_0,
+            Format::Protobuf => ScrapeProtocol::PrometheusProto,
+        };
+        Self { protocol, escaping: EscapingScheme::AllowUtf8 }
+    }
+
+    /// The protocol.
+    pub const fn protocol(self) -> ScrapeProtocol {
+        self.protocol
+    }
+
+    /// How names are escaped: what undoes it is [`promferry_model::unescape_name`].
+    pub const fn escaping(self) -> EscapingScheme {
+        self.escaping
+    }
+
+    /// The format whose parser reads the page and whose encoder writes it.
+    pub const fn format(self) -> Format {
+        self.protocol.format()
+    }
+}
+
+impl fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.protocol.media_type().split(';').enumerate() {
+            f.write_str(if at > 0 { "; " } else { "" })?;
+            f.write_str(part)?;
+        }
+        if self.format() != Format::Protobuf {
+            f.write_str("; charset=utf-8")?;
+        }
+        write!(f, "; escaping={}", self.escaping)
+    }
 }
 
 /// Why a target's `Content-Type` does not say how to read its page.
@@ -179,145 +281,69 @@ pub fn format_for(
     content_type: Option<&str>,
     fallback: Option<ScrapeProtocol>,
 ) -> Result<Format, ContentTypeError> {
-    match (declared_format(content_type.unwrap_or_default()), fallback) {
+    match (declared(content_type.unwrap_or_default(), false), fallback) {
+        #[cfg(feature = "openmetrics2")]
+        (Err(_), Some(ScrapeProtocol::OpenMetricsText2_0_0)) => Ok(Format::OpenMetrics),
         (Err(_), Some(fallback)) => Ok(fallback.format()),
-        (declared, _) => declared,
+        (declared, _) => declared.map(|(format, _)| format),
     }
 }
 
-fn declared_format(content_type: &str) -> Result<Format, ContentTypeError> {
+/// What a page with this `Content-Type` is written in, and how its names are escaped, for a reader who wants
+/// them unescaped: by the rules of [`format_for`], with the versions told apart. A version that is not known
+/// is read as the newest of its format; a missing one is OpenMetrics 0.0.1 or text 0.0.4. Names are taken to be
+/// as they are unless the header says otherwise. With the feature `openmetrics2` OpenMetrics 2.0.0 is read too,
+/// which [`format_for`] refuses as Prometheus does unless told otherwise.
+///
+/// ```
+/// use promferry_exposition::{ScrapeProtocol, protocol_for};
+/// use promferry_model::unescape_name;
+/// let page = protocol_for(Some("text/plain; version=1.0.0; escaping=values"), None)?;
+/// assert_eq!(page.protocol(), ScrapeProtocol::PrometheusText1_0_0);
+/// assert_eq!(unescape_name("U__http_2e_requests", page.escaping()), "http.requests");
+/// # Ok::<(), promferry_exposition::ContentTypeError>(())
+/// ```
+///
+/// # Errors
+/// As [`format_for`].
+pub fn protocol_for(
+    content_type: Option<&str>,
+    fallback: Option<ScrapeProtocol>,
+) -> Result<Negotiated, ContentTypeError> {
+    let openmetrics2 = cfg!(feature = "openmetrics2");
+    let declared = declared(content_type.unwrap_or_default(), openmetrics2);
+    let (format, media_type) = match (declared, fallback) {
+        (Err(_), Some(fallback)) => return Ok(Negotiated::new(fallback, EscapingScheme::AllowUtf8)),
+        (declared, _) => declared?,
+    };
+    let protocol = match (format, media_type.parameter("version")) {
+        #[cfg(feature = "openmetrics2")]
+        (Format::OpenMetrics, Some(OPENMETRICS_2)) => ScrapeProtocol::OpenMetricsText2_0_0,
+        (Format::Text, None | Some("0.0.4")) => ScrapeProtocol::PrometheusText0_0_4,
+        (Format::OpenMetrics, None | Some("0.0.1")) => ScrapeProtocol::OpenMetricsText0_0_1,
+        (format, _) => Negotiated::newest(format).protocol,
+    };
+    let escaping = media_type.parameter("escaping").and_then(|escaping| escaping.parse().ok());
+    Ok(Negotiated::new(protocol, escaping.unwrap_or(EscapingScheme::AllowUtf8)))
+}
+
+/// The format and what else the header says. OpenMetrics 2.0.0 counts as OpenMetrics where it is read at all: it is
+/// experimental in Prometheus and has to be switched on there.
+fn declared(content_type: &str, openmetrics2: bool) -> Result<(Format, MediaType), ContentTypeError> {
     if content_type.is_empty() {
         return Err(ContentTypeError::Missing);
     }
-    let malformed = |reason| ContentTypeError::Malformed { content_type: content_type.to_owned(), reason };
-    let (media_type, version) = parse_media_type(content_type).map_err(malformed)?;
-    match media_type.as_str() {
-        "text/plain" => Ok(Format::Text),
-        "application/vnd.google.protobuf" => Ok(Format::Protobuf),
-        // OpenMetrics 2.0.0 is experimental in Prometheus and not read unless it is switched on there.
-        "application/openmetrics-text" if version.as_deref() != Some("2.0.0") => Ok(Format::OpenMetrics),
-        _ => Err(ContentTypeError::Unsupported { content_type: content_type.to_owned() }),
-    }
-}
-
-/// The format to answer a scraper in that sent this `Accept`: the most wanted one that an
-/// [`crate::Encoder`] writes, the Prometheus text format if none is.
-///
-/// ```
-/// use promferry_exposition::{Format, accepted_format};
-/// assert_eq!(accepted_format("text/plain;q=0.3,application/openmetrics-text;version=1.0.0;q=0.6"), Format::OpenMetrics);
-/// assert_eq!(accepted_format("text/html"), Format::Text);
-/// ```
-pub fn accepted_format(accept: &str) -> Format {
-    let mut best = (0.0, Format::Text);
-    for range in accept.split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
-        let parameter = |name: &str| {
-            parameters
-                .iter()
-                .find(|(n, _)| n.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.trim_matches('"'))
-        };
-        let format = match media_type.as_str() {
-            "text/plain" => Format::Text,
-            "application/openmetrics-text"
-                if matches!(parameter("version"), None | Some("0.0.1" | "1.0.0")) =>
-            {
-                Format::OpenMetrics
-            }
-            "application/vnd.google.protobuf"
-                if parameter("proto") == Some("io.prometheus.client.MetricFamily")
-                    && parameter("encoding") == Some("delimited") =>
-            {
-                Format::Protobuf
-            }
-            _ => continue,
-        };
-        let weight = parameter("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
-        if weight > best.0 {
-            best = (weight, format);
+    let media_type = media_type::parse(content_type)
+        .map_err(|reason| ContentTypeError::Malformed { content_type: content_type.to_owned(), reason })?;
+    let format = match media_type.name.as_str() {
+        "text/plain" => Format::Text,
+        "application/vnd.google.protobuf" => Format::Protobuf,
+        "application/openmetrics-text"
+            if openmetrics2 || media_type.parameter("version") != Some(OPENMETRICS_2) =>
+        {
+            Format::OpenMetrics
         }
-    }
-    best.1
-}
-
-/// The media type and its `version`, by the rules of Go's `mime.ParseMediaType`.
-fn parse_media_type(text: &str) -> Result<(String, Option<String>), &'static str> {
-    let (base, mut rest) = match text.find(';') {
-        Some(at) => text.split_at(at),
-        None => (text, ""),
+        _ => return Err(ContentTypeError::Unsupported { content_type: content_type.to_owned() }),
     };
-    let media_type = base.trim().to_lowercase();
-    let (main, subtype) = split_token(&media_type);
-    let Some(subtype) = subtype.strip_prefix('/').filter(|_| !main.is_empty()) else {
-        // Go takes a lone word for a media type; it is one that nobody supports.
-        return if main.is_empty() { Err("no media type") } else { lone_word(&media_type, subtype) };
-    };
-    let (token, after) = split_token(subtype);
-    if token.is_empty() || !after.is_empty() {
-        return Err("malformed media subtype");
-    }
-    let mut parameters: Vec<(String, String)> = Vec::new();
-    loop {
-        rest = rest.trim_start();
-        if rest.is_empty() {
-            break;
-        }
-        if rest.trim_end() == ";" {
-            break;
-        }
-        let (name, value, after) = parameter(rest).ok_or("invalid media parameter")?;
-        match parameters.iter().find(|(known, _)| *known == name) {
-            Some((_, known)) if *known != value => return Err("duplicate parameter name"),
-            _ => parameters.push((name, value)),
-        }
-        rest = after;
-    }
-    let version = parameters.into_iter().find(|(name, _)| name == "version").map(|(_, value)| value);
-    Ok((media_type, version))
-}
-
-fn lone_word(media_type: &str, after: &str) -> Result<(String, Option<String>), &'static str> {
-    if after.is_empty() { Ok((media_type.to_owned(), None)) } else { Err("expected slash after first token") }
-}
-
-/// `; name=value`: the name in lower case, the value, and what follows.
-fn parameter(text: &str) -> Option<(String, String, &str)> {
-    let (name, rest) = split_token(text.strip_prefix(';')?.trim_start());
-    let rest = rest.trim_start().strip_prefix('=').filter(|_| !name.is_empty())?.trim_start();
-    if let Some(quoted) = rest.strip_prefix('"') {
-        let (value, after) = quoted_value(quoted)?;
-        return Some((name.to_lowercase(), value, after));
-    }
-    let (value, after) = split_token(rest);
-    (!value.is_empty()).then(|| (name.to_lowercase(), value.to_owned(), after))
-}
-
-fn quoted_value(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((value, &text[at + 1..])),
-            '\r' | '\n' => return None,
-            // A backslash before what needs no escape stands for itself: browsers send Windows paths.
-            '\\' => match chars.next_if(|(_, next)| is_special(*next)) {
-                Some((_, escaped)) => value.push(escaped),
-                None => value.push('\\'),
-            },
-            c => value.push(c),
-        }
-    }
-    None
-}
-
-fn split_token(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_graphic() || is_special(c)).unwrap_or(text.len());
-    text.split_at(end)
-}
-
-const fn is_special(c: char) -> bool {
-    matches!(c, '(' | ')' | '<' | '>' | '@' | ',' | ';' | ':' | '\\' | '"' | '/' | '[' | ']' | '?' | '=')
+    Ok((format, media_type))
 }

@@ -48,7 +48,8 @@ pub use labels::{
 };
 pub use memory_sink::{Appended, MemorySink, MemoryTargetSink};
 pub use name::{
-    EscapingScheme, NameValidation, escape_name, is_valid_label_name, is_valid_metric_name, unescape_name,
+    EscapingScheme, NameValidation, UnknownEscapingScheme, escape_label_name, escape_name,
+    is_valid_label_name, is_valid_metric_name, unescape_name,
 };
 pub use sample::{
     Exemplar, ExemplarView, Metadata, MetadataView, MetricType, NORMAL_NAN_BITS, STALE_NAN_BITS, Sample,

@@ -1,5 +1,6 @@
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 /// Which metric and label names are valid: Prometheus' `metric_name_validation_scheme`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,11 +50,80 @@ pub enum EscapingScheme {
     Values,
 }
 
-/// `name` written under `scheme`. Valid legacy names stay as they are, except that `Dots` still doubles
-/// their underscores.
+impl EscapingScheme {
+    /// Every scheme.
+    pub const ALL: [Self; 4] = [Self::AllowUtf8, Self::Underscores, Self::Dots, Self::Values];
+
+    /// The value of the `escaping` parameter.
+    ///
+    /// ```
+    /// use promferry_model::EscapingScheme;
+    /// assert_eq!(EscapingScheme::AllowUtf8.as_str(), "allow-utf-8");
+    /// assert_eq!("dots".parse(), Ok(EscapingScheme::Dots));
+    /// ```
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowUtf8 => "allow-utf-8",
+            Self::Underscores => "underscores",
+            Self::Dots => "dots",
+            Self::Values => "values",
+        }
+    }
+}
+
+impl fmt::Display for EscapingScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no [`EscapingScheme`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown escaping scheme {0:?}, expected one of allow-utf-8, underscores, dots, values")]
+pub struct UnknownEscapingScheme(pub String);
+
+impl FromStr for EscapingScheme {
+    type Err = UnknownEscapingScheme;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEscapingScheme> {
+        Self::ALL
+            .into_iter()
+            .find(|scheme| scheme.as_str() == text)
+            .ok_or_else(|| UnknownEscapingScheme(text.to_owned()))
+    }
+}
+
+/// The metric name `name` written under `scheme`. Valid legacy names stay as they are, except that `Dots`
+/// still doubles their underscores.
+///
+/// ```
+/// use promferry_model::{EscapingScheme, escape_name};
+/// assert_eq!(escape_name("http.requests", EscapingScheme::Values), "U__http_2e_requests");
+/// ```
 pub fn escape_name(name: &str, scheme: EscapingScheme) -> Cow<'_, str> {
-    let legacy = is_legacy(name, true);
-    if name.is_empty() || scheme == EscapingScheme::AllowUtf8 || (legacy && scheme != EscapingScheme::Dots) {
+    escape(name, scheme, true)
+}
+
+/// The label name `name` written under `scheme`: as [`escape_name`], but a colon, which legacy label names do
+/// not have, is escaped too. (prometheus/common leaves it in and so writes a label that no reader of the text
+/// format takes.)
+///
+/// ```
+/// use promferry_model::{EscapingScheme, escape_label_name, unescape_name};
+/// assert_eq!(escape_label_name("a:b", EscapingScheme::Underscores), "a_b");
+/// assert_eq!(escape_label_name("a:b", EscapingScheme::Values), "U__a_3a_b");
+/// ```
+pub fn escape_label_name(name: &str, scheme: EscapingScheme) -> Cow<'_, str> {
+    escape(name, scheme, false)
+}
+
+fn escape(name: &str, scheme: EscapingScheme, colons: bool) -> Cow<'_, str> {
+    let stays = match scheme {
+        EscapingScheme::AllowUtf8 => true,
+        EscapingScheme::Dots => name.is_empty(),
+        EscapingScheme::Underscores | EscapingScheme::Values => name.is_empty() || is_legacy(name, colons),
+    };
+    if stays {
         return Cow::Borrowed(name);
     }
     let mut escaped = String::with_capacity(name.len() + 8);
@@ -62,10 +132,9 @@ pub fn escape_name(name: &str, scheme: EscapingScheme) -> Cow<'_, str> {
     }
     for (at, c) in name.char_indices() {
         match scheme {
-            EscapingScheme::Dots if c == '_' => escaped.push_str("__"),
+            EscapingScheme::Dots | EscapingScheme::Values if c == '_' => escaped.push_str("__"),
             EscapingScheme::Dots if c == '.' => escaped.push_str("_dot_"),
-            EscapingScheme::Values if c == '_' => escaped.push_str("__"),
-            _ if is_legacy_char(c, at == 0, true) => escaped.push(c),
+            _ if is_legacy_char(c, at == 0, colons) => escaped.push(c),
             EscapingScheme::Dots => escaped.push_str("__"),
             EscapingScheme::Values => {
                 // Writing to a String cannot fail.
@@ -78,14 +147,21 @@ pub fn escape_name(name: &str, scheme: EscapingScheme) -> Cow<'_, str> {
 }
 
 /// The name that [`escape_name`] wrote as `name` under `scheme`, as far as the scheme lets it be known
-/// (`Underscores` loses it). What is not a well-formed escape is returned as it is, as Prometheus does.
+/// (`Underscores` loses it, `Dots` all but letters, digits, dots and single underscores). What is not a
+/// well-formed escape is returned as it is, as Prometheus does. (prometheus/common reads no code points beyond
+/// U+FFFFF back, which it writes itself; here every name that does not begin with `U__` comes back from
+/// `Values`.)
+///
+/// ```
+/// use promferry_model::{EscapingScheme, unescape_name};
+/// assert_eq!(unescape_name("U__http_2e_requests", EscapingScheme::Values), "http.requests");
+/// assert_eq!(unescape_name("http_dot_requests", EscapingScheme::Dots), "http.requests");
+/// ```
 pub fn unescape_name(name: &str, scheme: EscapingScheme) -> Cow<'_, str> {
     match scheme {
         EscapingScheme::AllowUtf8 | EscapingScheme::Underscores => Cow::Borrowed(name),
-        EscapingScheme::Dots => {
-            let unescaped = name.replace("_dot_", ".").replace("__", "_");
-            Cow::Owned(unescaped)
-        }
+        EscapingScheme::Dots if !name.contains('_') => Cow::Borrowed(name),
+        EscapingScheme::Dots => Cow::Owned(name.replace("_dot_", ".").replace("__", "_")),
         EscapingScheme::Values => unescape_values(name).map_or(Cow::Borrowed(name), Cow::Owned),
     }
 }
@@ -148,6 +224,41 @@ mod tests {
         ] {
             assert_eq!((is_valid_metric_name(name), is_valid_label_name(name)), (metric, label), "{name:?}");
         }
+    }
+
+    #[test]
+    fn label_names_have_no_colon() {
+        for (scheme, escaped) in [
+            (EscapingScheme::AllowUtf8, "a:b.c"),
+            (EscapingScheme::Underscores, "a_b_c"),
+            (EscapingScheme::Dots, "a__b_dot_c"),
+            (EscapingScheme::Values, "U__a_3a_b_2e_c"),
+        ] {
+            assert_eq!(escape_label_name("a:b.c", scheme), escaped);
+        }
+    }
+
+    #[test]
+    fn names_come_back_from_values() {
+        let c = |code| char::from_u32(code).unwrap_or('x').to_string();
+        let names = ["_", "__", "_a_", "a-b", "7", "7_", " ", "\"", "dots.and_underscores", "\0", "U_"];
+        let names = names.map(str::to_owned).into_iter().chain([c(0x80), c(0xfffff), c(0x10_ffff)]);
+        for name in names {
+            for escaped in
+                [escape_name(&name, EscapingScheme::Values), escape_label_name(&name, EscapingScheme::Values)]
+            {
+                assert!(is_valid_label_name(&escaped), "{name:?} {escaped}");
+                assert_eq!(unescape_name(&escaped, EscapingScheme::Values), name);
+            }
+        }
+    }
+
+    #[test]
+    fn schemes_by_name() {
+        for scheme in EscapingScheme::ALL {
+            assert_eq!(scheme.to_string().parse(), Ok(scheme));
+        }
+        assert!("Values".parse::<EscapingScheme>().is_err());
     }
 
     #[test]

@@ -113,7 +113,7 @@ async fn exporter(path: String, make: Page) -> io::Result<Server> {
     Server::start(move |head, _| {
         let answer = if head.uri.path() == path {
             let encoder = make(scrapes.fetch_add(1, Ordering::Relaxed) + 1);
-            page(encoder.content_type(), encoder.finish().into())
+            page(&encoder.content_type(), encoder.finish().into())
         } else {
             server::text(StatusCode::NOT_FOUND, "no such page\n")
         };
@@ -122,8 +122,11 @@ async fn exporter(path: String, make: Page) -> io::Result<Server> {
     .await
 }
 
-fn page(content_type: &'static str, body: Bytes) -> Response<Bytes> {
+fn page(content_type: &str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // A content type is always a header's value.
+    if let Ok(content_type) = HeaderValue::from_str(content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
     response
 }

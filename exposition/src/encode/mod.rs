@@ -1,18 +1,21 @@
-//! Writing pages: one interface, three formats.
+//! Writing pages: one interface, every format.
 
+mod names;
+mod page;
 mod protobuf;
 mod text;
 
-use promferry_model::{Histogram, MetadataView, MetricType, Timestamp};
+use promferry_model::{Histogram, MetadataView, Timestamp};
 
-use crate::Format;
+use self::page::{HistogramValues, PageWriter, SummaryValues};
+use crate::{Format, Negotiated};
 
 /// A page being written, family by family.
 ///
 /// Families and their points are written in the order of the calls; a family's name stands without the
-/// suffixes of its type (`_total`, `_info`). Names and labels are taken as they are: that a family comes once,
-/// has points of its type and no two of the same labels is the caller's to see to. Names outside of the
-/// legacy alphabet are quoted.
+/// suffixes of its type (`_total`, `_info`). That a family comes once, has points of its type and no two of the
+/// same labels is the caller's to see to. Names outside of the legacy alphabet are quoted or, where the protocol
+/// cannot or the reader does not want that, escaped.
 ///
 /// ```
 /// use promferry_exposition::{Encoder, Format};
@@ -32,14 +35,7 @@ use crate::Format;
 /// );
 /// ```
 #[derive(Clone, Debug)]
-pub struct Encoder {
-    format: Format,
-    page: Vec<u8>,
-    family: String,
-    metric_type: MetricType,
-    /// Protobuf only: the open family's message, whose length goes in front of it.
-    message: Vec<u8>,
-}
+pub struct Encoder(PageWriter);
 
 /// One metric of a family at one time: its labels and times. `&[("name", "value")]` converts into one without
 /// times.
@@ -80,13 +76,15 @@ pub struct PointExemplar<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HistogramPoint<'a> {
     /// Classic buckets in increasing order of their bounds, counts cumulative; one of +Inf is added if it is
-    /// missing and the histogram is not only native.
+    /// missing and readers would not add it themselves.
     pub buckets: &'a [BucketPoint<'a>],
     /// All observations.
     pub count: f64,
     /// Their sum.
     pub sum: f64,
-    /// The native histogram, which protobuf alone can carry; its own count and sum are what counts there.
+    /// The native histogram, with a count and sum of its own. What a format cannot carry of it is written as a
+    /// classic one if there are no classic buckets: one of custom buckets bucket by bucket, another by its
+    /// count and sum.
     pub native: Option<&'a Histogram>,
 }
 
@@ -113,60 +111,42 @@ pub struct SummaryPoint<'a> {
 }
 
 impl Encoder {
-    /// An empty page.
+    /// An empty page in the newest protocol of `format`, with names as they are.
     pub const fn new(format: Format) -> Self {
-        Self {
-            format,
-            page: Vec::new(),
-            family: String::new(),
-            metric_type: MetricType::Unknown,
-            message: Vec::new(),
-        }
+        Self::for_protocol(Negotiated::newest(format))
+    }
+
+    /// An empty page in the protocol that was agreed upon, with names escaped as was agreed.
+    ///
+    /// ```
+    /// use promferry_exposition::{Encoder, negotiate};
+    /// use promferry_model::{EscapingScheme, MetadataView};
+    ///
+    /// let mut page = Encoder::for_protocol(negotiate("text/plain", EscapingScheme::Underscores));
+    /// let family = MetadataView { family: "queue.length", ..MetadataView::default() };
+    /// page.family(family).number(&[("queue.name", "a.b")], 3.0);
+    /// assert_eq!(page.content_type(), "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+    /// assert_eq!(page.finish(), b"# TYPE queue_length untyped\nqueue_length{queue_name=\"a.b\"} 3\n");
+    /// ```
+    pub const fn for_protocol(answer: Negotiated) -> Self {
+        Self(PageWriter::new(answer))
     }
 
     /// The `Content-Type` to send the page with.
-    pub const fn content_type(&self) -> &'static str {
-        match self.format {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            #[cfg(feature = "openmetrics2")]
-            Format::OpenMetrics2 => "application/openmetrics-text; version=2.0.0; charset=utf-8",
-            Format::Protobuf => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-            }
-        }
+    pub fn content_type(&self) -> String {
+        self.0.answer().to_string()
     }
 
     /// Opens a family. Its unit, if not empty, is to end its name.
     pub fn family(&mut self, metadata: MetadataView<'_>) -> FamilyEncoder<'_> {
-        self.close_family();
-        self.family.clear();
-        self.family.push_str(metadata.family);
-        self.metric_type = metadata.metric_type;
-        match self.format {
-            Format::Protobuf => protobuf::metadata(&mut self.message, metadata),
-            Format::Text => text::prometheus_metadata(&mut self.page, metadata),
-            Format::OpenMetrics => text::openmetrics_metadata(&mut self.page, metadata),
-            #[cfg(feature = "openmetrics2")]
-            Format::OpenMetrics2 => text::openmetrics_metadata(&mut self.page, metadata),
-        }
+        self.0.family(metadata, true);
         FamilyEncoder(self)
     }
 
     /// The page, ended as its format wants it.
     pub fn finish(mut self) -> Vec<u8> {
-        self.close_family();
-        if self.format == Format::OpenMetrics {
-            self.page.extend_from_slice(b"# EOF\n");
-        }
-        self.page
-    }
-
-    fn close_family(&mut self) {
-        if !self.message.is_empty() {
-            protobuf::delimited(&mut self.page, &self.message);
-            self.message.clear();
-        }
+        self.0.end();
+        self.0.page
     }
 }
 
@@ -177,7 +157,8 @@ pub struct FamilyEncoder<'e>(&'e mut Encoder);
 impl FamilyEncoder<'_> {
     /// Writes a metric of one value: a counter, gauge, info, state or one of unknown type.
     pub fn number<'a>(&mut self, point: impl Into<Point<'a>>, value: f64) -> &mut Self {
-        self.write_number(&point.into(), value, None)
+        self.0.0.number(&point.into(), value, &[]);
+        self
     }
 
     /// Writes a counter with an exemplar.
@@ -187,7 +168,8 @@ impl FamilyEncoder<'_> {
         value: f64,
         exemplar: PointExemplar<'_>,
     ) -> &mut Self {
-        self.write_number(&point.into(), value, Some(&exemplar))
+        self.0.0.number(&point.into(), value, &[exemplar]);
+        self
     }
 
     /// Writes a histogram.
@@ -196,52 +178,29 @@ impl FamilyEncoder<'_> {
         point: impl Into<Point<'a>>,
         histogram: &HistogramPoint<'_>,
     ) -> &mut Self {
-        let (encoder, point) = (&mut *self.0, point.into());
-        match encoder.format {
-            Format::Protobuf => protobuf::histogram(&mut encoder.message, &point, histogram),
-            format => text::histogram(
-                &mut encoder.page,
-                format,
-                &encoder.family,
-                encoder.metric_type,
-                &point,
-                histogram,
-            ),
-        }
+        let HistogramPoint { buckets, count, sum, native } = *histogram;
+        let ends_with_infinity = buckets.last().is_some_and(|last| last.upper_bound == f64::INFINITY);
+        // Readers of protobuf add it themselves, and a native histogram without classic buckets implies it.
+        let is_implied =
+            self.0.0.answer().format() == Format::Protobuf || (native.is_some() && buckets.is_empty());
+        let infinity = BucketPoint { upper_bound: f64::INFINITY, cumulative_count: count, exemplar: None };
+        let completed: Vec<BucketPoint<'_>>;
+        let buckets = if !ends_with_infinity && !is_implied {
+            completed = buckets.iter().copied().chain([infinity]).collect();
+            &completed
+        } else {
+            buckets
+        };
+        let (count, sum) = (Some(count), Some(sum));
+        self.0.0.histogram(&point.into(), &HistogramValues { count, sum, buckets, native, exemplars: &[] });
         self
     }
 
     /// Writes a summary.
     pub fn summary<'a>(&mut self, point: impl Into<Point<'a>>, summary: &SummaryPoint<'_>) -> &mut Self {
-        let (encoder, point) = (&mut *self.0, point.into());
-        match encoder.format {
-            Format::Protobuf => protobuf::summary(&mut encoder.message, &point, summary),
-            format => text::summary(&mut encoder.page, format, &encoder.family, &point, summary),
-        }
-        self
-    }
-
-    fn write_number(
-        &mut self,
-        point: &Point<'_>,
-        value: f64,
-        exemplar: Option<&PointExemplar<'_>>,
-    ) -> &mut Self {
-        let encoder = &mut *self.0;
-        match encoder.format {
-            Format::Protobuf => {
-                protobuf::number(&mut encoder.message, encoder.metric_type, point, value, exemplar);
-            }
-            format => text::number(
-                &mut encoder.page,
-                format,
-                &encoder.family,
-                encoder.metric_type,
-                point,
-                value,
-                exemplar,
-            ),
-        }
+        let SummaryPoint { quantiles, count, sum } = *summary;
+        let values = SummaryValues { count: Some(count), sum: Some(sum), quantiles };
+        self.0.0.summary(&point.into(), &values);
         self
     }
 }

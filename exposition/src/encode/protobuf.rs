@@ -1,6 +1,8 @@
 use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, Span, Timestamp};
 
-use super::{HistogramPoint, Point, PointExemplar, SummaryPoint};
+use super::names::OpenFamily;
+use super::page::{HistogramValues, SummaryValues};
+use super::{Point, PointExemplar};
 use crate::wire::{FIXED64, LENGTH, VARINT};
 
 /// Appends `message` with its length in front.
@@ -9,12 +11,7 @@ pub(super) fn delimited(page: &mut Vec<u8>, message: &[u8]) {
     page.extend_from_slice(message);
 }
 
-pub(super) fn metadata(family: &mut Vec<u8>, metadata: MetadataView<'_>) {
-    let suffix = match metadata.metric_type {
-        MetricType::Counter => "_total",
-        MetricType::Info => "_info",
-        _ => "",
-    };
+pub(super) fn metadata(message: &mut Vec<u8>, family: &OpenFamily, metadata: MetadataView<'_>) {
     let metric_type = match metadata.metric_type {
         MetricType::Counter => 0,
         MetricType::Gauge | MetricType::Info | MetricType::StateSet => 1,
@@ -23,33 +20,33 @@ pub(super) fn metadata(family: &mut Vec<u8>, metadata: MetadataView<'_>) {
         MetricType::GaugeHistogram => 5,
         _ => 3,
     };
-    tag(family, 1, LENGTH);
-    varint(family, (metadata.family.len() + suffix.len()) as u64);
-    family.extend_from_slice(metadata.family.as_bytes());
-    family.extend_from_slice(suffix.as_bytes());
-    text(family, 2, metadata.help);
-    unsigned(family, 3, metric_type);
-    text(family, 5, metadata.unit);
+    tag(message, 1, LENGTH);
+    varint(message, (family.name.len() + family.suffix.len()) as u64);
+    message.extend_from_slice(family.name.as_bytes());
+    message.extend_from_slice(family.suffix.as_bytes());
+    text(message, 2, metadata.help);
+    unsigned(message, 3, metric_type);
+    text(message, 5, metadata.unit);
 }
 
 pub(super) fn number(
-    family: &mut Vec<u8>,
-    metric_type: MetricType,
+    message: &mut Vec<u8>,
+    family: &OpenFamily,
     point: &Point<'_>,
     value: f64,
-    exemplar: Option<&PointExemplar<'_>>,
+    exemplars: &[PointExemplar<'_>],
 ) {
-    let kind = match metric_type {
+    let kind = match family.metric_type {
         MetricType::Counter => 3,
         MetricType::Gauge | MetricType::Info | MetricType::StateSet => 2,
         _ => 5,
     };
-    metric(family, point, |metric| {
-        message(metric, kind, |number| {
+    metric(message, family, point, |metric| {
+        submessage(metric, kind, |number| {
             double(number, 1, value);
-            if metric_type == MetricType::Counter {
-                if let Some(exemplar) = exemplar {
-                    write_exemplar(number, 2, exemplar);
+            if family.metric_type == MetricType::Counter {
+                if let Some(exemplar) = exemplars.first() {
+                    write_exemplar(number, family, 2, exemplar);
                 }
                 time(number, 3, point.start);
             }
@@ -57,13 +54,18 @@ pub(super) fn number(
     });
 }
 
-pub(super) fn summary(family: &mut Vec<u8>, point: &Point<'_>, summary: &SummaryPoint<'_>) {
-    metric(family, point, |metric| {
-        message(metric, 4, |body| {
-            unsigned(body, 1, summary.count as u64);
-            double(body, 2, summary.sum);
+pub(super) fn summary(
+    message: &mut Vec<u8>,
+    family: &OpenFamily,
+    point: &Point<'_>,
+    summary: &SummaryValues<'_>,
+) {
+    metric(message, family, point, |metric| {
+        submessage(metric, 4, |body| {
+            unsigned(body, 1, summary.count.unwrap_or(0.0) as u64);
+            double(body, 2, summary.sum.unwrap_or(0.0));
             for &(quantile, value) in summary.quantiles {
-                message(body, 3, |body| {
+                submessage(body, 3, |body| {
                     double(body, 1, quantile);
                     double(body, 2, value);
                 });
@@ -73,26 +75,34 @@ pub(super) fn summary(family: &mut Vec<u8>, point: &Point<'_>, summary: &Summary
     });
 }
 
-pub(super) fn histogram(family: &mut Vec<u8>, point: &Point<'_>, histogram: &HistogramPoint<'_>) {
-    metric(family, point, |metric| {
-        message(metric, 7, |body| {
+pub(super) fn histogram(
+    message: &mut Vec<u8>,
+    family: &OpenFamily,
+    point: &Point<'_>,
+    histogram: &HistogramValues<'_>,
+) {
+    metric(message, family, point, |metric| {
+        submessage(metric, 7, |body| {
             match histogram.native {
                 Some(native) => write_native(body, native),
                 None => {
-                    count(body, 1, 4, histogram.count);
-                    double(body, 2, histogram.sum);
+                    count(body, 1, 4, histogram.count.unwrap_or(0.0));
+                    double(body, 2, histogram.sum.unwrap_or(0.0));
                 }
             }
             for bucket in histogram.buckets {
-                message(body, 3, |body| {
+                submessage(body, 3, |body| {
                     count(body, 1, 4, bucket.cumulative_count);
                     double(body, 2, bucket.upper_bound);
                     if let Some(exemplar) = &bucket.exemplar {
-                        write_exemplar(body, 3, exemplar);
+                        write_exemplar(body, family, 3, exemplar);
                     }
                 });
             }
             time(body, 15, point.start);
+            for exemplar in histogram.exemplars {
+                write_exemplar(body, family, 16, exemplar);
+            }
         });
     });
 }
@@ -125,16 +135,16 @@ fn write_native(body: &mut Vec<u8>, histogram: &Histogram) {
 
 fn spans(body: &mut Vec<u8>, number: i32, spans: &[Span]) {
     for span in spans {
-        message(body, number, |body| {
+        submessage(body, number, |body| {
             unsigned(body, 1, zigzag(i64::from(span.offset)));
             unsigned(body, 2, u64::from(span.length));
         });
     }
 }
 
-fn metric(family: &mut Vec<u8>, point: &Point<'_>, value: impl FnOnce(&mut Vec<u8>)) {
-    message(family, 4, |metric| {
-        labels(metric, point.labels);
+fn metric(message: &mut Vec<u8>, family: &OpenFamily, point: &Point<'_>, value: impl FnOnce(&mut Vec<u8>)) {
+    submessage(message, 4, |metric| {
+        labels(metric, family, point.labels);
         value(metric);
         if let Some(timestamp) = point.timestamp {
             unsigned(metric, 6, timestamp.as_millis() as u64);
@@ -142,18 +152,18 @@ fn metric(family: &mut Vec<u8>, point: &Point<'_>, value: impl FnOnce(&mut Vec<u
     });
 }
 
-fn labels(body: &mut Vec<u8>, labels: &[(&str, &str)]) {
+fn labels(body: &mut Vec<u8>, family: &OpenFamily, labels: &[(&str, &str)]) {
     for (name, value) in labels {
-        message(body, 1, |pair| {
-            text(pair, 1, name);
+        submessage(body, 1, |pair| {
+            text(pair, 1, &family.label(name));
             text(pair, 2, value);
         });
     }
 }
 
-fn write_exemplar(body: &mut Vec<u8>, number: i32, exemplar: &PointExemplar<'_>) {
-    message(body, number, |body| {
-        labels(body, exemplar.labels);
+fn write_exemplar(body: &mut Vec<u8>, family: &OpenFamily, number: i32, exemplar: &PointExemplar<'_>) {
+    submessage(body, number, |body| {
+        labels(body, family, exemplar.labels);
         double(body, 2, exemplar.value);
         time(body, 3, exemplar.timestamp);
     });
@@ -161,7 +171,7 @@ fn write_exemplar(body: &mut Vec<u8>, number: i32, exemplar: &PointExemplar<'_>)
 
 fn time(body: &mut Vec<u8>, number: i32, time: Option<Timestamp>) {
     let Some(time) = time else { return };
-    message(body, number, |body| {
+    submessage(body, number, |body| {
         unsigned(body, 1, time.as_millis().div_euclid(1000) as u64);
         unsigned(body, 2, time.as_millis().rem_euclid(1000) as u64 * 1_000_000);
     });
@@ -177,7 +187,7 @@ fn count(body: &mut Vec<u8>, integer_number: i32, float_number: i32, count: f64)
 }
 
 /// A submessage; its length is known when it has been written, so it is moved to make room.
-fn message(body: &mut Vec<u8>, number: i32, write: impl FnOnce(&mut Vec<u8>)) {
+fn submessage(body: &mut Vec<u8>, number: i32, write: impl FnOnce(&mut Vec<u8>)) {
     tag(body, number, LENGTH);
     let start = body.len();
     write(body);
@@ -189,7 +199,7 @@ fn message(body: &mut Vec<u8>, number: i32, write: impl FnOnce(&mut Vec<u8>)) {
 
 fn packed<T>(body: &mut Vec<u8>, number: i32, values: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     if !values.is_empty() {
-        message(body, number, |body| values.iter().for_each(|value| write(body, value)));
+        submessage(body, number, |body| values.iter().for_each(|value| write(body, value)));
     }
 }
 

@@ -1,65 +1,64 @@
-use promferry_model::{MetadataView, MetricType, Timestamp, is_valid_label_name, is_valid_metric_name};
+use promferry_model::{MetadataView, MetricType, Timestamp, is_valid_label_name};
 
-use super::{HistogramPoint, Point, PointExemplar, SummaryPoint};
+use super::names::OpenFamily;
+use super::page::{HistogramValues, SummaryValues};
+use super::{Point, PointExemplar};
+use crate::model::kept::openmetrics_seconds;
 use crate::{Format, go_float};
 
-pub(super) fn prometheus_metadata(page: &mut Vec<u8>, metadata: MetadataView<'_>) {
-    let (suffix, type_word) = match metadata.metric_type {
-        MetricType::Counter => ("_total", "counter"),
-        MetricType::Gauge | MetricType::StateSet => ("", "gauge"),
-        MetricType::Info => ("_info", "gauge"),
-        MetricType::Histogram => ("", "histogram"),
-        MetricType::Summary => ("", "summary"),
-        _ => ("", "untyped"),
+/// A double holds every integer up to here.
+const MAX_EXACT_MILLIS: u64 = 1 << 53;
+
+pub(super) fn prometheus_metadata(page: &mut Vec<u8>, family: &OpenFamily, metadata: MetadataView<'_>) {
+    let type_word = match metadata.metric_type {
+        MetricType::Counter => "counter",
+        MetricType::Gauge | MetricType::Info | MetricType::StateSet => "gauge",
+        MetricType::Histogram => "histogram",
+        MetricType::Summary => "summary",
+        _ => "untyped",
     };
     if !metadata.help.is_empty() {
         page.extend_from_slice(b"# HELP ");
-        family_name(page, metadata.family, suffix);
+        metric_name(page, family, family.suffix);
         page.push(b' ');
         escaped(page, metadata.help, false);
         page.push(b'\n');
     }
     page.extend_from_slice(b"# TYPE ");
-    family_name(page, metadata.family, suffix);
+    metric_name(page, family, family.suffix);
     page.push(b' ');
     page.extend_from_slice(type_word.as_bytes());
     page.push(b'\n');
 }
 
-pub(super) fn openmetrics_metadata(page: &mut Vec<u8>, metadata: MetadataView<'_>) {
-    let mut line = |keyword: &[u8], text: &str, quotes: bool| {
+pub(super) fn openmetrics_metadata(page: &mut Vec<u8>, family: &OpenFamily, metadata: MetadataView<'_>) {
+    let mut line = |keyword: &[u8], text: &str| {
         page.extend_from_slice(keyword);
-        family_name(page, metadata.family, "");
+        metric_name(page, family, "");
         page.push(b' ');
-        escaped(page, text, quotes);
+        escaped(page, text, true);
         page.push(b'\n');
     };
-    line(b"# TYPE ", metadata.metric_type.as_str(), false);
+    line(b"# TYPE ", metadata.metric_type.as_str());
     if !metadata.unit.is_empty() {
-        line(b"# UNIT ", metadata.unit, false);
+        line(b"# UNIT ", metadata.unit);
     }
     if !metadata.help.is_empty() {
-        line(b"# HELP ", metadata.help, true);
+        line(b"# HELP ", metadata.help);
     }
 }
 
 pub(super) fn number(
     page: &mut Vec<u8>,
     format: Format,
-    family: &str,
-    metric_type: MetricType,
+    family: &OpenFamily,
     point: &Point<'_>,
     value: f64,
-    exemplar: Option<&PointExemplar<'_>>,
+    exemplars: &[PointExemplar<'_>],
 ) {
-    let suffix = match metric_type {
-        MetricType::Counter => "_total",
-        MetricType::Info => "_info",
-        _ => "",
-    };
     let mut lines = Lines { page, format, family, point };
-    lines.sample(suffix, None, value, exemplar);
-    if metric_type == MetricType::Counter {
+    lines.sample(family.suffix, None, value, exemplars.first());
+    if family.metric_type == MetricType::Counter {
         lines.created();
     }
 }
@@ -67,12 +66,11 @@ pub(super) fn number(
 pub(super) fn histogram(
     page: &mut Vec<u8>,
     format: Format,
-    family: &str,
-    metric_type: MetricType,
+    family: &OpenFamily,
     point: &Point<'_>,
-    histogram: &HistogramPoint<'_>,
+    histogram: &HistogramValues<'_>,
 ) {
-    let (count, sum) = match metric_type {
+    let (count, sum) = match family.metric_type {
         MetricType::GaugeHistogram => ("_gcount", "_gsum"),
         _ => ("_count", "_sum"),
     };
@@ -81,12 +79,8 @@ pub(super) fn histogram(
         let bound = Some(("le", bucket.upper_bound));
         lines.sample("_bucket", bound, bucket.cumulative_count, bucket.exemplar.as_ref());
     }
-    if histogram.buckets.last().is_none_or(|last| last.upper_bound != f64::INFINITY) {
-        lines.sample("_bucket", Some(("le", f64::INFINITY)), histogram.count, None);
-    }
-    lines.sample(sum, None, histogram.sum, None);
-    lines.sample(count, None, histogram.count, None);
-    if metric_type == MetricType::Histogram {
+    lines.count_and_sum((count, histogram.count), (sum, histogram.sum));
+    if family.metric_type == MetricType::Histogram {
         lines.created();
     }
 }
@@ -94,16 +88,15 @@ pub(super) fn histogram(
 pub(super) fn summary(
     page: &mut Vec<u8>,
     format: Format,
-    family: &str,
+    family: &OpenFamily,
     point: &Point<'_>,
-    summary: &SummaryPoint<'_>,
+    summary: &SummaryValues<'_>,
 ) {
     let mut lines = Lines { page, format, family, point };
     for &(quantile, value) in summary.quantiles {
         lines.sample("", Some(("quantile", quantile)), value, None);
     }
-    lines.sample("_sum", None, summary.sum, None);
-    lines.sample("_count", None, summary.count, None);
+    lines.count_and_sum(("_count", summary.count), ("_sum", summary.sum));
     lines.created();
 }
 
@@ -111,11 +104,19 @@ pub(super) fn summary(
 struct Lines<'a> {
     page: &'a mut Vec<u8>,
     format: Format,
-    family: &'a str,
+    family: &'a OpenFamily,
     point: &'a Point<'a>,
 }
 
 impl Lines<'_> {
+    fn count_and_sum(&mut self, count: (&str, Option<f64>), sum: (&str, Option<f64>)) {
+        for (suffix, value) in [sum, count] {
+            if let Some(value) = value {
+                self.sample(suffix, None, value, None);
+            }
+        }
+    }
+
     fn sample(
         &mut self,
         suffix: &str,
@@ -130,10 +131,10 @@ impl Lines<'_> {
             self.page.push(b' ');
             self.timestamp(timestamp);
         }
-        if let Some(exemplar) = exemplar.filter(|_| self.format == Format::OpenMetrics) {
+        if let Some(exemplar) = exemplar.filter(|_| self.format != Format::Text) {
             self.page.extend_from_slice(b" # {");
             for (at, (name, value)) in exemplar.labels.iter().enumerate() {
-                label(self.page, at > 0, name, value);
+                label(self.page, self.family, at > 0, name, value);
             }
             self.page.extend_from_slice(b"} ");
             self.float(exemplar.value);
@@ -146,19 +147,23 @@ impl Lines<'_> {
     }
 
     fn created(&mut self) {
-        let Some(start) = self.point.start.filter(|_| self.format == Format::OpenMetrics) else { return };
+        let Some(start) = self.point.start.filter(|_| self.format != Format::Text) else { return };
         self.series("_created", None);
         self.page.push(b' ');
         self.timestamp(start);
+        if let Some(timestamp) = self.point.timestamp {
+            self.page.push(b' ');
+            self.timestamp(timestamp);
+        }
         self.page.push(b'\n');
     }
 
     fn series(&mut self, suffix: &str, bound: Option<(&str, f64)>) {
-        let quoted = !is_valid_metric_name(self.family);
+        let quoted = self.family.is_quoted();
         if quoted {
             self.page.push(b'{');
         }
-        family_name(self.page, self.family, suffix);
+        metric_name(self.page, self.family, suffix);
         let is_bare = self.point.labels.is_empty() && bound.is_none();
         if !quoted && is_bare {
             return;
@@ -168,53 +173,51 @@ impl Lines<'_> {
         }
         let mut follows = quoted;
         for (name, value) in self.point.labels {
-            label(self.page, follows, name, value);
+            label(self.page, self.family, follows, name, value);
             follows = true;
         }
         if let Some((name, bound)) = bound {
             let value = match self.format {
-                Format::OpenMetrics => go_float::format_openmetrics(bound),
-                _ => go_float::format(bound),
+                Format::Text => go_float::shortest(bound),
+                _ => go_float::openmetrics(bound),
             };
-            label(self.page, follows, name, &value);
+            label(self.page, self.family, follows, name, &value);
         }
         self.page.push(b'}');
     }
 
     fn float(&mut self, value: f64) {
         let text = match self.format {
+            Format::Text => go_float::shortest(value),
             // As a label's text -0 would be 0; as a value it keeps its sign.
-            Format::OpenMetrics if value != 0.0 => go_float::format_openmetrics(value),
-            Format::OpenMetrics => format!("{value:.1}"),
-            _ => go_float::format(value),
+            _ if value == 0.0 && value.is_sign_negative() => {
+                self.page.extend_from_slice(b"-0.0");
+                return;
+            }
+            _ => go_float::openmetrics(value),
         };
         self.page.extend_from_slice(text.as_bytes());
     }
 
     /// Milliseconds, or in OpenMetrics seconds.
     fn timestamp(&mut self, timestamp: Timestamp) {
-        let millis = timestamp.as_millis();
-        let text = match self.format {
-            Format::OpenMetrics => {
-                let sign = if millis < 0 { "-" } else { "" };
-                let millis = millis.unsigned_abs();
-                format!("{sign}{}.{:03}", millis / 1000, millis % 1000)
-            }
-            _ => millis.to_string(),
-        };
-        self.page.extend_from_slice(text.as_bytes());
+        match self.format {
+            Format::Text => integer(self.page, timestamp.as_millis()),
+            _ => seconds(self.page, timestamp),
+        }
     }
 }
 
-fn label(page: &mut Vec<u8>, follows: bool, name: &str, value: &str) {
+fn label(page: &mut Vec<u8>, family: &OpenFamily, follows: bool, name: &str, value: &str) {
     if follows {
         page.push(b',');
     }
-    if is_valid_label_name(name) {
+    let name = family.label(name);
+    if is_valid_label_name(&name) {
         page.extend_from_slice(name.as_bytes());
     } else {
         page.push(b'"');
-        escaped(page, name, true);
+        escaped(page, &name, true);
         page.push(b'"');
     }
     page.extend_from_slice(b"=\"");
@@ -222,21 +225,71 @@ fn label(page: &mut Vec<u8>, follows: bool, name: &str, value: &str) {
     page.push(b'"');
 }
 
-fn family_name(page: &mut Vec<u8>, family: &str, suffix: &str) {
-    let quotes: &[u8] = if is_valid_metric_name(family) { b"" } else { b"\"" };
+fn metric_name(page: &mut Vec<u8>, family: &OpenFamily, suffix: &str) {
+    let quotes: &[u8] = if family.is_quoted() { b"\"" } else { b"" };
     page.extend_from_slice(quotes);
-    escaped(page, family, !quotes.is_empty());
+    escaped(page, &family.name, !quotes.is_empty());
     page.extend_from_slice(suffix.as_bytes());
     page.extend_from_slice(quotes);
 }
 
 fn escaped(page: &mut Vec<u8>, text: &str, quotes: bool) {
-    for &byte in text.as_bytes() {
-        match byte {
-            b'\\' => page.extend_from_slice(b"\\\\"),
-            b'\n' => page.extend_from_slice(b"\\n"),
-            b'"' if quotes => page.extend_from_slice(b"\\\""),
-            byte => page.push(byte),
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'"' if quotes => b"\\\"",
+            _ => continue,
+        };
+        page.extend_from_slice(&bytes[written..at]);
+        page.extend_from_slice(escape);
+        written = at + 1;
+    }
+    page.extend_from_slice(&bytes[written..]);
+}
+
+/// Seconds that read back as these milliseconds: readers multiply by a thousand and cut off, so where the plain
+/// text would come out a millisecond short the next double is written.
+fn seconds(page: &mut Vec<u8>, time: Timestamp) {
+    let millis = time.as_millis();
+    let seconds = openmetrics_seconds(time);
+    let is_plain = seconds == millis as f64 / 1000.0 && millis.unsigned_abs() <= MAX_EXACT_MILLIS;
+    if !is_plain {
+        // Rare, so that what std takes for it matters little.
+        page.extend_from_slice(format!("{seconds}").as_bytes());
+        return;
+    }
+    if millis < 0 {
+        page.push(b'-');
+    }
+    let millis = millis.unsigned_abs();
+    digits(page, millis / 1000);
+    let fraction = millis % 1000;
+    page.push(b'.');
+    for power in [100, 10, 1] {
+        page.push(b'0' + (fraction / power % 10) as u8);
+    }
+}
+
+fn integer(page: &mut Vec<u8>, value: i64) {
+    if value < 0 {
+        page.push(b'-');
+    }
+    digits(page, value.unsigned_abs());
+}
+
+fn digits(page: &mut Vec<u8>, mut value: u64) {
+    let mut text = [0; 20];
+    let mut start = text.len();
+    loop {
+        start -= 1;
+        text[start] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
         }
     }
+    page.extend_from_slice(&text[start..]);
 }

@@ -1,0 +1,56 @@
+use std::borrow::Cow;
+
+use promferry_model::{
+    EscapingScheme, MetadataView, MetricType, escape_label_name, escape_name, is_valid_label_name,
+    is_valid_metric_name,
+};
+
+use crate::Format;
+
+/// The family that is being written, as its lines name it.
+#[derive(Clone, Debug)]
+pub(super) struct OpenFamily {
+    pub(super) escaping: EscapingScheme,
+    /// As it stands on the page: escaped, without the suffix.
+    pub(super) name: String,
+    pub(super) metric_type: MetricType,
+    /// What the series of single values have behind the name.
+    pub(super) suffix: &'static str,
+}
+
+impl OpenFamily {
+    pub(super) const fn none(escaping: EscapingScheme) -> Self {
+        Self { escaping, name: String::new(), metric_type: MetricType::Unknown, suffix: "" }
+    }
+
+    /// `suffixed` says whether a counter's or info's series carry the suffix of their type; in OpenMetrics they
+    /// always do.
+    pub(super) fn set(&mut self, format: Format, metadata: MetadataView<'_>, suffixed: bool) {
+        self.metric_type = metadata.metric_type;
+        self.suffix = match metadata.metric_type {
+            MetricType::Counter if suffixed || format == Format::OpenMetrics => "_total",
+            MetricType::Info if suffixed || format == Format::OpenMetrics => "_info",
+            _ => "",
+        };
+        self.name.clear();
+        self.name.push_str(metadata.family);
+        if self.escaping != EscapingScheme::AllowUtf8 && !is_valid_metric_name(metadata.family) {
+            // Prometheus' client libraries escape the name with the suffix, which makes a difference to
+            // underscores.
+            self.name.push_str(self.suffix);
+            let escaped = escape_name(&self.name, self.escaping).into_owned();
+            self.name = escaped;
+            self.name.truncate(self.name.len() - self.suffix.len());
+        }
+    }
+
+    /// Whether the name stands in quotes.
+    pub(super) fn is_quoted(&self) -> bool {
+        !is_valid_metric_name(&self.name)
+    }
+
+    /// A label's name as it stands on the page.
+    pub(super) fn label<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if is_valid_label_name(name) { Cow::Borrowed(name) } else { escape_label_name(name, self.escaping) }
+    }
+}
