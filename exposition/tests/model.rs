@@ -1,8 +1,13 @@
 //! Pages as families: what belongs together comes together, and nothing is lost.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use promferry_exposition::{Format, MetricFamily, ParseOptions, PointValue, ReadError, read_families};
-use promferry_model::{MetricType, Timestamp};
+use promferry_exposition::{
+    BucketPoint, Encoder, Format, HistogramPoint, HistogramValue, MetricFamily, ParseOptions, Point,
+    PointExemplar, PointValue, ReadError, read_families,
+};
+use promferry_model::{
+    BucketCounts, Histogram, MetadataView, MetricType, NORMAL_NAN_BITS, STALE_NAN_BITS, Span, Timestamp,
+};
 
 fn options() -> ParseOptions {
     let mut options = ParseOptions::default();
@@ -79,11 +84,214 @@ fn what_belongs_together_comes_together() {
     );
 }
 
+/// Pages that say things in odd ways, and the families that come of them.
+const ODD: &[(&str, &str, &[&str])] = &[
+    ("counter without suffix", "# TYPE c counter\nc 1\n", &["c counter", "  {} 1"]),
+    ("counter named in OpenMetrics' way", "# TYPE c counter\nc_total 1\n", &["c counter suffixed", "  {} 1"]),
+    (
+        "counter with and without",
+        "# TYPE c counter\nc 1\nc_total 2\nc 3\n",
+        &["c counter", "  {} 1", "  {} 3", "c_total unknown", "  {} 2"],
+    ),
+    ("nothing but a suffix", "# TYPE _total counter\n_total 1\n", &["_total counter", "  {} 1"]),
+    (
+        "the suffix twice",
+        "# TYPE a_total_total counter\na_total_total 1\n",
+        &["a_total counter suffixed", "  {} 1"],
+    ),
+    ("a counter of which there is nothing", "# TYPE c_total counter\n", &["c counter suffixed"]),
+    (
+        "a histogram's own name",
+        "# TYPE h histogram\nh_count 1\nh 2\n",
+        &["h histogram", "  {} Some(1.0) None []", "h unknown", "  {} 2"],
+    ),
+    (
+        "buckets without a bound",
+        "# TYPE h histogram\nh_bucket 1\nh_bucket{le=\"x\"} 2\nh_bucket{le=\"1\"} 3\n",
+        &["h histogram", "  {} None None [1:3]", "h_bucket unknown", "  {} 1", "  {le=\"x\"} 2"],
+    ),
+    (
+        "a count with a bound",
+        "# TYPE h histogram\nh_count{le=\"1\"} 1\n",
+        &["h histogram", "h_count unknown", "  {le=\"1.0\"} 1"],
+    ),
+    (
+        "a summary without a quantile",
+        "# TYPE s summary\ns 1\ns_sum{quantile=\"1\"} 2\ns_bucket{le=\"1\"} 2\n",
+        &[
+            "s summary",
+            "s unknown",
+            "  {} 1",
+            "s_sum unknown",
+            "  {quantile=\"1.0\"} 2",
+            "s_bucket unknown",
+            "  {le=\"1\"} 2",
+        ],
+    ),
+    (
+        "types that change",
+        "# TYPE a gauge\na 1\n# TYPE a counter\na 2\n# TYPE a gauge\na 3\n# HELP a x\n",
+        &["a gauge", "  {} 1", "  {} 3", "a counter", "  {} 2"],
+    ),
+    (
+        "a type that comes too late",
+        "a 1\n# TYPE a gauge\na 2\n",
+        &["a unknown", "  {} 1", "a gauge", "  {} 2"],
+    ),
+    ("a type said anew", "# TYPE a gauge\n# TYPE a counter\na 2\n", &["a counter", "  {} 2"]),
+    (
+        "families in one another",
+        "# TYPE a gauge\n# TYPE h histogram\nh_count 1\na 2\nh_sum 3\n",
+        &["a gauge", "  {} 2", "h histogram", "  {} Some(1.0) Some(3.0) []"],
+    ),
+    (
+        "names that clash",
+        "# TYPE h_count counter\nh_count 1\n# TYPE h histogram\nh_count 2\n# TYPE g gauge\nh_count 3\n",
+        &["h_count counter", "  {} 1", "  {} 3", "h histogram", "  {} Some(2.0) None []", "g gauge"],
+    ),
+    (
+        "metrics in one another",
+        "# TYPE h histogram\nh_count{a=\"1\"} 1\nh_count{a=\"2\"} 2\nh_sum{a=\"1\"} 3\n",
+        &["h histogram", "  {a=\"1\"} Some(1.0) Some(3.0) []", "  {a=\"2\"} Some(2.0) None []"],
+    ),
+    (
+        "one metric, its labels in another order",
+        "# TYPE h histogram\nh_count{a=\"1\",b=\"2\"} 1\nh_sum{b=\"2\",a=\"1\",c=\"\"} 3\n",
+        &["h histogram", "  {a=\"1\", b=\"2\"} Some(1.0) Some(3.0) []"],
+    ),
+    (
+        "bounds in disorder, one of them twice",
+        "# TYPE h histogram\nh_bucket{le=\"10\"} 1\nh_bucket{le=\"2\"} 2\nh_bucket{le=\"30\"} 3\nh_bucket{le=\"2\"} 4\n\
+         h_bucket{le=\"10\"} 5\n",
+        &["h histogram", "  {} None None [10:1 2:2 30:3]", "  {} None None [2:4 10:5]"],
+    ),
+    (
+        "times",
+        "# TYPE h histogram\nh_count 1 5\nh_sum 2 5\nh_count 3 6\nh_sum 4 5\n",
+        &[
+            "h histogram",
+            "  {} Some(1.0) Some(2.0) [] @5",
+            "  {} Some(3.0) None [] @6",
+            "  {} None Some(4.0) [] @5",
+        ],
+    ),
+    ("a series twice", "a 1\na 1\n", &["a unknown", "  {} 1", "  {} 1"]),
+    (
+        "names in quotes",
+        "# TYPE \"x.y\" histogram\n{\"x.y_count\",\"l m\"=\"n\"} 1\n",
+        &["x.y histogram", "  {\"l m\"=\"n\"} Some(1.0) None []"],
+    ),
+];
+
+#[test]
+fn what_is_said_in_odd_ways_is_not_lost() {
+    for (what, page, expected) in ODD {
+        assert_eq!(shape(&read(Format::Text, page)), *expected, "{what}: {page}");
+    }
+}
+
+#[test]
+fn openmetrics_types() {
+    let page = "# TYPE i info\ni_info{v=\"1\"} 1\n# TYPE s stateset\ns{s=\"on\"} 1\n# TYPE g gaugehistogram\n\
+                g_bucket{le=\"+Inf\"} 2\ng_gcount 2\ng_gsum 3\ng_count 4\n# TYPE c_total counter\nc_total_total 1\n\
+                # TYPE d_total counter\nd_total 1\n# TYPE e counter\n# EOF\n";
+    assert_eq!(
+        shape(&read(Format::OpenMetrics, page)),
+        [
+            "i info suffixed",
+            "  {v=\"1\"} 1",
+            "s stateset",
+            "  {s=\"on\"} 1",
+            "g gaugehistogram",
+            "  {} Some(2.0) Some(3.0) [inf:2]",
+            "g_count unknown",
+            "  {} 4",
+            "c_total counter suffixed",
+            "  {} 1",
+            "d counter suffixed",
+            "  {} 1",
+            "e counter suffixed",
+        ]
+    );
+}
+
+#[test]
+fn protobuf_says_native_histograms_beside_classic_ones() {
+    let exemplar =
+        |value| PointExemplar { labels: &[("id", "1")], value, timestamp: Some(Timestamp::from_millis(1)) };
+    let native = Histogram {
+        sum: 9.0,
+        counts: BucketCounts::Integer { count: 3, zero_count: 1, positive: vec![1, -1, 1], negative: vec![] },
+        positive_spans: vec![Span { offset: 0, length: 3 }],
+        ..Histogram::stale()
+    };
+    let buckets = [
+        BucketPoint { upper_bound: 1.0, cumulative_count: 1.0, exemplar: Some(exemplar(0.5)) },
+        BucketPoint { upper_bound: f64::INFINITY, cumulative_count: 3.0, exemplar: None },
+    ];
+    let mut page = Encoder::new(Format::Protobuf);
+    page.family(MetadataView { family: "h", metric_type: MetricType::Histogram, ..MetadataView::default() })
+        .histogram(
+            Point { start: Some(Timestamp::from_millis(7)), ..Point::from(&[("a", "b")]) },
+            &HistogramPoint { buckets: &buckets, count: 3.0, sum: 9.0, native: Some(&native) },
+        );
+    let page = page.finish();
+    let families = read_families(Format::Protobuf, &page, options()).unwrap();
+    assert_eq!(shape(&families), ["h histogram", "  {a=\"b\"} Some(3.0) Some(9.0) [1:1 inf:3] st@7"]);
+    let point = &families[0].metrics[0].points[0];
+    let PointValue::Histogram(value) = &point.value else { panic!("{point:?}") };
+    let kept = value.native.as_ref().unwrap();
+    assert_eq!(kept.positive_spans, [Span { offset: 0, length: 1 }, Span { offset: 1, length: 1 }]);
+    assert_eq!(value.buckets[0].exemplar.as_ref().unwrap().value, 0.5);
+    assert_eq!(point.exemplars.len(), 1, "without its own a native histogram has its buckets'");
+    let family = &families[0];
+    assert_eq!(family.as_kept_by(Format::Protobuf).as_ref(), Some(family));
+
+    // Without classic ones beside it, and without native ones.
+    let mut only_native = ParseOptions::default();
+    only_native.native_histograms = true;
+    let families = read_families(Format::Protobuf, &page, only_native).unwrap();
+    assert_eq!(shape(&families), ["h histogram", "  {a=\"b\"} None None []"]);
+    let text = families[0].as_kept_by(Format::Text).unwrap();
+    assert_eq!(shape(&[text]), ["h histogram", "  {a=\"b\"} Some(3.0) Some(9.0) [inf:3]"]);
+    let families = read_families(Format::Protobuf, &page, ParseOptions::default()).unwrap();
+    let PointValue::Histogram(value) = &families[0].metrics[0].points[0].value else {
+        panic!("{families:?}")
+    };
+    assert_eq!(value.native, None);
+}
+
 #[test]
 fn a_label_twice_is_refused() {
-    let refused = read_families(Format::Text, b"a{b=\"1\",b=\"2\"} 1\n", options()).unwrap_err();
-    let expected = ReadError::RepeatedLabel { metric: "a".to_owned(), label: "b".to_owned() };
-    assert_eq!(refused, expected);
+    let cases = [
+        (Format::Text, "a{b=\"1\",b=\"2\"} 1\n", "b"),
+        (Format::Text, "a{b=\"\",b=\"\"} 1\n", "b"),
+        (Format::Text, "a{__name__=\"c\"} 1\n", "__name__"),
+        (Format::OpenMetrics, "a 1 # {b=\"1\",b=\"2\"} 1\n# EOF\n", "b"),
+    ];
+    for (format, page, label) in cases {
+        let refused = read_families(format, page.as_bytes(), options()).unwrap_err();
+        let expected = ReadError::RepeatedLabel { metric: "a".to_owned(), label: label.to_owned() };
+        assert_eq!(refused, expected, "{page}");
+    }
+    let refused = read_families(Format::Text, b"a 1\nb{ 1\n", options()).unwrap_err();
+    assert!(refused.to_string().starts_with("line 2, column "), "{refused}");
+}
+
+#[test]
+fn equal_is_equal_by_bits() {
+    let number = |bits| PointValue::Number(f64::from_bits(bits));
+    assert_eq!(number(NORMAL_NAN_BITS), number(NORMAL_NAN_BITS));
+    assert_ne!(number(NORMAL_NAN_BITS), number(STALE_NAN_BITS));
+    assert_ne!(PointValue::Number(0.0), PointValue::Number(-0.0));
+    let native = |sum, count| {
+        let counts = BucketCounts::Float { count, zero_count: 0.0, positive: vec![count], negative: vec![] };
+        let native = Some(Box::new(Histogram { sum, counts, ..Histogram::stale() }));
+        PointValue::from(HistogramValue { native, ..HistogramValue::default() })
+    };
+    assert_eq!(native(f64::NAN, f64::NAN), native(f64::NAN, f64::NAN));
+    assert_ne!(native(0.0, 1.0), native(-0.0, 1.0));
+    assert_ne!(native(0.0, 1.0), native(0.0, 2.0));
 }
 
 #[test]
