@@ -262,6 +262,25 @@ fn protobuf_says_native_histograms_beside_classic_ones() {
 }
 
 #[test]
+fn classic_histograms_come_as_custom_buckets_if_asked_for() {
+    let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\n# TYPE g gauge\n\
+                g 1\n";
+    let mut options = ParseOptions::default();
+    options.convert_classic_to_custom_buckets = true;
+    let families = read_families(Format::Text, page.as_bytes(), options).unwrap();
+    assert_eq!(shape(&families), ["h histogram", "  {} None None []", "g gauge", "  {} 1"]);
+    let PointValue::Histogram(value) = &families[0].metrics[0].points[0].value else {
+        panic!("{families:?}")
+    };
+    assert_eq!(value.native.as_ref().unwrap().custom_values, [1.0]);
+    // No format has room for them but as what they were.
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let kept = families[0].as_kept_by(format).unwrap();
+        assert_eq!(shape(&[kept]), ["h histogram", "  {} Some(3.0) Some(4.0) [1:2 inf:3]"], "{format:?}");
+    }
+}
+
+#[test]
 fn a_label_twice_is_refused() {
     let cases = [
         (Format::Text, "a{b=\"1\",b=\"2\"} 1\n", "b"),
