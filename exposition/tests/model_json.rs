@@ -11,7 +11,7 @@ use promferry_model::{
 };
 use proptest::prelude::*;
 
-/// What docs/expositions.md shows and describes.
+/// What `docs/expositions.md` shows and describes.
 const DOCUMENTED: &str = include_str!("data/families.json");
 
 const PAGE: &str = r#"# TYPE requests counter
@@ -63,6 +63,16 @@ fn the_documented_shape() {
     let documented: serde_json::Value = serde_json::from_str(DOCUMENTED).unwrap();
     assert_eq!(serde_json::to_value(&families).unwrap(), documented);
     assert_eq!(serde_json::from_str::<Vec<MetricFamily>>(DOCUMENTED).unwrap(), families);
+}
+
+#[test]
+fn the_documentation_shows_it() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/expositions.md");
+    let Ok(page) = std::fs::read_to_string(page) else {
+        eprintln!("skipped: {page} is not there, as in a package of this crate alone");
+        return;
+    };
+    assert!(page.contains(&format!("```json\n{DOCUMENTED}```\n")));
 }
 
 #[test]
