@@ -57,6 +57,12 @@ impl Context {
         self.rehash();
     }
 
+    /// The type and the unit of a family whose series stand together.
+    pub(crate) fn set_type_and_unit(&mut self, metric_type: MetricType, unit: &[u8]) {
+        self.metric_type = metric_type;
+        self.set_unit(unit);
+    }
+
     #[inline]
     pub(crate) fn key(&self, bytes: &[u8], seed: u64) -> SeriesKey {
         let hash = xxh3_128_with_seed(bytes, seed ^ self.hash);

@@ -4,7 +4,7 @@ use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span};
 
 use super::ProtobufParser;
 use super::metric::{NEGATIVE, POSITIVE, Run, Side, SideFields, read_side};
-use super::quick::{Rest, span};
+use super::quick::{Rest, next_span};
 use crate::wire::{LENGTH, zigzag};
 
 impl ProtobufParser<'_> {
@@ -112,7 +112,7 @@ impl ProtobufParser<'_> {
 
 fn read_spans(mut run: Rest<'_>, spans: &mut Vec<Span>) {
     while run.next().is_some() {
-        let Some((offset, length)) = run.message().and_then(span) else { return };
+        let Some((offset, length)) = next_span(&mut run) else { return };
         spans.push(Span { offset, length });
     }
 }

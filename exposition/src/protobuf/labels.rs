@@ -10,7 +10,7 @@ use crate::{LabelBuffer, LabelSpans, ParseError, SplitLabels};
 const TYPE_LABEL: &str = "__type__";
 const UNIT_LABEL: &str = "__unit__";
 
-impl ProtobufParser<'_> {
+impl<'a> ProtobufParser<'a> {
     pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         buffer.clear();
         buffer.push_with(
@@ -60,14 +60,10 @@ impl ProtobufParser<'_> {
     /// UTF-8 if and only if each text is.
     #[inline]
     fn split_quickly(&self, spans: &mut LabelSpans) -> Option<&str> {
-        if !self.is_quick || self.options.type_and_unit_labels || !self.metric.has_runs {
+        if self.options.type_and_unit_labels {
             return None;
         }
-        let (start, end) = self.metric.labels.unwrap_or_default();
-        let text = str::from_utf8(&self.page[start..end]).ok()?;
-        if u32::try_from(text.len()).is_err() {
-            return None;
-        }
+        let text = self.labels_text.or_else(|| self.read_labels_text())?;
         spans.begin(text, |name| {
             name.push_str(self.family.name);
             name.push_str(self.suffix());
@@ -96,6 +92,15 @@ impl ProtobufParser<'_> {
             spans.push_written(text, name, |text| self.bounds.write(bound, self.options.le_format, text));
         }
         Some(text)
+    }
+
+    #[inline]
+    pub(super) fn read_labels_text(&self) -> Option<&'a str> {
+        if !self.metric.has_runs {
+            return None;
+        }
+        let (start, end) = self.metric.labels.unwrap_or_default();
+        str::from_utf8(&self.page[start..end]).ok().filter(|text| u32::try_from(text.len()).is_ok())
     }
 
     const fn suffix(&self) -> &'static str {

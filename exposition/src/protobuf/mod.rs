@@ -24,6 +24,8 @@ use crate::context::Context;
 use crate::wire::{Message, WireError};
 use crate::{Format, ParseError, ParseOptions, SeriesKey};
 
+/// The number of a family's metrics.
+const METRIC: i32 = 4;
 /// More bytes than this does not prefix a family: ten would be a length beyond 4 GiB.
 const MAX_FAMILY_LENGTH_BYTES: usize = 5;
 
@@ -39,6 +41,8 @@ pub(crate) struct ProtobufParser<'a> {
     metrics: Message<'a>,
     metric: Metric,
     part: Part,
+    /// The labels' fields where several samples have them and all of it is UTF-8.
+    labels_text: Option<&'a str>,
     /// What is left of the current metric's buckets or quantiles.
     items: Within<'a>,
     metric_key: Cell<Option<(u64, SeriesKey)>>,
@@ -111,6 +115,7 @@ impl<'a> ProtobufParser<'a> {
             metrics: nothing,
             metric: Metric::default(),
             part: Part::Value,
+            labels_text: None,
             items: Within::new(nothing, 0, 0),
             metric_key: Cell::new(None),
             bounds: BoundTexts::new(),
@@ -202,7 +207,7 @@ impl<'a> ProtobufParser<'a> {
             };
             self.at = start + length;
             self.metrics = Message::new(self.page, start, self.at);
-            self.read_family(self.metrics)?;
+            self.read_family()?;
             if !self.next_metric()? {
                 continue;
             }
@@ -212,17 +217,25 @@ impl<'a> ProtobufParser<'a> {
         }
     }
 
-    fn read_family(&mut self, mut message: Message<'a>) -> Result<(), WireError> {
-        let family = &mut self.family;
+    /// Reads all of the family but its metrics, and sets the cursor before the first of those.
+    fn read_family(&mut self) -> Result<(), WireError> {
+        let whole = self.metrics;
+        if self.is_quick
+            && let Some(first_metric) = quick::family(Rest::of(whole), &mut self.family)
+        {
+            self.metrics = whole.part(first_metric, whole.end());
+            return Ok(());
+        }
+        let mut message = whole;
         while let Some(field) = message.field()? {
             match field.number {
-                1 => family.name_bytes = message.message(field)?.bytes(),
-                2 => family.help_bytes = message.message(field)?.bytes(),
-                3 => family.metric_type = message.integer(field)? as i32,
-                4 => {
+                1 => self.family.name_bytes = message.message(field)?.bytes(),
+                2 => self.family.help_bytes = message.message(field)?.bytes(),
+                3 => self.family.metric_type = message.integer(field)? as i32,
+                METRIC => {
                     message.message(field)?;
                 }
-                5 => family.unit = message.message(field)?.bytes(),
+                5 => self.family.unit = message.message(field)?.bytes(),
                 _ => message.skip(field)?,
             }
         }
@@ -242,9 +255,7 @@ impl<'a> ProtobufParser<'a> {
         let Some(metric_type) = self.declared_type() else {
             return Err(WireError { at, problem: "unknown metric type" });
         };
-        self.context.enter_family(self.family.name_bytes);
-        self.context.set_type(metric_type);
-        self.context.set_unit(self.family.unit);
+        self.context.set_type_and_unit(metric_type, self.family.unit);
         Ok(())
     }
 
@@ -262,7 +273,7 @@ impl<'a> ProtobufParser<'a> {
 
     /// Reads the family's next metric; false if there is none.
     fn next_metric(&mut self) -> Result<bool, WireError> {
-        let Some(message) = metric::next_of(&mut self.metrics, 4, Message::skip) else { return Ok(false) };
+        let Some(message) = self.next_metric_message() else { return Ok(false) };
         self.metric_key.set(None);
         if !self.is_quick
             || self.declared_type().and_then(|of| self.metric.read_quickly(message, of)).is_none()
@@ -272,8 +283,22 @@ impl<'a> ProtobufParser<'a> {
         Ok(true)
     }
 
+    #[inline]
+    fn next_metric_message(&mut self) -> Option<Message<'a>> {
+        let mut rest = Rest::of(self.metrics);
+        if self.is_quick
+            && let Some(metric) = quick::metric(&mut rest)
+        {
+            let message = self.metrics.part(metric.at(), metric.end());
+            self.metrics = self.metrics.part(message.end(), self.metrics.end());
+            return Some(message);
+        }
+        metric::next_of(&mut self.metrics, METRIC, Message::skip)
+    }
+
     /// Turns to the first sample of the current metric.
     fn first_part(&mut self) -> Result<(), WireError> {
+        self.labels_text = None;
         self.part = match self.metric_type() {
             MetricType::Histogram | MetricType::GaugeHistogram => {
                 if self.options.native_histograms && self.metric.histogram.is_native() {
@@ -290,6 +315,9 @@ impl<'a> ProtobufParser<'a> {
             }
             _ => Part::Value,
         };
+        if self.part == Part::Count {
+            self.labels_text = self.read_labels_text();
+        }
         Ok(())
     }
 

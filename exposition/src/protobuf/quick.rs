@@ -7,6 +7,7 @@
 
 use promferry_model::MetricType;
 
+use super::Family;
 use super::metric::{Bucket, Exemplar, Histogram, Metric, Quantile, Run, Side, Summary, Time};
 use crate::wire::{FIXED64, LENGTH, Message, VARINT, zigzag};
 
@@ -21,6 +22,7 @@ const LENGTH_1: u8 = tag(1, LENGTH);
 const VARINT_2: u8 = tag(2, VARINT);
 const FIXED64_2: u8 = tag(2, FIXED64);
 const LENGTH_2: u8 = tag(2, LENGTH);
+const VARINT_3: u8 = tag(3, VARINT);
 const LENGTH_3: u8 = tag(3, LENGTH);
 const FIXED64_4: u8 = tag(4, FIXED64);
 const LENGTH_4: u8 = tag(4, LENGTH);
@@ -42,6 +44,37 @@ const LENGTH_13: u8 = tag(13, LENGTH);
 const FIXED64_14: u8 = tag(14, FIXED64);
 const LENGTH_14: u8 = tag(14, LENGTH);
 const LENGTH_15: u8 = tag(15, LENGTH);
+
+/// Reads what a family has beside its metrics; where the first of them starts, or the end.
+#[inline]
+pub(super) fn family<'a>(mut rest: Rest<'a>, family: &mut Family<'a>) -> Option<usize> {
+    let mut first_metric = None;
+    while let Some(byte) = rest.peek() {
+        let start = rest.at();
+        rest.pass(1);
+        match byte {
+            LENGTH_1 => family.name_bytes = rest.message()?.bytes,
+            LENGTH_2 => family.help_bytes = rest.message()?.bytes,
+            VARINT_3 => family.metric_type = rest.varint()? as i32,
+            LENGTH_4 => {
+                rest.message()?;
+                first_metric = first_metric.or(Some(start));
+            }
+            LENGTH_5 => family.unit = rest.message()?.bytes,
+            _ => return None,
+        }
+    }
+    Some(first_metric.unwrap_or(rest.end))
+}
+
+/// The metric that is the family's next field, if it is one.
+#[inline]
+pub(super) fn metric<'a>(rest: &mut Rest<'a>) -> Option<Rest<'a>> {
+    if !rest.next_if(LENGTH_4) {
+        return None;
+    }
+    rest.message()
+}
 
 impl Metric {
     /// Reads a metric of a family of `metric_type`; `None` if it takes the careful way. What other types have is
@@ -204,7 +237,7 @@ impl Side {
     fn read_spans(&mut self, rest: &mut Rest<'_>, byte: u8) -> Option<()> {
         let start = rest.at() - 1;
         loop {
-            let (_, length) = span(rest.message()?)?;
+            let (_, length) = next_span(rest)?;
             self.spans += 1;
             self.promised += u64::from(length);
             if !rest.next_if(byte) {
@@ -325,9 +358,17 @@ fn time(mut rest: Rest<'_>, time: &mut Option<Time>) -> Option<()> {
     Some(())
 }
 
-/// A span's offset and length.
+/// The offset and the length of the span that is the next field's content.
 #[inline]
-pub(crate) fn span(mut rest: Rest<'_>) -> Option<(i32, u32)> {
+pub(super) fn next_span(rest: &mut Rest<'_>) -> Option<(i32, u32)> {
+    if let [4, VARINT_1, offset @ 0..0x80, VARINT_2, length @ 0..0x80, after @ ..] = rest.bytes {
+        rest.bytes = after;
+        return Some((zigzag(u64::from(*offset)) as i32, u32::from(*length)));
+    }
+    span(rest.message()?)
+}
+
+fn span(mut rest: Rest<'_>) -> Option<(i32, u32)> {
     let (mut offset, mut length) = (0, 0);
     while let Some(byte) = rest.next() {
         match byte {
@@ -373,7 +414,12 @@ impl<'a> Rest<'a> {
     }
 
     #[inline]
-    fn at(self) -> usize {
+    pub(super) const fn end(self) -> usize {
+        self.end
+    }
+
+    #[inline]
+    pub(super) const fn at(self) -> usize {
         self.end - self.bytes.len()
     }
 
