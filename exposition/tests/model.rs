@@ -283,16 +283,19 @@ fn classic_histograms_come_as_custom_buckets_if_asked_for() {
 #[test]
 fn a_label_twice_is_refused() {
     let cases = [
-        (Format::Text, "a{b=\"1\",b=\"2\"} 1\n", "b"),
-        (Format::Text, "a{b=\"\",b=\"\"} 1\n", "b"),
-        (Format::Text, "a{__name__=\"c\"} 1\n", "__name__"),
-        (Format::OpenMetrics, "a 1 # {b=\"1\",b=\"2\"} 1\n# EOF\n", "b"),
+        (Format::Text, "\na{b=\"1\",b=\"2\"} 1\n", "b", 2),
+        (Format::Text, "a{b=\"\",b=\"\"} 1\n", "b", 1),
+        (Format::Text, "a{__name__=\"c\"} 1\n", "__name__", 1),
+        (Format::OpenMetrics, "a 1 # {b=\"1\",b=\"2\"} 1\n# EOF\n", "b", 1),
     ];
-    for (format, page, label) in cases {
+    for (format, page, label, line) in cases {
         let refused = read_families(format, page.as_bytes(), options()).unwrap_err();
-        let expected = ReadError::RepeatedLabel { metric: "a".to_owned(), label: label.to_owned() };
+        let expected =
+            ReadError::RepeatedLabel { line: Some(line), metric: "a".to_owned(), label: label.to_owned() };
         assert_eq!(refused, expected, "{page}");
     }
+    let refused = read_families(Format::Text, b"a 1\nb{c=\"1\",c=\"1\"} 1\n", options()).unwrap_err();
+    assert_eq!(refused.to_string(), "line 2: label name \"c\" of the metric \"b\" is not unique");
     let refused = read_families(Format::Text, b"a 1\nb{ 1\n", options()).unwrap_err();
     assert!(refused.to_string().starts_with("line 2, column "), "{refused}");
 }

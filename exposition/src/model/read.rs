@@ -20,13 +20,19 @@ pub enum ReadError {
     Parse(#[from] ParseError),
     /// A series or an exemplar has two labels of one name. Prometheus' parser lets that pass, but a scrape refuses
     /// the page for it.
-    #[error("label name {label:?} of the metric {metric:?} is not unique")]
+    #[error("{}label name {label:?} of the metric {metric:?} is not unique", place(*.line))]
     RepeatedLabel {
+        /// The line of a text page, counted from 1.
+        line: Option<usize>,
         /// The metric's name.
         metric: String,
         /// The label's name.
         label: String,
     },
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map(|line| format!("line {line}: ")).unwrap_or_default()
 }
 
 /// Reads a page into families, in the order in which the page first names them.
@@ -88,13 +94,15 @@ pub fn read_families(
             Event::Series(series) => {
                 series.labels(&mut buffer)?;
                 let times = (series.timestamp(), series.start());
-                reader.series(&buffer, series.value(), times, series.exemplars())?;
+                let read = reader.series(&buffer, series.value(), times, series.exemplars());
+                read.map_err(|repeated| repeated.on_line(line_of(page, series.series_bytes())))?;
             }
             Event::Histogram(event) => {
                 event.labels(&mut buffer)?;
                 let times = (event.timestamp(), event.start());
                 let native = Part::Native(Box::new(event.histogram()));
-                reader.histogram(&buffer, native, times, event.exemplars())?;
+                let read = reader.histogram(&buffer, native, times, event.exemplars());
+                read.map_err(|repeated| repeated.on_line(None))?;
             }
         }
     }
@@ -129,6 +137,26 @@ struct Named {
     newest: usize,
     /// The one that a `TYPE` last meant.
     declared: Option<usize>,
+}
+
+/// The label `label` is there twice in a series of `metric` or in its exemplar.
+struct RepeatedLabel {
+    metric: String,
+    label: String,
+}
+
+impl RepeatedLabel {
+    fn on_line(self, line: Option<usize>) -> ReadError {
+        let Self { metric, label } = self;
+        ReadError::RepeatedLabel { line, metric, label }
+    }
+}
+
+/// The line of `page` on which `series` stands, if it is a part of it.
+fn line_of(page: &[u8], series: Option<&[u8]>) -> Option<usize> {
+    let offset = series?.as_ptr().addr().checked_sub(page.as_ptr().addr())?;
+    let before = page.get(..offset)?;
+    Some(memchr::memchr_iter(b'\n', before).count() + 1)
 }
 
 type Times = (Option<Timestamp>, Option<Timestamp>);
@@ -208,7 +236,7 @@ impl Reader {
         value: f64,
         times: Times,
         exemplars: Exemplars<'_>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), RepeatedLabel> {
         self.take_labels(buffer)?;
         let name = buffer.metric_name();
         let (family, part, spelling) = self.place(name, value);
@@ -227,7 +255,7 @@ impl Reader {
         native: Part,
         times: Times,
         exemplars: Exemplars<'_>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), RepeatedLabel> {
         self.take_labels(buffer)?;
         let name = buffer.metric_name();
         let is_of = |&at: &usize| {
@@ -247,7 +275,7 @@ impl Reader {
         part: Part,
         (timestamp, start): Times,
         mut exemplars: Exemplars<'_>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), RepeatedLabel> {
         let mut read = Vec::new();
         while let Some(sample) = exemplars.next(&mut self.exemplar_labels) {
             let labels = self.read_exemplar_labels(metric)?;
@@ -257,9 +285,9 @@ impl Reader {
         Ok(())
     }
 
-    fn take_labels(&mut self, buffer: &LabelBuffer) -> Result<(), ReadError> {
+    fn take_labels(&mut self, buffer: &LabelBuffer) -> Result<(), RepeatedLabel> {
         let labels = buffer.iter().map(|(name, value)| Label { name: name.into(), value: value.into() });
-        self.labels.reset_unsorted(labels).map_err(|repeated| ReadError::RepeatedLabel {
+        self.labels.reset_unsorted(labels).map_err(|repeated| RepeatedLabel {
             metric: buffer.metric_name().to_owned(),
             label: repeated.0.to_string(),
         })?;
@@ -267,7 +295,7 @@ impl Reader {
         Ok(())
     }
 
-    fn read_exemplar_labels(&self, metric: &str) -> Result<Labels, ReadError> {
+    fn read_exemplar_labels(&self, metric: &str) -> Result<Labels, RepeatedLabel> {
         let has_escapes = self.format == Format::OpenMetrics;
         let unescaped = |text: &str| {
             if !has_escapes || !text.contains('\\') {
@@ -280,10 +308,9 @@ impl Reader {
         let labels = self.exemplar_labels.iter();
         let labels = labels.map(|(name, value)| Label { name: unescaped(name), value: unescaped(value) });
         let mut builder = LabelsBuilder::new();
-        builder.reset_unsorted(labels).map_err(|repeated| ReadError::RepeatedLabel {
-            metric: metric.to_owned(),
-            label: repeated.0.to_string(),
-        })?;
+        builder
+            .reset_unsorted(labels)
+            .map_err(|repeated| RepeatedLabel { metric: metric.to_owned(), label: repeated.0.to_string() })?;
         Ok(builder.to_labels())
     }
 
