@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Histogram, HistogramError, ResetHint, Span};
+use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint, Span};
 
 /// So many empty buckets in a row stand in a span of an integer histogram; more of them part it in two.
 const EMPTY_BUCKETS_IN_A_SPAN: u32 = 2;
@@ -27,22 +27,27 @@ struct Bucket {
 }
 
 /// Why a classic histogram is none that can be converted.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unconvertible {
-    #[error("a bucket's bound is not a number")]
     NanBound,
-    #[error("count of the bucket up to {upper_bound} is negative")]
-    NegativeBucketCount { upper_bound: f64 },
-    #[error("count is negative")]
+    NegativeBucketCount,
     NegativeCount,
-    #[error("neither a count nor a bucket")]
     Empty,
-    #[error("count of the bucket up to {upper_bound} is not between those of its neighbours")]
-    NotCumulative { upper_bound: f64 },
-    #[error("count is {count}, but the last bucket has {last_bucket}")]
-    CountMismatch { count: f64, last_bucket: f64 },
-    #[error(transparent)]
-    Invalid(#[from] HistogramError),
+    NotCumulative,
+    CountMismatch,
+}
+
+impl Unconvertible {
+    pub(crate) const fn problem(self) -> &'static str {
+        match self {
+            Self::NanBound => "bound of a classic bucket is not a number",
+            Self::NegativeBucketCount => "count of a classic bucket is negative",
+            Self::NegativeCount => "count of the classic histogram is negative",
+            Self::Empty => "classic histogram has neither a count nor a bucket",
+            Self::NotCumulative => "counts of classic buckets do not grow with their bounds",
+            Self::CountMismatch => "count of the classic histogram is another than its last bucket's",
+        }
+    }
 }
 
 impl ClassicHistogram {
@@ -67,12 +72,12 @@ impl ClassicHistogram {
         if upper_bound.is_nan() {
             self.problem = Some(Unconvertible::NanBound);
         } else if cumulative_count < 0.0 {
-            self.problem = Some(Unconvertible::NegativeBucketCount { upper_bound });
+            self.problem = Some(Unconvertible::NegativeBucketCount);
         } else {
             let bucket = Bucket { upper_bound, cumulative_count };
             let placed = if self.unordered.is_empty() { self.append(bucket) } else { self.insert(bucket) };
             if !placed {
-                self.problem = Some(Unconvertible::NotCumulative { upper_bound });
+                self.problem = Some(Unconvertible::NotCumulative);
             }
         }
     }
@@ -97,8 +102,8 @@ impl ClassicHistogram {
     /// Puts the native histogram into `histogram`, whose lists are used again. What `histogram` is after an error
     /// is not said.
     pub(crate) fn convert(&mut self, histogram: &mut Histogram) -> Result<(), Unconvertible> {
-        if let Some(problem) = &self.problem {
-            return Err(problem.clone());
+        if let Some(problem) = self.problem {
+            return Err(problem);
         }
         if !self.unordered.is_empty() {
             self.buckets.clear();
@@ -114,7 +119,7 @@ impl ClassicHistogram {
         let last_bucket = self.buckets.last().map_or(0.0, |last| last.cumulative_count);
         // Also where one of them is not a number.
         if count != last_bucket {
-            return Err(Unconvertible::CountMismatch { count, last_bucket });
+            return Err(Unconvertible::CountMismatch);
         }
         histogram.schema = CUSTOM_BUCKETS_SCHEMA;
         histogram.zero_threshold = 0.0;
@@ -149,7 +154,8 @@ impl ClassicHistogram {
                 negative: Vec::new(),
             };
         }
-        Ok(histogram.validate()?)
+        // What is left to go wrong: a count, which is a last bucket's, below that of the bucket before.
+        histogram.validate().map_err(|_| Unconvertible::NotCumulative)
     }
 
     /// Appends a bucket that comes in order; whether its count fits.
@@ -358,7 +364,7 @@ mod tests {
         assert_eq!(Ok(shuffled), ordered);
         for falling in [[(2.0, 1.0), (1.0, 5.0)], [(1.0, 5.0), (2.0, 1.0)]] {
             let refused = converted(&falling, None);
-            assert!(matches!(refused, Err(Unconvertible::NotCumulative { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(Unconvertible::NotCumulative)), "{refused:?}");
         }
     }
 
@@ -366,15 +372,15 @@ mod tests {
     fn what_cannot_be_converted_is_named() {
         let none: &[(f64, f64)] = &[];
         let cases = [
-            (none, None, "neither a count nor a bucket"),
-            (&[(f64::NAN, 1.0)], Some(1.0), "a bucket's bound is not a number"),
-            (&[(1.0, -1.0)], Some(1.0), "count of the bucket up to 1 is negative"),
-            (&[(1.0, 1.0)], Some(-1.0), "count is negative"),
-            (&[(f64::INFINITY, 1.0)], Some(2.0), "count is 2, but the last bucket has 1"),
-            (&[(1.0, 5.0)], Some(2.0), "positive side: bucket number 2 has a negative count"),
+            (none, None, Unconvertible::Empty),
+            (&[(f64::NAN, 1.0)], Some(1.0), Unconvertible::NanBound),
+            (&[(1.0, -1.0)], Some(1.0), Unconvertible::NegativeBucketCount),
+            (&[(1.0, 1.0)], Some(-1.0), Unconvertible::NegativeCount),
+            (&[(f64::INFINITY, 1.0)], Some(2.0), Unconvertible::CountMismatch),
+            (&[(1.0, 5.0)], Some(2.0), Unconvertible::NotCumulative),
         ];
         for (buckets, count, expected) in cases {
-            assert_eq!(converted(buckets, count).unwrap_err().to_string(), expected);
+            assert_eq!(converted(buckets, count), Err(expected));
         }
     }
 }

@@ -4,12 +4,19 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use promferry_exposition::{Event, Exemplars, Format, LabelBuffer, ParseError, ParseOptions, Parser};
-use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Histogram, ResetHint};
+use promferry_exposition::{
+    BucketPoint, Encoder, Event, Exemplars, Format, HistogramPoint, LabelBuffer, ParseError, ParseOptions,
+    Parser,
+};
+use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA, Histogram, MetadataView, MetricType, ResetHint};
 
 /// What a page says, one line an event; histograms as `name{labels} count/sum [spans] counts bounds`.
 fn spelled(format: Format, page: &str, options: ParseOptions) -> Result<Vec<String>, ParseError> {
-    let mut parser = Parser::new(format, page.as_bytes(), options);
+    spelled_bytes(format, page.as_bytes(), options)
+}
+
+fn spelled_bytes(format: Format, page: &[u8], options: ParseOptions) -> Result<Vec<String>, ParseError> {
+    let mut parser = Parser::new(format, page, options);
     let mut labels = LabelBuffer::new();
     let mut lines = Vec::new();
     while let Some(event) = parser.next()? {
@@ -181,6 +188,41 @@ fn openmetrics_gives_exemplars_times_and_starts() {
     let histogram =
         "h integer 2/0 [(0, 2)] [1, 0] below [1.0] @12500 since 3000 # t=a 0.5 @7500 # t=b 5 @8000";
     assert_eq!(spelled(Format::OpenMetrics, page, options).unwrap(), ["type h histogram", histogram]);
+}
+
+#[test]
+fn protobuf_gives_one_histogram_a_metric_and_refuses_what_cannot_be_converted() {
+    let bucket =
+        |upper_bound, cumulative_count| BucketPoint { upper_bound, cumulative_count, exemplar: None };
+    let page = |metric_type, buckets: &[BucketPoint<'_>], count| {
+        let mut encoder = Encoder::new(Format::Protobuf);
+        let family = MetadataView { family: "h", metric_type, unit: "", help: "" };
+        let histogram = HistogramPoint { buckets, count, sum: 1.5, native: None };
+        encoder.family(family).histogram(&[("a", "x")], &histogram).histogram(&[("a", "y")], &histogram);
+        encoder.finish()
+    };
+    let buckets = [bucket(0.5, 1.0), bucket(2.0, 3.0)];
+    let mut options = converting();
+    for (metric_type, native_histograms) in
+        [(MetricType::Histogram, false), (MetricType::GaugeHistogram, true)]
+    {
+        options.native_histograms = native_histograms;
+        let gauge = if metric_type == MetricType::GaugeHistogram { " gauge" } else { "" };
+        let lines = spelled_bytes(Format::Protobuf, &page(metric_type, &buckets, 4.0), options).unwrap();
+        let expected = |a: &str| format!("h,a={a} integer 4/1.5 [(0, 3)] [1, 1, -1] below [0.5, 2.0]{gauge}");
+        assert_eq!(lines[2..], [expected("x"), expected("y")], "{lines:?}");
+    }
+    let falling = page(MetricType::Histogram, &[bucket(0.5, 2.0), bucket(2.0, 1.0)], 2.0);
+    let error = spelled_bytes(Format::Protobuf, &falling, converting()).unwrap_err();
+    assert!(error.to_string().contains("counts of classic buckets do not grow with their bounds"), "{error}");
+    assert_eq!(error.family(), Some("h"));
+
+    let mut options = converting();
+    options.always_classic_histograms = true;
+    let lines =
+        spelled_bytes(Format::Protobuf, &page(MetricType::Histogram, &buckets, 4.0), options).unwrap();
+    assert_eq!(lines.len(), 2 + 2 * 6, "the classic series, then the histogram: {lines:?}");
+    assert!(lines[7].starts_with("h,a=x integer"), "{lines:?}");
 }
 
 #[test]

@@ -2,14 +2,19 @@
 
 use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span};
 
-use super::ProtobufParser;
 use super::metric::{NEGATIVE, POSITIVE, Run, Side, SideFields, read_side};
 use super::quick::{Rest, next_span};
+use super::{Part, ProtobufParser};
+use crate::classic_histogram::copy_histogram;
 use crate::wire::{LENGTH, zigzag};
 
 impl ProtobufParser<'_> {
     /// Puts the current native histogram into `histogram`, whose lists are used again.
     pub(crate) fn read_into(&self, histogram: &mut Histogram) {
+        if let (Part::CustomBuckets, Some(converted)) = (self.part, &self.converted) {
+            copy_histogram(&converted.histogram, histogram);
+            return;
+        }
         let read = &self.metric.histogram;
         histogram.schema = read.schema;
         histogram.zero_threshold = read.zero_threshold;

@@ -105,7 +105,7 @@ impl<'a> ProtobufParser<'a> {
 
     const fn suffix(&self) -> &'static str {
         match self.part {
-            Part::Value | Part::Native | Part::Quantile { .. } => "",
+            Part::Value | Part::Native | Part::CustomBuckets | Part::Quantile { .. } => "",
             Part::Count => "_count",
             Part::Sum => "_sum",
             Part::Bucket { .. } | Part::InfinityBucket => "_bucket",

@@ -12,7 +12,7 @@ mod quick;
 
 use std::cell::Cell;
 
-use promferry_model::{MetricType, Timestamp};
+use promferry_model::{Histogram, MetricType, ResetHint, Timestamp};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use bound_texts::BoundTexts;
@@ -20,6 +20,7 @@ use exemplars::ProtobufExemplars;
 use metric::{Metric, Run, Within};
 use quick::Rest;
 
+use crate::classic_histogram::ClassicHistogram;
 use crate::context::Context;
 use crate::wire::{Message, WireError};
 use crate::{Format, ParseError, ParseOptions, SeriesKey};
@@ -47,6 +48,8 @@ pub(crate) struct ProtobufParser<'a> {
     items: Within<'a>,
     metric_key: Cell<Option<(u64, SeriesKey)>>,
     bounds: BoundTexts,
+    /// Under [`ParseOptions::convert_classic_to_custom_buckets`] only.
+    converted: Option<Box<Converted>>,
     /// Whether what the quick ways know goes by them.
     is_quick: bool,
 }
@@ -77,6 +80,8 @@ enum Part {
     /// The only one.
     Value,
     Native,
+    /// The classic histogram as a native one.
+    CustomBuckets,
     Count,
     Sum,
     Quantile {
@@ -92,6 +97,18 @@ enum Part {
     },
     /// The bucket that a target left out because the count says it.
     InfinityBucket,
+}
+
+/// A classic histogram and what has been made of it.
+struct Converted {
+    classic: ClassicHistogram,
+    histogram: Histogram,
+}
+
+impl Converted {
+    fn new() -> Self {
+        Self { classic: ClassicHistogram::new(), histogram: Histogram::stale() }
+    }
 }
 
 pub(crate) enum Entry {
@@ -119,6 +136,7 @@ impl<'a> ProtobufParser<'a> {
             items: Within::new(nothing, 0, 0),
             metric_key: Cell::new(None),
             bounds: BoundTexts::new(),
+            converted: options.convert_classic_to_custom_buckets.then(|| Box::new(Converted::new())),
             is_quick: true,
         }
     }
@@ -169,7 +187,7 @@ impl<'a> ProtobufParser<'a> {
                 self.first_part()?;
             }
             State::Metric => {
-                if !self.next_part() {
+                if !self.next_part() && !self.convert()? {
                     if !self.next_metric()? {
                         return self.next_family();
                     }
@@ -180,7 +198,7 @@ impl<'a> ProtobufParser<'a> {
         let timestamp =
             (self.metric.timestamp_ms != 0).then(|| Timestamp::from_millis(self.metric.timestamp_ms));
         Ok(Some(match self.part {
-            Part::Native => Entry::Histogram { timestamp },
+            Part::Native | Part::CustomBuckets => Entry::Histogram { timestamp },
             part => Entry::Series { value: self.value(part), timestamp },
         }))
     }
@@ -299,11 +317,14 @@ impl<'a> ProtobufParser<'a> {
     /// Turns to the first sample of the current metric.
     fn first_part(&mut self) -> Result<(), WireError> {
         self.labels_text = None;
+        self.part = Part::Value;
         self.part = match self.metric_type() {
             MetricType::Histogram | MetricType::GaugeHistogram => {
-                if self.options.native_histograms && self.metric.histogram.is_native() {
+                if self.is_native() {
                     self.check_spans()?;
                     Part::Native
+                } else if !self.options.always_classic_histograms && self.convert()? {
+                    Part::CustomBuckets
                 } else {
                     self.items = self.buckets();
                     Part::Count
@@ -321,11 +342,42 @@ impl<'a> ProtobufParser<'a> {
         Ok(())
     }
 
+    fn is_native(&self) -> bool {
+        self.options.native_histograms && self.metric.histogram.is_native()
+    }
+
+    /// Turns to what is made of the current metric's classic histogram, if that is wanted; what cannot be converted
+    /// refuses the page.
+    fn convert(&mut self) -> Result<bool, WireError> {
+        let reset_hint = match self.metric_type() {
+            MetricType::Histogram => ResetHint::Unknown,
+            MetricType::GaugeHistogram => ResetHint::Gauge,
+            _ => return Ok(false),
+        };
+        let buckets = self.buckets();
+        if self.is_native() || self.part == Part::CustomBuckets {
+            return Ok(false);
+        }
+        let Some(Converted { classic, histogram }) = self.converted.as_deref_mut() else { return Ok(false) };
+        classic.clear();
+        classic.set_count(self.metric.histogram.count());
+        classic.set_sum(self.metric.histogram.sum);
+        for bucket in buckets.filter_map(read_bucket) {
+            classic.add_bucket(bucket.upper_bound, bucket.value());
+        }
+        classic
+            .convert(histogram)
+            .map_err(|error| WireError { at: self.metric.start, problem: error.problem() })?;
+        histogram.reset_hint = reset_hint;
+        self.part = Part::CustomBuckets;
+        Ok(true)
+    }
+
     /// Turns to the next sample of the current metric; false if there is none.
     fn next_part(&mut self) -> bool {
         let is_summary = self.metric_type() == MetricType::Summary;
         self.part = match self.part {
-            Part::Value | Part::InfinityBucket => return false,
+            Part::Value | Part::InfinityBucket | Part::CustomBuckets => return false,
             Part::Native => {
                 if !self.options.always_classic_histograms || self.metric.histogram.buckets == 0 {
                     return false;
@@ -365,9 +417,7 @@ impl<'a> ProtobufParser<'a> {
 
     fn next_bucket(&mut self) -> Part {
         let Some(message) = self.items.next() else { return Part::InfinityBucket };
-        let bucket =
-            quick::bucket(Rest::of(message), |_| Some(())).or_else(|| metric::Bucket::read(message).ok());
-        match bucket {
+        match read_bucket(message) {
             Some(bucket) => Part::Bucket {
                 upper_bound: bucket.upper_bound,
                 value: bucket.value(),
@@ -390,7 +440,9 @@ impl<'a> ProtobufParser<'a> {
             Part::Sum if is_summary => self.metric.summary.sum,
             Part::Sum => self.metric.histogram.sum,
             Part::Quantile { value, .. } | Part::Bucket { value, .. } => value,
-            Part::Count | Part::InfinityBucket | Part::Native => self.metric.histogram.count(),
+            Part::Count | Part::InfinityBucket | Part::Native | Part::CustomBuckets => {
+                self.metric.histogram.count()
+            }
         }
     }
 
@@ -435,6 +487,7 @@ impl<'a> ProtobufParser<'a> {
             Part::Quantile { quantile, .. } => (4, quantile.to_bits()),
             Part::Bucket { upper_bound, .. } => (5, upper_bound.to_bits()),
             Part::InfinityBucket => (5, f64::INFINITY.to_bits()),
+            Part::CustomBuckets => (6, 0),
         };
         let mut bytes = [0; 32];
         for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound]) {
@@ -476,12 +529,10 @@ impl<'a> ProtobufParser<'a> {
     pub(crate) fn exemplars(&self) -> ProtobufExemplars<'a> {
         let histogram = &self.metric.histogram;
         match self.part {
-            Part::Native if histogram.exemplars > 0 => ProtobufExemplars::Native(self.list(
-                histogram.exemplar_run,
-                metric::HISTOGRAM,
-                metric::HISTOGRAM_EXEMPLAR,
-            )),
-            Part::Native => ProtobufExemplars::Buckets(self.buckets()),
+            Part::Native | Part::CustomBuckets if histogram.exemplars > 0 => ProtobufExemplars::Native(
+                self.list(histogram.exemplar_run, metric::HISTOGRAM, metric::HISTOGRAM_EXEMPLAR),
+            ),
+            Part::Native | Part::CustomBuckets => ProtobufExemplars::Buckets(self.buckets()),
             Part::Bucket { start, end, .. } => ProtobufExemplars::Bucket(Message::new(self.page, start, end)),
             Part::Value if self.metric_type() == MetricType::Counter => {
                 let counter = Within::new(self.metric_message(), metric::COUNTER, metric::COUNTER_EXEMPLAR);
@@ -490,6 +541,10 @@ impl<'a> ProtobufParser<'a> {
             _ => ProtobufExemplars::None,
         }
     }
+}
+
+fn read_bucket(message: Message<'_>) -> Option<metric::Bucket> {
+    quick::bucket(Rest::of(message), |_| Some(())).or_else(|| metric::Bucket::read(message).ok())
 }
 
 fn to_key(hash: u128) -> SeriesKey {
