@@ -9,6 +9,8 @@ pub(crate) mod file;
 pub(crate) mod http;
 #[cfg(any(feature = "http", feature = "kubernetes"))]
 mod http_config;
+#[cfg(any(feature = "http", feature = "kubernetes"))]
+mod json;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
 #[cfg(any(feature = "file", feature = "http"))]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use tower::Service;
 
 use super::http_config::with_http_config;
+use super::json::without_values;
 use super::list::{from_json, groups};
 use super::refresh;
 use super::url::{without_password, without_secrets};
@@ -138,8 +139,9 @@ impl HttpDiscovery {
             Ok(body) => body?,
             Err(_) => return Err(format!("no complete answer within {:?}", self.interval)),
         };
-        let list = from_json(&body)
-            .map_err(|error| format!("the answer is not a list of target groups: {error}"))?;
+        let list = from_json(&body).map_err(|error| {
+            format!("the answer is not a list of target groups: {}", without_values(&error))
+        })?;
         groups(list, &self.url, "__meta_url")
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use promferry_model::{Symbol, SymbolTable};
 use smol_str::SmolStr;
 
@@ -28,6 +28,8 @@ pub(crate) struct Table {
     /// Records that were replaced or removed since texts that nobody needs were removed from `symbols`.
     outdated: usize,
     collections: Vec<Option<Members>>,
+    /// What a collection said of objects of which another one had said something newer.
+    passed_over: HashMap<u32, PassedOver>,
     /// What is referred to (namespaces are not), and the slot of what refers to it; of resources that are collected.
     references: BTreeSet<(Resource, Symbol, Symbol, u32)>,
 }
@@ -45,6 +47,12 @@ struct Slot {
     resource: Resource,
     /// The collection that the record comes from.
     written_by: CollectionId,
+}
+
+struct PassedOver {
+    by: CollectionId,
+    version: u64,
+    record: Box<[u8]>,
 }
 
 /// What a collection has.
@@ -103,7 +111,11 @@ impl Table {
     /// at.
     pub(crate) fn empty_collection(&mut self, id: CollectionId) -> Vec<u32> {
         let Some(members) = self.members_mut(id) else { return Vec::new() };
-        std::mem::take(&mut members.slots).iter().collect()
+        let slots: Vec<u32> = std::mem::take(&mut members.slots).iter().collect();
+        for slot in &slots {
+            self.fall_back(id, *slot);
+        }
+        slots
     }
 
     pub(crate) fn forget_collection(&mut self, id: CollectionId) {
@@ -145,6 +157,9 @@ impl Table {
         for slot in &gone {
             members.slots.remove(*slot);
         }
+        for slot in &gone {
+            self.fall_back(id, *slot);
+        }
         gone
     }
 
@@ -155,44 +170,36 @@ impl Table {
         let version = metadata.resource_version.parse().unwrap_or(0);
         let namespace = self.symbols.intern(&metadata.namespace).ok_or(TableFull)?;
         let name = self.symbols.intern(&metadata.name).ok_or(TableFull)?;
-        let slot = self.slot_of(resource, namespace, name);
-        let known = &self.slots[slot as usize];
-        let is_known = known.record.is_some();
+        let key = (resource, namespace, name);
+        let known = self.slot_of(key);
+        let before = known.filter(|slot| self.slots[*slot as usize].record.is_some());
         // Also if what is new of it finds no room.
-        if is_known && let Some(Members { mentioned: Some(mentioned), .. }) = self.members_mut(id) {
+        if let (Some(slot), Some(Members { mentioned: Some(mentioned), .. })) = (before, self.members_mut(id))
+        {
             mentioned.insert(slot);
         }
-        let known = &self.slots[slot as usize];
-        // Versions of Kubernetes' objects are numbers that grow (API conventions of 1.35). What a collection says itself
-        // counts nevertheless: a cluster that was restored goes on from a lower one. Until the collection that said it last
-        // has been listed after that, others are not believed.
-        let is_outdated = is_known
-            && (1..known.version).contains(&version)
-            && known.written_by != id
-            && self.is_in(known.written_by, slot);
+        if let Object::Node(node) = &mut object
+            && node_address(node).is_none()
+            && let Some(Object::Node(before)) = before.and_then(|slot| self.object(slot))
+        {
+            // As in Prometheus, its target stays what it was.
+            node.status.addresses = before.status.addresses;
+            node.status.daemon_endpoints = before.status.daemon_endpoints;
+        }
+        let Some(record) = pack(resource, &object, &mut self.symbols) else {
+            if let Some(members) = self.members_mut(id) {
+                members.is_full = true;
+            }
+            return Err(TableFull);
+        };
+        let is_outdated = before.is_some_and(|slot| self.is_outdated(slot, id, version));
+        let slot = known.unwrap_or_else(|| self.new_slot(key));
         let mut is_different = false;
-        if !is_outdated {
-            if let Object::Node(node) = &mut object
-                && node_address(node).is_none()
-                && let Some(Object::Node(before)) = self.object(slot)
-            {
-                // As in Prometheus, its target stays what it was.
-                node.status.addresses = before.status.addresses;
-                node.status.daemon_endpoints = before.status.daemon_endpoints;
-            }
-            let Some(record) = pack(resource, &object, &mut self.symbols) else {
-                if let Some(members) = self.members_mut(id) {
-                    members.is_full = true;
-                }
-                return Err(TableFull);
-            };
-            is_different = self.slots[slot as usize].record.as_ref() != Some(&record);
-            if is_different {
-                self.replace(slot, Some(record));
-            }
-            let known = &mut self.slots[slot as usize];
-            known.version = version;
-            known.written_by = id;
+        if is_outdated {
+            self.passed_over.insert(slot, PassedOver { by: id, version, record });
+        } else {
+            self.passed_over.remove(&slot);
+            is_different = self.write(id, slot, version, record);
         }
         let Some(members) = self.members_mut(id) else { return Ok(None) };
         if let Some(mentioned) = &mut members.mentioned {
@@ -200,6 +207,41 @@ impl Table {
         }
         let is_new = members.slots.insert(slot);
         Ok((is_different || is_new).then_some(slot))
+    }
+
+    /// Whether another collection, which still has the object, has said something newer of it.
+    ///
+    /// Versions of Kubernetes' objects are numbers that grow (API conventions of 1.35). What a collection says itself
+    /// counts nevertheless: a cluster that was restored goes on from a lower one. Until the collection that said it last
+    /// has been listed after that, others are not believed.
+    fn is_outdated(&self, slot: u32, id: CollectionId, version: u64) -> bool {
+        let known = &self.slots[slot as usize];
+        (1..known.version).contains(&version) && known.written_by != id && self.is_in(known.written_by, slot)
+    }
+
+    /// Makes this the record of an object, as a collection says it. Whether it is another one.
+    fn write(&mut self, id: CollectionId, slot: u32, version: u64, record: Box<[u8]>) -> bool {
+        let is_different = self.slots[slot as usize].record.as_ref() != Some(&record);
+        if is_different {
+            self.replace(slot, Some(record));
+        }
+        let known = &mut self.slots[slot as usize];
+        known.version = version;
+        known.written_by = id;
+        is_different
+    }
+
+    /// A collection has lost an object. Where what is known of that comes from it, and another one that still has the
+    /// object was passed over, that one was right: the cluster was restored.
+    fn fall_back(&mut self, id: CollectionId, slot: u32) {
+        if self.slots[slot as usize].written_by != id {
+            return;
+        }
+        if let Some(PassedOver { by, version, record }) = self.passed_over.remove(&slot)
+            && self.is_in(by, slot)
+        {
+            self.write(by, slot, version, record);
+        }
     }
 
     /// An object is no longer in a collection: its slot, if it was.
@@ -211,7 +253,13 @@ impl Table {
         if let Some(mentioned) = &mut members.mentioned {
             mentioned.remove(slot);
         }
-        members.slots.remove(slot).then_some(slot)
+        let was_there = members.slots.remove(slot);
+        let version = metadata.resource_version.parse().unwrap_or(0);
+        // As it is when it leaves it has a newer version, unless the cluster was restored.
+        if was_there && (1..self.slots[slot as usize].version).contains(&version) {
+            self.fall_back(id, slot);
+        }
+        was_there.then_some(slot)
     }
 
     /// Forgets an object that no collection has any more; its slot stays until it is [freed](Self::free). Whether it is
@@ -219,6 +267,7 @@ impl Table {
     pub(crate) fn forget_if_alone(&mut self, slot: u32) -> bool {
         let is_alone = !self.collections.iter().flatten().any(|members| members.slots.contains(slot));
         if is_alone {
+            self.passed_over.remove(&slot);
             self.replace(slot, None);
         }
         is_alone
@@ -249,9 +298,7 @@ impl Table {
 
     /// The slot of an object, of which it may have known once only.
     pub(crate) fn find(&self, resource: Resource, namespace: &str, name: &str) -> Option<u32> {
-        let key = (resource, self.symbols.find(namespace)?, self.symbols.find(name)?);
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |slot| self.slots[*slot as usize].key() == key).copied()
+        self.slot_of((resource, self.symbols.find(namespace)?, self.symbols.find(name)?))
     }
 
     /// Resource, namespace and name of a slot.
@@ -284,7 +331,14 @@ impl Table {
         let slots = self.slots.capacity() * size_of::<Slot>() + self.index.capacity() * 5;
         // Leaves of a set are between half full and full.
         let references = self.references.len() * 3 / 2 * size_of::<(Resource, Symbol, Symbol, u32)>();
-        self.record_bytes + slots + self.symbols.memory_bytes() + references + sets.sum::<usize>()
+        let passed_over = self.passed_over.values().map(|passed| passed.record.len()).sum::<usize>()
+            + self.passed_over.capacity() * size_of::<(u32, PassedOver)>();
+        self.record_bytes
+            + passed_over
+            + slots
+            + self.symbols.memory_bytes()
+            + references
+            + sets.sum::<usize>()
     }
 
     /// The slots whose objects' labels are made of this one, too.
@@ -317,12 +371,14 @@ impl Table {
         self.references.range(all).map(|(.., slot)| *slot)
     }
 
-    fn slot_of(&mut self, resource: Resource, namespace: Symbol, name: Symbol) -> u32 {
-        let key = (resource, namespace, name);
+    fn slot_of(&self, key: (Resource, Symbol, Symbol)) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        if let Some(slot) = self.index.find(hash, |slot| self.slots[*slot as usize].key() == key) {
-            return *slot;
-        }
+        self.index.find(hash, |slot| self.slots[*slot as usize].key() == key).copied()
+    }
+
+    fn new_slot(&mut self, key: (Resource, Symbol, Symbol)) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        let (resource, namespace, name) = key;
         let new = Slot { record: None, version: 0, namespace, name, resource, written_by: CollectionId::MAX };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -409,6 +465,9 @@ impl Table {
                 mark(*resource, record, &self.symbols, &mut used);
             }
         }
+        for (slot, passed) in &self.passed_over {
+            mark(self.slots[*slot as usize].resource, &passed.record, &self.symbols, &mut used);
+        }
         // What has no namespace is looked up by the empty one.
         if let Some(empty) = self.symbols.find("") {
             used.insert(empty.index() as u32);
@@ -464,6 +523,60 @@ mod tests {
         assert_eq!(table.remove(slow, &pod("web", 21, "")), slot);
         assert_eq!(table.put(fast, pod("web", 19, "Failed")).unwrap(), slot);
         assert_eq!(phase(&table, "web").unwrap(), "Failed");
+    }
+
+    /// Of a cluster that was restored to an earlier version one collection hears before the other.
+    #[test]
+    fn who_was_passed_over_is_believed_when_the_other_loses_the_object() {
+        type Lose = fn(&mut Table, CollectionId);
+        let by_list: Lose = |table, id| {
+            table.begin_list(id);
+            assert_eq!(table.end_list(id).len(), 1);
+        };
+        let by_watch: Lose = |table, id| assert!(table.remove(id, &pod("web", 51, "")).is_some());
+        let by_end: Lose = |table, id| {
+            assert_eq!(table.empty_collection(id).len(), 1);
+            table.forget_collection(id);
+        };
+        for lose in [by_list, by_watch, by_end] {
+            let mut table = Table::default();
+            let [all, selected] = [0, 1].map(|_| table.add_collection(Resource::Pods, None));
+            table.put(all, pod("web", 9, "Pending")).unwrap();
+            table.put(selected, pod("web", 100, "Running")).unwrap();
+            table.begin_list(all);
+            assert_eq!(table.put(all, pod("web", 50, "Succeeded")).unwrap(), None);
+            assert!(table.end_list(all).is_empty());
+            assert_eq!(phase(&table, "web").unwrap(), "Running");
+            // Its texts are needed until then.
+            table.sweep();
+            lose(&mut table, selected);
+            assert_eq!(phase(&table, "web").unwrap(), "Succeeded");
+            assert!(table.passed_over.is_empty());
+            // From there on it goes on.
+            assert!(table.put(all, pod("web", 52, "Failed")).unwrap().is_some());
+            assert_eq!(phase(&table, "web").unwrap(), "Failed");
+        }
+    }
+
+    #[test]
+    fn a_deletion_does_not_bring_back_what_a_slow_watch_said() {
+        let mut table = Table::default();
+        let [slow, fast] = [0, 1].map(|_| table.add_collection(Resource::Pods, None));
+        table.put(slow, pod("web", 9, "Pending")).unwrap();
+        table.put(fast, pod("web", 12, "Running")).unwrap();
+        table.put(slow, pod("web", 10, "Pending")).unwrap();
+        table.remove(fast, &pod("web", 13, "")).unwrap();
+        assert_eq!(phase(&table, "web").unwrap(), "Running");
+        table.put(slow, pod("web", 12, "Running")).unwrap();
+        assert!(table.passed_over.is_empty());
+        // What nobody has any more leaves nothing behind.
+        table.put(fast, pod("web", 20, "Failed")).unwrap();
+        table.put(slow, pod("web", 19, "Running")).unwrap();
+        for id in [slow, fast] {
+            table.remove(id, &pod("web", 21, "")).unwrap();
+        }
+        let slot = table.find(Resource::Pods, "shop", "web").unwrap();
+        assert!(table.forget_if_alone(slot) && table.passed_over.is_empty());
     }
 
     #[test]

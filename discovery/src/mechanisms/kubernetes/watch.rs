@@ -22,6 +22,7 @@ use super::refusal::{Refusal, Why};
 use super::source::{Collection, CollectionEvent, CollectionStatus};
 use super::transport::{Conversation, MAX_RETRY_PAUSE, Note, Transport};
 use super::watched::{Kind, Watched};
+use crate::mechanisms::json::without_values;
 
 /// Streamed lists in a row that do not come to an end until pages are asked for instead.
 const MAX_BROKEN_STREAMS: u32 = 3;
@@ -255,7 +256,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                 format!("{} {}: {}", status.code, status.reason, status.message)
             }
             watcher::Error::WatchFailed(kube::Error::SerdeError(error)) => {
-                format!("not an event: {}", shown(&error))
+                format!("not an event: {}", without_values(&error))
             }
             // It was taken for an explanation, as JSON of any kind is.
             watcher::Error::WatchFailed(kube::Error::Api(status)) if status.message.is_empty() => {
@@ -277,7 +278,7 @@ impl<E: FnMut(CollectionEvent) + Send> Follower<E> {
                 Err(error) => error.to_string(),
             },
             kube::Error::SerdeError(error) => {
-                format!("the answer is not a list of objects: {}", shown(&error))
+                format!("the answer is not a list of objects: {}", without_values(&error))
             }
             error => error.to_string(),
         };
@@ -326,12 +327,4 @@ fn config(collection: &Collection, is_streamed: bool, page_items: u32) -> watche
     let seconds = 300 + SeededRng::from_process().next_u64() % 300;
     let config = config.timeout(u32::try_from(seconds).unwrap_or(300)).any_semantic().page_size(page_items);
     if is_streamed { config.streaming_lists() } else { config }
-}
-
-/// What is wrong with JSON, without what stands there, which may be secret.
-fn shown(error: &serde_json::Error) -> String {
-    match error.is_data() {
-        true => format!("invalid data at line {} column {}", error.line(), error.column()),
-        false => error.to_string(),
-    }
 }
