@@ -33,7 +33,7 @@ pub trait GroupSource: Send + Sync {
     /// [`Scraper::change`](crate::Scraper::change) was told of, as they were then, or newer ones that it will still be
     /// told of.
     ///
-    /// The scraper may be locked when this is called, and `each` may lock it or take its time: no lock that anybody
+    /// The scraper may be locked when this is called, or else `each` may lock it and take its time: no lock that anybody
     /// holds who calls the scraper may be waited for, and none held while `each` is called.
     fn for_each(&self, job: &str, each: &mut dyn FnMut(u64, &TargetGroup));
 }
@@ -154,6 +154,11 @@ impl Groups {
         if let Some(kept) = &mut self.kept {
             kept.retain(|(mechanism, source), _| staying.contains(&GroupKey::new(*mechanism, source)));
         }
+    }
+
+    /// The groups that are kept here, to be judged anew.
+    pub(crate) fn unjudged(&self) -> Self {
+        Self { kept: self.kept.clone(), ..Self::default() }
     }
 
     /// Judges every group anew, since the job is another. All targets join, none leaves.

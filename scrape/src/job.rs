@@ -1,6 +1,7 @@
 //! A job made ready: rules compiled, stages in order, requests prepared.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -159,19 +160,23 @@ impl Job {
     /// What becomes of one target of a group with these labels, and its labels before relabelling.
     pub(crate) fn judge(&self, own: &Labels, group: &Labels) -> (LabelsBuilder, Judgement) {
         let discovered = discovered_labels(&self.config, own, group);
+        let judgement = caught(|| self.judge_discovered(&discovered));
+        (discovered, judgement)
+    }
+
+    fn judge_discovered(&self, discovered: &LabelsBuilder) -> Judgement {
         let rules = self.relabel.rules();
         let mut dropping = None;
-        let target = Target::populate(&self.config, &discovered, |labels| {
+        let target = Target::populate(&self.config, discovered, |labels| {
             let mut rules = rules.iter().zip(&self.config.relabel_configs);
             dropping = rules.position(|(rule, config)| !apply_rule(config, rule, labels));
             dropping.is_none()
         });
-        let judgement = match target {
+        match target {
             Ok(Some(target)) => Judgement::Active(target),
             Ok(None) => Judgement::DroppedBy(dropping.unwrap_or_default()),
             Err(error) => Judgement::Invalid(error),
-        };
-        (discovered, judgement)
+        }
     }
 
     /// Whether series and requests come out as under `other`, so that nothing has to be done anew.
@@ -216,6 +221,11 @@ impl fmt::Debug for Job {
     }
 }
 
+/// Should one target's labels make judging it panic, they do so to that target alone.
+fn caught(judge: impl FnOnce() -> Judgement) -> Judgement {
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or(Judgement::Invalid(TargetError::Panicked))
+}
+
 /// What a job made of discovery's groups.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -242,5 +252,16 @@ impl DiscoveredTargets {
         if keep == 0 || (self.dropped.len() as u64) < keep {
             self.dropped.push(discovered.to_labels());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_targets() {
+        assert!(matches!(caught(|| Judgement::DroppedBy(3)), Judgement::DroppedBy(3)));
+        assert!(matches!(caught(|| panic!("planted")), Judgement::Invalid(TargetError::Panicked)));
     }
 }

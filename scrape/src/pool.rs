@@ -104,11 +104,16 @@ impl Pool {
         self.settle(starter, moves);
     }
 
-    /// Judges all groups under this job, and lets loops of targets that stay go on under it.
-    pub(crate) fn assign_job<S: Sink>(&mut self, starter: Starter<'_, S>, job: Job) {
+    /// Makes these the job and its groups, judged under it, and lets loops of targets that stay go on.
+    pub(crate) fn assign_job<S: Sink>(
+        &mut self,
+        starter: Starter<'_, S>,
+        job: Job,
+        groups: Groups,
+        moves: Moves,
+    ) {
         self.job = Arc::new(job);
-        let mut moves = Moves::default();
-        self.groups.judge_again(&self.job, starter.source, &mut moves);
+        self.groups = groups;
         self.stats.lock().target_errors += moves.errors;
         let mut before = std::mem::take(&mut self.active);
         self.owners = 0;

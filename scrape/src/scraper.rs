@@ -1,13 +1,13 @@
 //! The jobs and their targets: what is scraped now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use promferry_model::{Clock, Labels, MemoryBudget, Rng, SeededRng, Sink, SystemClock, TargetGroup};
 use smol_str::SmolStr;
 
-use crate::groups::{GroupKey, GroupOutcomes, Outcome};
+use crate::groups::{GroupKey, GroupOutcomes, Groups, Moves, Outcome};
 use crate::notices::Notices;
 use crate::pool::{Pool, Starter, TargetTask};
 use crate::section::PageKeeper;
@@ -68,13 +68,18 @@ pub struct UnknownJob(pub String);
 /// Scrapes the targets of its jobs into a [`Sink`].
 ///
 /// [`apply`](Self::apply) says which jobs there are, [`update`](Self::update) which targets a job has, and
-/// [`change`](Self::change) what is different about those; all change only what differs, and a target that stays goes on without a gap. They have to be called within a
-/// tokio runtime with time and I/O enabled, which then runs one task for each target. Dropping a scraper stops
+/// [`change`](Self::change) what is different about those; all change only what differs, and a target that stays goes on
+/// without a gap. They have to be called within a tokio runtime with time and I/O enabled, which then runs one task for
+/// each target. One waits for the other, and judging ten thousand targets takes a part of a second: call them where
+/// blocking does no harm. What only looks waits for none of them. Dropping a scraper stops
 /// its loops as [`shutdown`](Self::shutdown) does, without waiting for them.
 pub struct Scraper<S: Sink> {
     context: Arc<Context<S>>,
     source: Option<Arc<dyn GroupSource>>,
     external_host: Option<String>,
+    /// Locked, before the state, by who changes jobs or groups, for as long as that takes.
+    changing: Mutex<()>,
+    /// Locked for a moment.
     state: Mutex<ScraperState>,
 }
 
@@ -105,37 +110,27 @@ impl<S: Sink> Scraper<S> {
         let context =
             Context { sink, clock, budget, cpu, phase_seed, start_timestamps, keeper, notices, gates, alike };
         let state = ScraperState { pools: BTreeMap::new(), leaving: Vec::new(), rng, stopped: false };
-        Self { context: Arc::new(context), source, external_host, state: Mutex::new(state) }
+        let changing = Mutex::default();
+        Self { context: Arc::new(context), source, external_host, changing, state: Mutex::new(state) }
     }
 
     /// Makes these the jobs. A job of a known name keeps its targets; if its options are the same, nothing of
     /// it is touched, otherwise its loops go on under the new ones and lines are judged anew. Targets of jobs
     /// that are gone are gone. Of jobs with one name the last counts.
     pub fn apply(&self, jobs: Vec<Job>) {
+        let _changing = self.changing();
+        let jobs: BTreeMap<SmolStr, Job> = jobs.into_iter().map(|job| (job.name.clone(), job)).collect();
+        let names: BTreeSet<SmolStr> = jobs.keys().cloned().collect();
+        for job in jobs.into_values() {
+            self.apply_job(job);
+        }
         let mut state = self.lock();
-        let ScraperState { pools, leaving, rng, stopped } = &mut *state;
-        if *stopped {
-            return;
+        let ScraperState { pools, leaving, stopped, .. } = &mut *state;
+        if !*stopped {
+            let gone = pools.extract_if(.., |name, _| !names.contains(name));
+            leaving.extend(gone.flat_map(|(_, pool)| pool.retire()));
+            leaving.retain(|task| !task.shared.is_closed());
         }
-        let mut before = std::mem::take(pools);
-        for job in jobs {
-            let name = job.name.clone();
-            let known = before.remove(&name).or_else(|| pools.remove(&name));
-            let mut pool = match known {
-                Some(pool) if pool.job.is_same(&job) => {
-                    pools.insert(name, pool);
-                    continue;
-                }
-                Some(pool) => pool,
-                None => Pool::new(job.clone(), self.source.is_some()),
-            };
-            // A job that comes back finds the loops that still end its series, and its counters with them.
-            pool.adopt(leaving.extract_if(.., |task| task.shared.assignment().job.name == name));
-            pool.assign_job(self.starter(&mut **rng), job);
-            pools.insert(name, pool);
-        }
-        leaving.extend(before.into_values().flat_map(Pool::retire));
-        leaving.retain(|task| !task.shared.is_closed());
     }
 
     /// Takes in what changed of a job's groups: the others stay as they are, and what is done is bounded by the
@@ -253,7 +248,30 @@ impl<S: Sink> Scraper<S> {
         tasks
     }
 
+    fn apply_job(&self, job: Job) {
+        let mut groups = match self.lock().pools.get(&job.name) {
+            Some(pool) if pool.job.is_same(&job) => return,
+            Some(pool) => pool.groups.unjudged(),
+            None => Groups::new(self.source.is_some()),
+        };
+        // All targets of a job are relabelled. That takes a second where they are many, for which nobody waits who only
+        // looks.
+        let mut moves = Moves::default();
+        groups.judge_again(&job, self.source.as_deref(), &mut moves);
+        let mut state = self.lock();
+        let ScraperState { pools, leaving, rng, stopped } = &mut *state;
+        if *stopped {
+            return;
+        }
+        let name = job.name.clone();
+        let pool = pools.entry(name.clone()).or_insert_with(|| Pool::new(job.clone(), self.source.is_some()));
+        // A job that comes back finds the loops that still end its series, and its counters with them.
+        pool.adopt(leaving.extract_if(.., |task| task.shared.assignment().job.name == name));
+        pool.assign_job(self.starter(&mut **rng), job, groups, moves);
+    }
+
     fn with_pool(&self, job: &str, change: impl FnOnce(&mut Pool, Starter<'_, S>)) -> Result<(), UnknownJob> {
+        let _changing = self.changing();
         let mut state = self.lock();
         let ScraperState { pools, rng, stopped, leaving } = &mut *state;
         let pool = pools.get_mut(job).ok_or_else(|| UnknownJob(job.to_owned()))?;
@@ -342,6 +360,10 @@ impl<S: Sink> Scraper<S> {
 
     fn with<T>(&self, pool: &str, look: impl FnOnce(&Pool) -> T) -> Option<T> {
         self.lock().pools.get(pool).map(look)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, ScraperState> {

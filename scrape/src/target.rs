@@ -84,6 +84,9 @@ pub enum TargetError {
         /// What is wrong; a header's value is never shown.
         reason: String,
     },
+    /// Judging it panicked.
+    #[error("judging the target panicked, which is a fault of promferry's: please report it")]
+    Panicked,
     /// The target asks for something that is not supported.
     #[error("{label} is not supported")]
     Unsupported {

@@ -223,6 +223,8 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
         let mut revision = 0;
         let mut due = Timestamp::MIN;
         let mut is_first = false;
+        // It was due already when something changed.
+        let mut is_waiting = false;
         let mut last_job: Option<Arc<Job>> = None;
         loop {
             let assignment = self.shared.assignment();
@@ -250,12 +252,13 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                             state.forget_lines();
                         }
                         let now = self.context.clock.now();
-                        is_first = assignment.first_delay.is_some();
-                        due = match assignment.first_delay {
-                            Some(delay) => now.saturating_add(delay),
-                            None => self.schedule(target).next_after(now),
-                        };
+                        match assignment.first_delay {
+                            Some(delay) => (is_first, due) = (true, now.saturating_add(delay)),
+                            None if is_waiting => {}
+                            None => (is_first, due) = (false, self.schedule(target).next_after(now)),
+                        }
                     }
+                    is_waiting = false;
                     // A prompt first scrape and the target's own moment may nearly coincide.
                     let spacing = target.scrape_interval() / 10;
                     if !self.wait_until(due).await {
@@ -264,7 +267,11 @@ impl<'a, S: Sink> TargetLoop<'a, S> {
                     let (pass, latest) = match self.enter(&assignment, due, is_first).await {
                         Entered::Now(pass) => (pass, due),
                         Entered::After(pass, latest) => (Some(pass), latest),
-                        Entered::Changed => continue,
+                        Entered::Changed(latest) => {
+                            is_first &= latest == due;
+                            (due, is_waiting) = (latest, true);
+                            continue;
+                        }
                     };
                     is_first &= latest == due;
                     due = latest;

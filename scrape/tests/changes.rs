@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use promferry_model::{Labels, MemorySink, TargetGroup};
@@ -246,4 +246,70 @@ async fn no_more_dropped_targets_are_shown_than_are_to_be_kept() {
     scraper.update("test", groups).unwrap();
     let pool = scraper.status().remove(0);
     assert_eq!((pool.dropped.len(), pool.dropped_count), (3, 8));
+}
+
+/// Says when it is asked, and answers when it may.
+struct Slow {
+    known: Source,
+    asked: mpsc::SyncSender<()>,
+    may_answer: Mutex<mpsc::Receiver<()>>,
+}
+
+impl GroupSource for Slow {
+    fn for_each(&self, job: &str, each: &mut dyn FnMut(u64, &TargetGroup)) {
+        self.asked.send(()).unwrap();
+        self.may_answer.lock().unwrap().recv().unwrap();
+        self.known.for_each(job, each);
+    }
+}
+
+#[test]
+fn who_looks_does_not_wait_for_new_rules_and_what_changes_meanwhile_is_not_lost() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let known = Source::default();
+    known.0.lock().unwrap().insert((0, "group/0".into()), group(0, &[0, 1]));
+    let ((asked, is_asked), (answer, may_answer)) = (mpsc::sync_channel(1), mpsc::channel());
+    let mut asking = options();
+    asking.groups = Some(Arc::new(Slow { known, asked, may_answer: Mutex::new(may_answer) }));
+    let scraper = Scraper::new(MemorySink::new(), asking);
+    let handle = runtime.handle();
+    std::thread::scope(|threads| {
+        let apply = |rules_of: u8| {
+            let job = job(rules(rules_of));
+            let scraper = &scraper;
+            threads.spawn(move || {
+                let _entered = handle.enter();
+                scraper.apply(vec![job]);
+            })
+        };
+        let first = apply(2);
+        is_asked.recv_timeout(LIMIT).unwrap();
+        answer.send(()).unwrap();
+        first.join().unwrap();
+        assert_eq!(scraper.summary()[0].active, 2);
+
+        let second = apply(1);
+        is_asked.recv_timeout(LIMIT).unwrap();
+        let changing = threads.spawn(|| {
+            let _entered = handle.enter();
+            let group = Arc::new(group(1, &[8, 9]));
+            let change = GroupChange { mechanism: 0, source: group.source.clone(), group: Some(group) };
+            scraper.change("test", [change]).unwrap();
+        });
+        // It would be for ever that this waited.
+        let (looked, has_looked) = mpsc::channel();
+        let scraper = &scraper;
+        threads.spawn(move || {
+            looked.send((scraper.summary()[0].active, scraper.stats().len())).unwrap();
+        });
+        let seen = has_looked.recv_timeout(LIMIT);
+        answer.send(()).unwrap();
+        assert_eq!(seen.unwrap(), (2, 1));
+        second.join().unwrap();
+        changing.join().unwrap();
+        // The new rule drops the first two, and holds for what came meanwhile.
+        assert_eq!((scraper.summary()[0].active, scraper.summary()[0].dropped_count), (2, 2));
+    });
 }

@@ -301,6 +301,24 @@ async fn a_target_that_waits_too_long_keeps_its_place_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_at_a_gateway_is_scraped_though_its_job_changes() {
+    let gateway = Gateway::start(Duration::from_secs(5), |_| page()).await;
+    let mut keys = by_path(json!({
+        "scrape_interval": "10m", "scrape_timeout": "1m", "gateway": {"max_in_flight": 1},
+    }));
+    let (scraper, sink) = scraper_of(keys.clone(), vec![gateway.group(0..8)]);
+    for sample_limit in [10, 20] {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        keys["sample_limit"] = json!(sample_limit);
+        scraper.apply(vec![job(keys.clone())]);
+    }
+    tokio::time::sleep(Duration::from_secs(27)).await;
+    scraper.shutdown().await;
+    let ups = ups(&sink);
+    assert!(ups.len() == 8 && ups.values().all(|(up, down)| *up >= 1 && *down == 0), "{ups:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_at_a_gateway_wakes_for_the_end() {
     let gateway = Gateway::start(Duration::from_secs(3600), |_| page()).await;
     let keys =

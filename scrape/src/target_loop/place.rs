@@ -24,8 +24,8 @@ pub(super) enum Entered {
     Now(Option<Pass>),
     /// It does at a later one.
     After(Pass, Timestamp),
-    /// There is something else to do.
-    Changed,
+    /// There is something else to do; the scrape of this moment waits still.
+    Changed(Timestamp),
 }
 
 impl<S: Sink> TargetLoop<'_, S> {
@@ -96,7 +96,7 @@ impl<S: Sink> TargetLoop<'_, S> {
                 () = self.shared.changed.notified() => {
                     let now = self.shared.assignment();
                     if now.order != Order::Scrape || now.revision != assignment.revision {
-                        return Entered::Changed;
+                        return Entered::Changed(latest);
                     }
                 }
                 () = tokio::time::sleep(next) => {
