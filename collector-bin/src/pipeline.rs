@@ -23,7 +23,8 @@ use promferry_scrape::{
     CpuSections, GroupChange, GroupSource, JobError, KeptPage, PageKeeper, Scraper, ScraperOptions,
 };
 use promferry_sigv4_auth::{Environment, SetupError};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 use self::configured::{Configured, Means};
 pub use self::configured::{Differences, Reloaded};
@@ -49,6 +50,8 @@ pub struct Pipeline {
     reload_status: Mutex<ReloadStatus>,
     recovery: RecoveryReport,
     tasks: Vec<JoinHandle<()>>,
+    /// Changes of discovery are not taken up any more.
+    is_blind: watch::Sender<bool>,
     is_stopping: AtomicBool,
 }
 
@@ -252,8 +255,9 @@ impl Pipeline {
 
         apply_discovery(&discovery, &configured);
         let heartbeat = Heartbeat::default();
-        let tasks =
-            vec![tokio::spawn(follow(changes, Arc::clone(&scraper))), tokio::spawn(heartbeat.clone().run())];
+        let is_blind = watch::Sender::new(false);
+        let following = watched(follow(changes, Arc::clone(&scraper)), is_blind.clone());
+        let tasks = vec![tokio::spawn(following), tokio::spawn(heartbeat.clone().run())];
         Ok(Self {
             scraper,
             remote,
@@ -267,6 +271,7 @@ impl Pipeline {
             reload_status: Mutex::new(ReloadStatus::at_start()),
             recovery,
             tasks,
+            is_blind,
             is_stopping: AtomicBool::new(false),
         })
     }
@@ -323,10 +328,18 @@ impl Pipeline {
         self.remote.shutdown(limit.saturating_sub(started.elapsed())).await
     }
 
-    /// Whether what is scraped can be stored. Faults of ours from which the spool's thread could not recover end
-    /// that; a new start finds on the disk what waits.
+    /// Whether what is discovered is scraped and what is scraped can be stored. Faults of ours from which the spool's
+    /// thread, or what takes up discovery's changes, could not recover end that; a new start finds on the disk what
+    /// waits.
     pub fn is_working(&self) -> bool {
-        self.remote.spool().is_working() || self.is_stopping()
+        (self.remote.spool().is_working() && !*self.is_blind.borrow()) || self.is_stopping()
+    }
+
+    /// Resolves when changes of discovery are not taken up any more, for a fault of ours: only a new start helps, and
+    /// the error log says so.
+    pub(crate) async fn blinded(&self) {
+        // The sender is ours: it does not go away.
+        let _ = self.is_blind.subscribe().wait_for(|is_blind| *is_blind).await;
     }
 
     /// Whether [`Pipeline::shutdown`] was called.
@@ -361,6 +374,11 @@ impl Pipeline {
     /// Every discovery mechanism as it stands.
     pub fn discovery(&self) -> Vec<MechanismStatus> {
         self.discovery.status()
+    }
+
+    /// Bytes of memory that the objects of Kubernetes clusters take.
+    pub fn discovered_objects_bytes(&self) -> usize {
+        self.discovery.objects_bytes()
     }
 
     /// What discovery has done since the start.
@@ -426,12 +444,32 @@ async fn follow(mut changes: Changes, scraper: Arc<Scraper<RemoteWrite>>) {
             let mechanism = mechanism.number();
             of_jobs.entry(job).or_default().push(GroupChange { mechanism, source, group });
         }
-        for (job, changes) in of_jobs {
-            // A job that has left the configuration may still have changes under way.
-            let _ = scraper.change(&job, changes);
+        let scraper = Arc::clone(&scraper);
+        let taken = blocking(move || {
+            for (job, changes) in of_jobs {
+                // A job that has left the configuration may still have changes under way.
+                let _ = scraper.change(&job, changes);
+            }
+        });
+        if taken.await.is_err() {
+            return;
         }
-        // The first batches of a large cluster come without a pause.
-        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs what takes up discovery's changes. Should that panic, with groups half taken up, nobody can say what is scraped
+/// and what is not: nothing is mended here.
+async fn watched(following: impl Future<Output = ()> + Send + 'static, is_blind: watch::Sender<bool>) {
+    // It ends with this.
+    let mut running = JoinSet::new();
+    running.spawn(following);
+    if let Some(Err(error)) = running.join_next().await
+        && error.is_panic()
+    {
+        tracing::error!(
+            "taking up what was discovered panicked, a fault that only a new start helps against; please report it"
+        );
+        is_blind.send_replace(true);
     }
 }
 
@@ -471,4 +509,18 @@ fn phase_seed(external_labels: &str) -> u64 {
 pub(crate) fn host_name() -> Option<String> {
     let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_heard_of_and_an_end_is_not() {
+        let is_blind = watch::Sender::new(false);
+        watched(async {}, is_blind.clone()).await;
+        assert!(!*is_blind.borrow());
+        watched(async { panic!("planted") }, is_blind.clone()).await;
+        assert!(*is_blind.borrow());
+    }
 }

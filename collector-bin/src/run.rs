@@ -209,7 +209,8 @@ async fn serve(
 
     let end = loop {
         tokio::select! {
-            end = ending(&mut signals, &lifecycle) => break end,
+            end = ending(&mut signals, &lifecycle) => break Ok(end),
+            () = pipeline.blinded() => break Err("what is discovered is not taken up any more"),
             _ = hangup.recv() => {
                 let reloader = reloader.clone();
                 // Whatever it comes to is in the log.
@@ -219,7 +220,8 @@ async fn serve(
         }
     };
     reloading.abort_all();
-    tracing::info!("{end}: scraping stops, what waits is sent for up to {}", args.flush_deadline);
+    let (Ok(reason) | Err(reason)) = end;
+    tracing::info!("{reason}: scraping stops, what waits is sent for up to {}", args.flush_deadline);
     ready.store(false, Ordering::Release);
     for endpoint in pipeline.shutdown(args.flush_deadline.as_std()).await {
         let ledger = endpoint.ledger;
@@ -243,7 +245,7 @@ async fn serve(
     if let Some(health_check) = health_check {
         health_check.abort();
     }
-    Ok(())
+    Ok(end.map(|_| ())?)
 }
 
 /// What ends the process.

@@ -34,6 +34,7 @@ pub(super) fn write(page: &mut Page, pipeline: &Pipeline) {
     page.write(FAILED_CONFIGS, &[(vec![("name", SET)], &failed_configs)]);
     page.write(UPDATES, &[(vec![("name", SET)], &counts)]);
     page.write(COUNTS, &[(Vec::new(), &counts)]);
+    page.write(OBJECTS, &[(Vec::new(), &pipeline.discovered_objects_bytes())]);
 
     let collections = collections_alike_together(&mechanisms);
     let subjects: Vec<_> = collections
@@ -218,6 +219,12 @@ const COUNTS: &[Family<DiscoveryCounts>] = &[
         |counts, points| points.value(counts.kubernetes_failures_total as f64),
     ),
 ];
+
+const OBJECTS: &[Family<usize>] = &[gauge(
+    "promferry_kubernetes_objects_bytes",
+    "Bytes of memory that the objects of all collections take.",
+    |bytes, points| points.value(*bytes as f64),
+)];
 
 /// All have their series from the start, as in Prometheus.
 const ROLES: [&str; 6] = ["endpoints", "endpointslice", "ingress", "node", "pod", "service"];

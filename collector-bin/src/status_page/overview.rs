@@ -146,7 +146,10 @@ impl Standing {
     fn of(shown: &Shown, flow: &Flow) -> Self {
         let mut troubles = Vec::new();
         if !shown.is_working {
-            troubles.push("nothing is stored any more: restart the process".to_owned());
+            troubles.push(
+                "what is discovered is not scraped, or nothing is stored any more: restart the process"
+                    .to_owned(),
+            );
         }
         if let Some(error) = shown.configuration.error() {
             troubles.push(format!(
