@@ -2,11 +2,13 @@ use std::fmt;
 
 /// How much of an offending text an error repeats.
 const EXCERPT_BYTES: usize = 80;
+/// How many offending bytes of a protobuf page.
+const EXCERPT_BYTES_OF_PROTOBUF: usize = 16;
 
 /// Why a page was refused, and where.
 ///
 /// For the text formats the place is a line and a column; for protobuf, which has no lines, it is the byte
-/// offset and, where known, the metric family.
+/// offset and, where known, the metric family and the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError(Box<Details>);
 
@@ -15,13 +17,14 @@ struct Details {
     place: Place,
     offset: usize,
     problem: String,
+    expected: Option<&'static str>,
     excerpt: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Line { line: usize, column: usize, column_chars: usize },
-    Family(String),
+    Field { family: String, path: String },
 }
 
 impl ParseError {
@@ -39,16 +42,29 @@ impl ParseError {
             },
             offset,
             problem: problem.into(),
+            expected: None,
             excerpt: excerpt(&page[offset..line_end]),
         }))
     }
 
-    pub(crate) fn in_protobuf(family: &[u8], offset: usize, problem: impl Into<String>) -> Self {
+    /// `path` leads from the family to the field at `offset`.
+    pub(crate) fn in_protobuf(
+        page: &[u8],
+        offset: usize,
+        family: &[u8],
+        path: String,
+        problem: &str,
+        expected: &'static str,
+    ) -> Self {
+        let offset = offset.min(page.len());
+        let bytes = &page[offset..page.len().min(offset + EXCERPT_BYTES_OF_PROTOBUF)];
+        let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self(Box::new(Details {
-            place: Place::Family(excerpt(family)),
+            place: Place::Field { family: excerpt(family), path },
             offset,
-            problem: problem.into(),
-            excerpt: String::new(),
+            problem: format!("{problem}, expected {expected}"),
+            expected: Some(expected),
+            excerpt: bytes.join(" "),
         }))
     }
 
@@ -56,7 +72,7 @@ impl ParseError {
     pub fn line(&self) -> Option<usize> {
         match self.0.place {
             Place::Line { line, .. } => Some(line),
-            Place::Family(_) => None,
+            Place::Field { .. } => None,
         }
     }
 
@@ -64,7 +80,7 @@ impl ParseError {
     pub fn column(&self) -> Option<usize> {
         match self.0.place {
             Place::Line { column, .. } => Some(column),
-            Place::Family(_) => None,
+            Place::Field { .. } => None,
         }
     }
 
@@ -72,7 +88,7 @@ impl ParseError {
     pub fn column_chars(&self) -> Option<usize> {
         match self.0.place {
             Place::Line { column_chars, .. } => Some(column_chars),
-            Place::Family(_) => None,
+            Place::Field { .. } => None,
         }
     }
 
@@ -84,7 +100,17 @@ impl ParseError {
     /// The metric family of a protobuf page, as far as it was read.
     pub fn family(&self) -> Option<&str> {
         match &self.0.place {
-            Place::Family(family) if !family.is_empty() => Some(family),
+            Place::Field { family, .. } if !family.is_empty() => Some(family),
+            _ => None,
+        }
+    }
+
+    /// The field of the metric family that a protobuf page has at the offset, such as
+    /// `metric[3].histogram.bucket[7].exemplar`, with the names of `io/prometheus/client/metrics.proto` and
+    /// occurrences counted from 0.
+    pub fn field(&self) -> Option<&str> {
+        match &self.0.place {
+            Place::Field { path, .. } if !path.is_empty() => Some(path),
             _ => None,
         }
     }
@@ -94,8 +120,13 @@ impl ParseError {
         &self.0.problem
     }
 
+    /// What the format has at this place, where that can be said in a few words.
+    pub fn expected(&self) -> Option<&'static str> {
+        self.0.expected
+    }
+
     /// The offending text from the place to the end of its line, cut short and with replacement characters
-    /// where it is not UTF-8. Empty for protobuf.
+    /// where it is not UTF-8. For protobuf the bytes from the place on, in hexadecimal.
     pub fn excerpt(&self) -> &str {
         &self.0.excerpt
     }
@@ -103,7 +134,7 @@ impl ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Details { place, offset, problem, excerpt } = &*self.0;
+        let Details { place, offset, problem, excerpt, .. } = &*self.0;
         match place {
             Place::Line { line, column, .. } => {
                 write!(f, "line {line}, column {column} (byte {offset}): {problem}")?;
@@ -113,8 +144,17 @@ impl fmt::Display for ParseError {
                     write!(f, ", at {excerpt:?}")
                 }
             }
-            Place::Family(family) if family.is_empty() => write!(f, "byte {offset}: {problem}"),
-            Place::Family(family) => write!(f, "byte {offset}, family {family:?}: {problem}"),
+            Place::Field { family, path } => {
+                write!(f, "byte {offset}")?;
+                if !family.is_empty() {
+                    write!(f, ", family {family:?}")?;
+                }
+                if !path.is_empty() {
+                    write!(f, ", {path}")?;
+                }
+                let at = if excerpt.is_empty() { "the end of the page" } else { excerpt };
+                write!(f, ": {problem}, at {at}")
+            }
         }
     }
 }

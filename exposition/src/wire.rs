@@ -27,7 +27,77 @@ const FIXED32: u8 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WireError {
     pub(crate) at: usize,
-    pub(crate) problem: &'static str,
+    pub(crate) problem: WireProblem,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireProblem {
+    #[error("group ends that did not start")]
+    GroupEnd,
+    #[error("illegal field number")]
+    FieldNumber,
+    #[error("illegal wire type")]
+    WireType,
+    #[error("wrong wire type for the field")]
+    NotVarint,
+    #[error("wrong wire type for the field")]
+    NotFixed64,
+    #[error("wrong wire type for the field")]
+    NotLength,
+    #[error("message ends within a number")]
+    CutVarint,
+    #[error("number longer than ten bytes")]
+    LongVarint,
+    #[error("message ends within a field")]
+    CutFixed,
+    #[error("field is longer than its message")]
+    CutLength,
+    #[error("length of the metric family is out of range")]
+    FamilyLength,
+    #[error("metric family is longer than the page")]
+    CutFamily,
+    #[error("name of the metric family is empty or not valid UTF-8")]
+    FamilyName,
+    #[error("help text is not valid UTF-8")]
+    Help,
+    #[error("unit is not valid UTF-8")]
+    Unit,
+    #[error("unknown metric type")]
+    MetricType,
+    #[error("spans of the native histogram promise another number of buckets than there are")]
+    Spans,
+    #[error("label name is not valid UTF-8")]
+    LabelName,
+    #[error("label name is empty")]
+    EmptyLabelName,
+    #[error("label value is not valid UTF-8")]
+    LabelValue,
+}
+
+impl WireProblem {
+    /// What could have stood there.
+    pub(crate) const fn expected(self) -> &'static str {
+        match self {
+            Self::GroupEnd => "a field or the end of the message",
+            Self::FieldNumber => "a field number from 1 on",
+            Self::WireType => "a wire type from 0 to 5",
+            Self::NotVarint => "an integer (wire type 0)",
+            Self::NotFixed64 => "a 64-bit number (wire type 1)",
+            Self::NotLength => "a length and as many bytes (wire type 2)",
+            Self::CutVarint => "the rest of the number",
+            Self::LongVarint => "a number of ten bytes at most",
+            Self::CutFixed => "as many bytes as the field's wire type says",
+            Self::CutLength => "a length within the message",
+            Self::FamilyLength => "a length of five bytes at most",
+            Self::CutFamily => "a length within the page",
+            Self::FamilyName => "a name in UTF-8",
+            Self::Help | Self::Unit | Self::LabelValue => "text in UTF-8",
+            Self::MetricType => "a type from 0 to 5",
+            Self::Spans => "as many buckets as the spans' lengths add up to",
+            Self::LabelName | Self::EmptyLabelName => "a label name in UTF-8",
+        }
+    }
 }
 
 impl<'a> Message<'a> {
@@ -65,10 +135,10 @@ impl<'a> Message<'a> {
         // The generated code keeps 32 bits of the number.
         let field = Field { number: (tag >> 3) as i32, wire: (tag & 7) as u8 };
         if field.wire == GROUP_END {
-            return Err(WireError { at: start, problem: "group ends that did not start" });
+            return Err(WireError { at: start, problem: WireProblem::GroupEnd });
         }
         if field.number <= 0 {
-            return Err(WireError { at: start, problem: "illegal field number" });
+            return Err(WireError { at: start, problem: WireProblem::FieldNumber });
         }
         Ok(Some(field))
     }
@@ -89,7 +159,9 @@ impl<'a> Message<'a> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let Some(&byte) = self.page[..self.end].get(self.at) else {
-                return Err(WireError { at: start, problem: "message ends within a number" });
+                // Where nothing is left the message's last byte is said, which is the field's own.
+                let at = start.min(self.end.saturating_sub(1));
+                return Err(WireError { at, problem: WireProblem::CutVarint });
             };
             self.at += 1;
             value |= u64::from(byte & 0x7f) << shift;
@@ -97,14 +169,15 @@ impl<'a> Message<'a> {
                 return Ok(value);
             }
         }
-        Err(WireError { at: start, problem: "number longer than ten bytes" })
+        Err(WireError { at: start, problem: WireProblem::LongVarint })
     }
 
     #[inline]
     pub(crate) fn fixed64(&mut self) -> Result<u64, WireError> {
         let Some(bytes) = self.page[..self.end].get(self.at..).and_then(|rest| rest.first_chunk::<8>())
         else {
-            return Err(WireError { at: self.at, problem: "message ends within a 64-bit field" });
+            let at = self.at.min(self.end.saturating_sub(1));
+            return Err(WireError { at, problem: WireProblem::CutFixed });
         };
         self.at += 8;
         Ok(u64::from_le_bytes(*bytes))
@@ -131,7 +204,7 @@ impl<'a> Message<'a> {
             .filter(|length| *length <= isize::MAX as usize)
             .and_then(|length| self.at.checked_add(length))
             .filter(|end| *end <= self.end)
-            .ok_or(WireError { at: start, problem: "field is longer than its message" })?;
+            .ok_or(WireError { at: start, problem: WireProblem::CutLength })?;
         let content = Self { page: self.page, at: self.at, end };
         self.at = end;
         Ok(content)
@@ -177,7 +250,8 @@ impl<'a> Message<'a> {
                 GROUP_START => depth += 1,
                 GROUP_END if depth > 0 => depth -= 1,
                 FIXED32 => self.pass(4)?,
-                _ => return Err(WireError { at: start, problem: "illegal wire type" }),
+                // The last byte of the tag that says so.
+                _ => return Err(WireError { at: start - 1, problem: WireProblem::WireType }),
             }
             if depth == 0 {
                 return Ok(());
@@ -188,7 +262,8 @@ impl<'a> Message<'a> {
 
     fn pass(&mut self, bytes: usize) -> Result<(), WireError> {
         if self.end - self.at < bytes {
-            return Err(WireError { at: self.at, problem: "message ends within a field" });
+            let at = self.at.min(self.end.saturating_sub(1));
+            return Err(WireError { at, problem: WireProblem::CutFixed });
         }
         self.at += bytes;
         Ok(())
@@ -198,7 +273,12 @@ impl<'a> Message<'a> {
         if field.wire == wire {
             Ok(())
         } else {
-            Err(WireError { at: self.at, problem: "wrong wire type for the field" })
+            let problem = match wire {
+                VARINT => WireProblem::NotVarint,
+                FIXED64 => WireProblem::NotFixed64,
+                _ => WireProblem::NotLength,
+            };
+            Err(WireError { at: self.at, problem })
         }
     }
 }

@@ -80,9 +80,3 @@ fn long_texts_are_cut() {
     let page = format!("a{{b={}\n", "x".repeat(10_000));
     assert!(refusal(Format::Text, page.as_bytes()).to_string().len() < 400);
 }
-
-#[test]
-fn protobuf_names_the_family() {
-    let error = refusal(Format::Protobuf, b"\x09\x0a\x01a\x18\x01\x22\x02\x12\x05");
-    assert_eq!((error.family(), error.line(), error.offset()), (Some("a"), None, 9));
-}

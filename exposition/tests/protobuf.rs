@@ -373,3 +373,137 @@ fn the_quick_way_is_taken() {
     }
     assert!(accepted > 100 && events > 2_000, "{accepted} pages accepted, {events} lines");
 }
+
+/// A length-delimited field of less than 128 bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, content.len() as u8], content].concat()
+}
+
+fn refusal(page: &[u8]) -> ParseError {
+    let mut options = ParseOptions::default();
+    options.native_histograms = true;
+    options.type_and_unit_labels = true;
+    let mut parser = Parser::new(Format::Protobuf, page, options);
+    let mut labels = LabelBuffer::new();
+    loop {
+        let judged = match parser.next() {
+            Err(error) => return error,
+            Ok(None) => panic!("accepted: {page:02x?}"),
+            Ok(Some(Event::Series(series))) => series.labels(&mut labels),
+            Ok(Some(Event::Histogram(histogram))) => histogram.labels(&mut labels),
+            Ok(Some(_)) => Ok(()),
+        };
+        if let Err(error) = judged {
+            return error;
+        }
+    }
+}
+
+#[test]
+fn refusals_name_the_field() {
+    let page = |family: &[u8]| field(0, family)[1..].to_vec();
+    // A family `a` of a type with these metrics.
+    let family = |metric_type: u8, metrics: &[Vec<u8>]| {
+        let metrics: Vec<u8> = metrics.iter().flat_map(|metric| field(4, metric)).collect();
+        page(&[field(1, b"a"), vec![3 << 3, metric_type], metrics].concat())
+    };
+    let gauge = |fields: &[u8]| family(1, &[vec![], fields.to_vec()]);
+    let histogram = |fields: &[u8]| family(4, &[field(7, fields)]);
+    let cases = [
+        (
+            gauge(&[0x0c]),
+            "byte 10, family \"a\", metric[1]: group ends that did not start, expected a field or the end of the message, at 0c",
+        ),
+        (
+            gauge(&[0x00]),
+            "byte 10, family \"a\", metric[1]: illegal field number, expected a field number from 1 on, at 00",
+        ),
+        (
+            gauge(&[0x47]),
+            "byte 10, family \"a\", metric[1]: illegal wire type, expected a wire type from 0 to 5, at 47",
+        ),
+        (
+            gauge(&[0x15, 0]),
+            "byte 11, family \"a\", metric[1].gauge: wrong wire type for the field, expected a length and as many bytes (wire type 2), at 00",
+        ),
+        (
+            gauge(&[0x35, 0]),
+            "byte 11, family \"a\", metric[1].timestamp_ms: wrong wire type for the field, expected an integer (wire type 0), at 00",
+        ),
+        (
+            gauge(&field(2, &[0x08, 0])),
+            "byte 13, family \"a\", metric[1].gauge.value: wrong wire type for the field, expected a 64-bit number (wire type 1), at 00",
+        ),
+        (
+            gauge(&[0x30, 0x80]),
+            "byte 11, family \"a\", metric[1].timestamp_ms: message ends within a number, expected the rest of the number, at 80",
+        ),
+        (
+            gauge(&[&[0x30][..], &[0x80; 10], &[0]].concat()),
+            "byte 11, family \"a\", metric[1].timestamp_ms: number longer than ten bytes, expected a number of ten bytes at most, at 80 80 80 80 80 80 80 80 80 80 00",
+        ),
+        (
+            gauge(&field(2, &[0x09, 1, 2])),
+            "byte 13, family \"a\", metric[1].gauge.value: message ends within a field, expected as many bytes as the field's wire type says, at 01 02",
+        ),
+        (
+            gauge(&[0x12, 5]),
+            "byte 11, family \"a\", metric[1].gauge: field is longer than its message, expected a length within the message, at 05",
+        ),
+        (
+            vec![0x80, 0x80, 0x80, 0x80, 0x80, 0],
+            "byte 0: length of the metric family is out of range, expected a length of five bytes at most, at 80 80 80 80 80 00",
+        ),
+        (
+            vec![9, 1],
+            "byte 0: metric family is longer than the page, expected a length within the page, at 09 01",
+        ),
+        (
+            page(&field(4, &[])),
+            "byte 0: name of the metric family is empty or not valid UTF-8, expected a name in UTF-8, at 02 22 00",
+        ),
+        (
+            page(&[field(1, b"\xff"), field(4, &[])].concat()),
+            "byte 2, family \"\u{fffd}\", name: name of the metric family is empty or not valid UTF-8, expected a name in UTF-8, at 01 ff 22 00",
+        ),
+        (
+            page(&[field(1, b"a"), field(2, b"\xff"), field(4, &[])].concat()),
+            "byte 5, family \"a\", help: help text is not valid UTF-8, expected text in UTF-8, at 01 ff 22 00",
+        ),
+        (
+            page(&[field(1, b"a"), field(4, &[]), field(5, b"\xff")].concat()),
+            "byte 7, family \"a\", unit: unit is not valid UTF-8, expected text in UTF-8, at 01 ff",
+        ),
+        (
+            family(6, &[vec![]]),
+            "byte 5, family \"a\", type: unknown metric type, expected a type from 0 to 5, at 06 22 00",
+        ),
+        (
+            histogram(&field(12, &[0x10, 3])),
+            "byte 12, family \"a\", metric[0].histogram.positive_span[0].length: spans of the native histogram promise another number of buckets than there are, expected as many buckets as the spans' lengths add up to, at 10 03",
+        ),
+        (
+            histogram(&[field(3, &[]), field(3, &field(3, &field(1, &[7])))].concat()),
+            "byte 18, family \"a\", metric[0].histogram.bucket[1].exemplar.label[0]: illegal field number, expected a field number from 1 on, at 07",
+        ),
+        (
+            gauge(&field(1, &field(1, b""))),
+            "byte 13, family \"a\", metric[1].label[0].name: label name is empty, expected a label name in UTF-8, at 00",
+        ),
+        (
+            gauge(&[field(1, &field(1, b"a")), field(1, &field(1, b"\xff"))].concat()),
+            "byte 19, family \"a\", metric[1].label[1].name: label name is not valid UTF-8, expected a label name in UTF-8, at ff",
+        ),
+        (
+            gauge(&field(1, &field(2, b"\xff"))),
+            "byte 14, family \"a\", metric[1].label[0].value: label value is not valid UTF-8, expected text in UTF-8, at ff",
+        ),
+    ];
+    for (page, expected) in &cases {
+        let error = refusal(page);
+        assert_eq!(error.to_string(), *expected, "{page:02x?}");
+        assert!(expected.contains(error.expected().unwrap_or("nothing")));
+        assert!(error.field().is_none_or(|field| expected.contains(field)));
+        assert_eq!((error.line(), error.column()), (None, None));
+    }
+}

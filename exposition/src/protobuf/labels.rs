@@ -2,9 +2,10 @@
 
 use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL};
 
+use super::fields::last_of;
 use super::metric::next_of;
 use super::{Part, ProtobufParser};
-use crate::wire::{Message, WireError};
+use crate::wire::{Message, WireError, WireProblem};
 use crate::{LabelBuffer, LabelSpans, ParseError, SplitLabels};
 
 const TYPE_LABEL: &str = "__type__";
@@ -131,9 +132,8 @@ impl<'a> ProtobufParser<'a> {
             MetricType::Unknown => "",
             known => known.as_str(),
         };
-        let at = self.metric.start;
         let unit = str::from_utf8(self.family.unit)
-            .map_err(|_| WireError { at, problem: "unit is not valid UTF-8, and cannot be a label" })?;
+            .map_err(|_| WireError { at: last_of(self.family_message(), 5), problem: WireProblem::Unit })?;
         Ok((metric_type, unit))
     }
 }
@@ -149,18 +149,19 @@ fn judge(mut label: Message<'_>) -> Result<(&str, &str), WireError> {
         match field.number {
             1 => {
                 let message = label.message(field)?;
-                name = text(message, "label name is not valid UTF-8")?;
+                name = text(message, WireProblem::LabelName)?;
                 if name.is_empty() {
-                    return Err(WireError { at: message.at(), problem: "label name is empty" });
+                    // The last byte of its length.
+                    return Err(WireError { at: message.at() - 1, problem: WireProblem::EmptyLabelName });
                 }
             }
-            2 => value = text(label.message(field)?, "label value is not valid UTF-8")?,
+            2 => value = text(label.message(field)?, WireProblem::LabelValue)?,
             _ => label.skip(field)?,
         }
     }
     Ok((name, value))
 }
 
-fn text<'a>(message: Message<'a>, problem: &'static str) -> Result<&'a str, WireError> {
+fn text<'a>(message: Message<'a>, problem: WireProblem) -> Result<&'a str, WireError> {
     str::from_utf8(message.bytes()).map_err(|_| WireError { at: message.at(), problem })
 }

@@ -5,6 +5,7 @@
 
 mod bound_texts;
 pub(crate) mod exemplars;
+mod fields;
 mod histogram;
 mod labels;
 mod metric;
@@ -17,12 +18,13 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use bound_texts::BoundTexts;
 use exemplars::ProtobufExemplars;
-use metric::{Metric, Run, Within};
+use fields::{field_at, last_of};
+use metric::{Metric, NEGATIVE, POSITIVE, Run, Within};
 use quick::Rest;
 
 use crate::classic_histogram::ClassicHistogram;
 use crate::context::Context;
-use crate::wire::{Message, WireError};
+use crate::wire::{Message, WireError, WireProblem};
 use crate::{Format, ParseError, ParseOptions, SeriesKey};
 
 /// The number of a family's metrics.
@@ -65,6 +67,9 @@ enum State {
 
 #[derive(Clone, Copy, Default)]
 struct Family<'a> {
+    /// Where its fields start and end.
+    start: usize,
+    end: usize,
     name_bytes: &'a [u8],
     help_bytes: &'a [u8],
     unit: &'a [u8],
@@ -167,8 +172,10 @@ impl<'a> ProtobufParser<'a> {
     }
 
     #[cold]
-    fn refused(&self, error: WireError) -> ParseError {
-        ParseError::in_protobuf(self.family.name_bytes, error.at, error.problem)
+    fn refused(&self, WireError { at, problem }: WireError) -> ParseError {
+        let path = field_at(self.family_message(), at);
+        let (said, expected) = (problem.to_string(), problem.expected());
+        ParseError::in_protobuf(self.page, at, self.family.name_bytes, path, &said, expected)
     }
 
     fn step(&mut self) -> Result<Option<Entry>, WireError> {
@@ -214,25 +221,27 @@ impl<'a> ProtobufParser<'a> {
             let length = rest.varint()?;
             let start = rest.at();
             if start - self.at > MAX_FAMILY_LENGTH_BYTES {
-                return Err(WireError {
-                    at: self.at,
-                    problem: "length of the metric family is out of range",
-                });
+                return Err(WireError { at: self.at, problem: WireProblem::FamilyLength });
             }
             let left = self.page.len() - start;
             let Some(length) = usize::try_from(length).ok().filter(|length| *length <= left) else {
-                return Err(WireError { at: self.at, problem: "metric family is longer than the page" });
+                return Err(WireError { at: self.at, problem: WireProblem::CutFamily });
             };
             self.at = start + length;
+            (self.family.start, self.family.end) = (start, self.at);
             self.metrics = Message::new(self.page, start, self.at);
             self.read_family()?;
             if !self.next_metric()? {
                 continue;
             }
-            self.judge_family(start)?;
+            self.judge_family()?;
             self.state = State::Help;
             return Ok(Some(Entry::Help));
         }
+    }
+
+    const fn family_message(&self) -> Message<'a> {
+        Message::new(self.page, self.family.start, self.family.end)
     }
 
     /// Reads all of the family but its metrics, and sets the cursor before the first of those.
@@ -260,19 +269,15 @@ impl<'a> ProtobufParser<'a> {
         Ok(())
     }
 
-    fn judge_family(&mut self, at: usize) -> Result<(), WireError> {
+    fn judge_family(&mut self) -> Result<(), WireError> {
+        let family = self.family_message();
+        let wrong = |number, problem| WireError { at: last_of(family, number), problem };
         self.family.name = match str::from_utf8(self.family.name_bytes) {
             Ok(name) if !name.is_empty() => name,
-            _ => {
-                let problem = "name of the metric family is empty or not valid UTF-8";
-                return Err(WireError { at, problem });
-            }
+            _ => return Err(wrong(1, WireProblem::FamilyName)),
         };
-        self.family.help = str::from_utf8(self.family.help_bytes)
-            .map_err(|_| WireError { at, problem: "help text is not valid UTF-8" })?;
-        let Some(metric_type) = self.declared_type() else {
-            return Err(WireError { at, problem: "unknown metric type" });
-        };
+        self.family.help = str::from_utf8(self.family.help_bytes).map_err(|_| wrong(2, WireProblem::Help))?;
+        let metric_type = self.declared_type().ok_or_else(|| wrong(3, WireProblem::MetricType))?;
         self.context.set_type_and_unit(metric_type, self.family.unit);
         Ok(())
     }
@@ -448,12 +453,12 @@ impl<'a> ProtobufParser<'a> {
 
     fn check_spans(&self) -> Result<(), WireError> {
         let histogram = &self.metric.histogram;
-        for side in [histogram.positive, histogram.negative] {
+        for (side, fields) in [(histogram.positive, POSITIVE), (histogram.negative, NEGATIVE)] {
             let have = if histogram.is_float() { side.counts } else { side.deltas };
             if side.promised != have as u64 {
-                let problem =
-                    "spans of the native histogram promise another number of buckets than there are";
-                return Err(WireError { at: self.metric.start, problem });
+                let mut spans = Within::new(self.metric_message(), metric::HISTOGRAM, fields.span);
+                let at = spans.next().map_or(self.metric.start, |span| span.at());
+                return Err(WireError { at, problem: WireProblem::Spans });
             }
         }
         Ok(())
