@@ -1,6 +1,8 @@
 //! Protobuf's wire format, read as the code that gogo-protobuf generates reads it: what that takes or
 //! refuses, Prometheus takes or refuses.
 
+use crate::classic_histogram::Unconvertible;
+
 /// A cursor over one message within a page. Positions count from the page's start.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
@@ -67,6 +69,8 @@ pub(crate) enum WireProblem {
     MetricType,
     #[error("spans of the native histogram promise another number of buckets than there are")]
     Spans,
+    #[error("{}", .0.problem())]
+    ClassicHistogram(Unconvertible),
     #[error("label name is not valid UTF-8")]
     LabelName,
     #[error("label name is empty")]
@@ -95,6 +99,7 @@ impl WireProblem {
             Self::Help | Self::Unit | Self::LabelValue => "text in UTF-8",
             Self::MetricType => "a type from 0 to 5",
             Self::Spans => "as many buckets as the spans' lengths add up to",
+            Self::ClassicHistogram(_) => "a histogram that custom buckets can hold",
             Self::LabelName | Self::EmptyLabelName => "a label name in UTF-8",
         }
     }

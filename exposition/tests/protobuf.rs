@@ -70,12 +70,13 @@ fn tell_details(
 }
 
 fn agree(page: &[u8]) {
-    for flags in 0..16_u8 {
+    for flags in 0..32_u8 {
         let mut options = ParseOptions::default();
         options.native_histograms = flags & 1 != 0;
         options.always_classic_histograms = flags & 2 != 0;
         options.parse_start_timestamps = flags & 4 == 0;
         options.type_and_unit_labels = flags & 8 != 0;
+        options.convert_classic_to_custom_buckets = flags & 16 != 0;
         options.le_format = if flags & 4 == 0 { LeFormat::Prometheus3 } else { LeFormat::Otel };
         let quick = told(Parser::new(Format::Protobuf, page, options));
         assert_eq!(
@@ -329,7 +330,7 @@ impl Writer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn on_pages_as_clients_write_them(seed: u64) {
@@ -383,6 +384,7 @@ fn refusal(page: &[u8]) -> ParseError {
     let mut options = ParseOptions::default();
     options.native_histograms = true;
     options.type_and_unit_labels = true;
+    options.convert_classic_to_custom_buckets = true;
     let mut parser = Parser::new(Format::Protobuf, page, options);
     let mut labels = LabelBuffer::new();
     loop {
@@ -485,6 +487,10 @@ fn refusals_name_the_field() {
         (
             histogram(&[field(3, &[]), field(3, &field(3, &field(1, &[7])))].concat()),
             "byte 18, family \"a\", metric[0].histogram.bucket[1].exemplar.label[0]: illegal field number, expected a field number from 1 on, at 07",
+        ),
+        (
+            histogram(&[0x08, 1, 0x1a, 2, 0x08, 2]),
+            "byte 9, family \"a\", metric[0].histogram: counts of classic buckets do not grow with their bounds, expected a histogram that custom buckets can hold, at 06 08 01 1a 02 08 02",
         ),
         (
             gauge(&field(1, &field(1, b""))),

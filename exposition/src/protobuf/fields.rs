@@ -126,10 +126,10 @@ fn step_to<'a>(
     None
 }
 
-/// Where the content of the family's last field of this number begins; if it has none, the last byte of its length.
+/// Where the content of the message's last field of this number begins; if it has none, the last byte before it.
 #[cold]
-pub(super) fn last_of(family: Message<'_>, number: i32) -> usize {
-    let (mut message, mut at) = (family, family.at() - 1);
+pub(super) fn last_of(mut message: Message<'_>, number: i32) -> usize {
+    let mut at = message.at() - 1;
     while let Ok(Some(field)) = message.field() {
         if field.number == number {
             at = message.at();

@@ -370,9 +370,10 @@ impl<'a> ProtobufParser<'a> {
         for bucket in buckets.filter_map(read_bucket) {
             classic.add_bucket(bucket.upper_bound, bucket.value());
         }
-        classic
-            .convert(histogram)
-            .map_err(|error| WireError { at: self.metric.start, problem: error.problem() })?;
+        classic.convert(histogram).map_err(|error| WireError {
+            at: last_of(Message::new(self.page, self.metric.start, self.metric.end), metric::HISTOGRAM),
+            problem: WireProblem::ClassicHistogram(error),
+        })?;
         histogram.reset_hint = reset_hint;
         self.part = Part::CustomBuckets;
         Ok(true)
