@@ -122,7 +122,10 @@ mod wire;
 pub use context::SeriesKey;
 #[cfg(feature = "prometheus-parse")]
 pub use converted_scrape::{ConvertedScrape, Unconvertible, UnconvertibleReason};
-pub use encode::{BucketPoint, Encoder, FamilyEncoder, HistogramPoint, Point, PointExemplar, SummaryPoint};
+pub use encode::{
+    BucketPoint, EncodeError, Encoder, FamilyEncoder, HistogramPoint, Point, PointExemplar, StreamError,
+    StreamingEncoder, SummaryPoint, write_families,
+};
 pub use error::ParseError;
 pub use exemplars::{ExemplarSample, Exemplars};
 pub use family::{belongs_to_family, family_of};

@@ -1,6 +1,8 @@
 //! What the encoder writes reads back as what was meant, hostile names and values included.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/families.rs"]
+mod families;
 #[path = "support/verdict.rs"]
 mod verdict;
 mod corpus {
@@ -13,10 +15,13 @@ mod corpus {
     }
 }
 
+use families::families;
 use promferry_exposition::{
-    BucketPoint, Encoder, Format, HistogramPoint, ParseOptions, Point, PointExemplar, SummaryPoint,
+    BucketPoint, EncodeError, Encoder, Format, HistogramPoint, MetricFamily, Negotiated, ParseOptions, Point,
+    PointExemplar, PointValue, ScrapeProtocol, StreamError, StreamingEncoder, StrictRule, SummaryPoint,
+    read_families, validate, write_families,
 };
-use promferry_model::{MetadataView, MetricType, Timestamp};
+use promferry_model::{EscapingScheme, Labels, MetadataView, MetricType, Timestamp};
 use proptest::prelude::*;
 
 const FORMATS: [Format; 3] = [Format::Text, Format::OpenMetrics, Format::Protobuf];
@@ -78,8 +83,124 @@ fn every_format_says_the_same() {
     }
 }
 
+fn read_all(format: Format, page: &[u8]) -> Vec<MetricFamily> {
+    let mut options = ParseOptions::default();
+    options.native_histograms = true;
+    options.always_classic_histograms = true;
+    options.parse_start_timestamps = true;
+    let families = read_families(format, page, options);
+    families.unwrap_or_else(|error| panic!("{error}\n{}", String::from_utf8_lossy(page)))
+}
+
+/// Leaves out, one by one, the metrics and families that a format refuses.
+fn writable(format: Format, families: &[MetricFamily]) -> Vec<MetricFamily> {
+    let is_writable = |family: &MetricFamily| write_families(format, std::slice::from_ref(family)).is_ok();
+    let mut writable: Vec<MetricFamily> = families.to_vec();
+    for family in &mut writable {
+        let head = MetricFamily { metrics: Vec::new(), ..family.clone() };
+        family
+            .metrics
+            .retain(|metric| is_writable(&MetricFamily { metrics: vec![metric.clone()], ..head.clone() }));
+    }
+    writable.retain(is_writable);
+    writable
+}
+
+/// What is written reads back as what the format has room for, and OpenMetrics is valid.
+fn comes_back(format: Format, families: &[MetricFamily]) -> Result<(), TestCaseError> {
+    let families = writable(format, families);
+    let page = write_families(format, &families).unwrap();
+    let kept: Vec<MetricFamily> = families.iter().filter_map(|family| family.as_kept_by(format)).collect();
+    let text = String::from_utf8_lossy(&page);
+    prop_assert_eq!(read_all(format, &page), kept, "{}", text);
+    if format == Format::OpenMetrics
+        && let Err(refusal) = validate(&page)
+    {
+        return Err(TestCaseError::fail(format!("{refusal}\n{text}")));
+    }
+    // However the page is cut into pieces.
+    let mut stream = StreamingEncoder::new(Vec::new(), Negotiated::newest(format));
+    for family in &families {
+        stream.family(&MetricFamily { metrics: Vec::new(), ..family.clone() }).unwrap();
+        family.metrics.iter().for_each(|metric| stream.metric(metric).unwrap());
+    }
+    let streamed = stream.finish().unwrap();
+    prop_assert_eq!(String::from_utf8_lossy(&streamed), text);
+    Ok(())
+}
+
+/// The page of one family without anybody's judgement, as far as [`Encoder`] can say it.
+fn unjudged(family: &MetricFamily) -> Option<Vec<u8>> {
+    let mut page = Encoder::new(Format::OpenMetrics);
+    let MetricFamily { name, metric_type, unit, help, .. } = family;
+    let mut written = page.family(MetadataView { family: name, metric_type: *metric_type, unit, help });
+    for metric in &family.metrics {
+        let pairs = |labels: &'_ Labels| -> Vec<(String, String)> {
+            labels.iter().map(|label| (label.name.to_string(), label.value.to_string())).collect()
+        };
+        let owned = pairs(&metric.labels);
+        let labels: Vec<(&str, &str)> = owned.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        for point in &metric.points {
+            let at = Point { labels: &labels, timestamp: point.timestamp, start: point.start };
+            match &point.value {
+                PointValue::Number(value) => match point.exemplars.first() {
+                    Some(exemplar) if *metric_type == MetricType::Counter => {
+                        let owned = pairs(&exemplar.labels);
+                        let labels: Vec<(&str, &str)> =
+                            owned.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                        let (value_of_it, timestamp) = (exemplar.value, exemplar.timestamp);
+                        let exemplar = PointExemplar { labels: &labels, value: value_of_it, timestamp };
+                        written.number_with_exemplar(at, *value, exemplar);
+                    }
+                    _ => {
+                        written.number(at, *value);
+                    }
+                },
+                PointValue::Summary(summary) => {
+                    let quantiles: Vec<_> = summary.quantiles.iter().map(|q| (q.quantile, q.value)).collect();
+                    let (count, sum) = (summary.count?, summary.sum?);
+                    written.summary(at, &SummaryPoint { quantiles: &quantiles, count, sum });
+                }
+                PointValue::Histogram(histogram) => {
+                    let has_infinity = histogram.buckets.last()?.upper_bound == f64::INFINITY;
+                    let has_exemplars = histogram.buckets.iter().any(|bucket| bucket.exemplar.is_some());
+                    if !has_infinity || has_exemplars {
+                        return None;
+                    }
+                    let buckets: Vec<_> = histogram
+                        .buckets
+                        .iter()
+                        .map(|bucket| BucketPoint {
+                            upper_bound: bucket.upper_bound,
+                            cumulative_count: bucket.cumulative_count,
+                            exemplar: None,
+                        })
+                        .collect();
+                    let (count, sum) = (histogram.count?, histogram.sum?);
+                    written.histogram(at, &HistogramPoint { buckets: &buckets, count, sum, native: None });
+                }
+                _ => return None,
+            }
+        }
+    }
+    Some(page.finish())
+}
+
+/// What is refused although the page would be valid: it would not be read back so.
+fn is_refused_beyond_the_rules(refusal: &EncodeError) -> bool {
+    refusal.rule == StrictRule::Labels
+        || ["UNIT cannot write", "themselves have", "the start of another"]
+            .iter()
+            .any(|part| refusal.problem.contains(part))
+}
+
+/// `PROMFERRY_ROUND_TRIPS` families of each kind, if it is set.
+fn cases() -> u32 {
+    std::env::var("PROMFERRY_ROUND_TRIPS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(512)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn any_name_and_value(name in "\\PC{1,12}", label in "\\PC{1,8}", value in any::<String>(), number: f64) {
@@ -94,5 +215,63 @@ proptest! {
         prop_assert_eq!(pages[0].last().unwrap(), "end");
         prop_assert_eq!(samples(&pages[0]), samples(&pages[2]));
         prop_assert_eq!(samples(&pages[1]), samples(&pages[2]));
+    }
+
+    #[test]
+    fn families_come_back_from_text(families in families()) {
+        comes_back(Format::Text, &families)?;
+    }
+
+    #[test]
+    fn families_come_back_from_openmetrics(families in families()) {
+        comes_back(Format::OpenMetrics, &families)?;
+    }
+
+    #[test]
+    fn families_come_back_from_protobuf(families in families()) {
+        comes_back(Format::Protobuf, &families)?;
+    }
+
+    /// The judgement of what is to be written is that of the page.
+    #[test]
+    fn what_is_refused_would_not_be_valid(families in families()) {
+        for family in &families {
+            let Err(refusal) = write_families(Format::OpenMetrics, std::slice::from_ref(family)) else { continue };
+            let Some(page) = unjudged(family) else { continue };
+            let text = String::from_utf8_lossy(&page);
+            prop_assert!(
+                validate(&page).is_err() || is_refused_beyond_the_rules(&refusal),
+                "{}\n{}", refusal, text
+            );
+        }
+    }
+
+    /// Escaped names need no quotes, and what is written with them is as valid and as well read.
+    #[test]
+    fn escaped_names_are_legacy_names(
+        families in families(),
+        protocol in prop::sample::select(&ScrapeProtocol::ALL[..]),
+        escaping in prop::sample::select(&[EscapingScheme::Underscores, EscapingScheme::Dots, EscapingScheme::Values][..]),
+    ) {
+        let format = protocol.format();
+        let mut stream = StreamingEncoder::new(Vec::new(), Negotiated::new(protocol, escaping));
+        for family in &families {
+            match stream.family(family) {
+                Ok(()) | Err(StreamError::Encode(_)) => {}
+                Err(error) => return Err(TestCaseError::fail(error.to_string())),
+            }
+        }
+        let page = stream.finish().unwrap();
+        for family in read_all(format, &page) {
+            prop_assert!(promferry_model::is_valid_metric_name(&family.name), "{}", family.name);
+            for label in family.metrics.iter().flat_map(|metric| &metric.labels) {
+                prop_assert!(promferry_model::is_valid_label_name(&label.name), "{}", label.name);
+            }
+        }
+        if format == Format::OpenMetrics
+            && let Err(refusal) = validate(&page)
+        {
+            return Err(TestCaseError::fail(format!("{refusal}\n{}", String::from_utf8_lossy(&page))));
+        }
     }
 }

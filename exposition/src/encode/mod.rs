@@ -1,13 +1,19 @@
 //! Writing pages: one interface, every format.
 
+mod error;
+mod judge;
 mod names;
+mod openmetrics_rules;
 mod page;
 mod protobuf;
+mod stream;
 mod text;
 
 use promferry_model::{Histogram, MetadataView, Timestamp};
 
+pub use self::error::{EncodeError, StreamError};
 use self::page::{HistogramValues, PageWriter, SummaryValues};
+pub use self::stream::{StreamingEncoder, write_families};
 use crate::{Format, Negotiated};
 
 /// A page being written, family by family.

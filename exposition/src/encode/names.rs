@@ -6,6 +6,7 @@ use promferry_model::{
 };
 
 use crate::Format;
+use crate::model::type_suffix;
 
 /// The family that is being written, as its lines name it.
 #[derive(Clone, Debug)]
@@ -27,14 +28,17 @@ impl OpenFamily {
     /// always do.
     pub(super) fn set(&mut self, format: Format, metadata: MetadataView<'_>, suffixed: bool) {
         self.metric_type = metadata.metric_type;
-        self.suffix = match metadata.metric_type {
-            MetricType::Counter if suffixed || format == Format::OpenMetrics => "_total",
-            MetricType::Info if suffixed || format == Format::OpenMetrics => "_info",
-            _ => "",
-        };
+        let suffix = type_suffix(metadata.metric_type).unwrap_or_default();
+        let mut family = metadata.family;
+        if format == Format::OpenMetrics && !suffixed {
+            // A name that has the ending all the same needs no second one.
+            let stem = family.strip_suffix(suffix).filter(|stem| !stem.is_empty());
+            family = stem.unwrap_or(family);
+        }
+        self.suffix = if suffixed || format == Format::OpenMetrics { suffix } else { "" };
         self.name.clear();
-        self.name.push_str(metadata.family);
-        if self.escaping != EscapingScheme::AllowUtf8 && !is_valid_metric_name(metadata.family) {
+        self.name.push_str(family);
+        if self.escaping != EscapingScheme::AllowUtf8 && !is_valid_metric_name(family) {
             // Prometheus' client libraries escape the name with the suffix, which makes a difference to
             // underscores.
             self.name.push_str(self.suffix);

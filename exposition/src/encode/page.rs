@@ -44,12 +44,25 @@ impl PageWriter {
         self.answer
     }
 
+    pub(super) const fn open_family(&self) -> &OpenFamily {
+        &self.family
+    }
+
     /// Ends the family before and opens one. `suffixed`: see [`OpenFamily::set`].
     pub(super) fn family(&mut self, metadata: MetadataView<'_>, suffixed: bool) {
+        self.name_family(metadata, suffixed);
+        self.begin_family(metadata);
+    }
+
+    /// Ends the family before and finds out how one is named, without writing anything of it.
+    pub(super) fn name_family(&mut self, metadata: MetadataView<'_>, suffixed: bool) {
         self.close_family();
-        let format = self.answer.format();
-        self.family.set(format, metadata, suffixed);
-        match format {
+        self.family.set(self.answer.format(), metadata, suffixed);
+    }
+
+    /// Writes what is said of the family that was named last.
+    pub(super) fn begin_family(&mut self, metadata: MetadataView<'_>) {
+        match self.answer.format() {
             Format::Protobuf => protobuf::metadata(&mut self.message, &self.family, metadata),
             Format::Text => text::prometheus_metadata(&mut self.page, &self.family, metadata),
             Format::OpenMetrics => text::openmetrics_metadata(&mut self.page, &self.family, metadata),

@@ -13,7 +13,7 @@ pub(super) fn prometheus_metadata(page: &mut Vec<u8>, family: &OpenFamily, metad
     let type_word = match metadata.metric_type {
         MetricType::Counter => "counter",
         MetricType::Gauge | MetricType::Info | MetricType::StateSet => "gauge",
-        MetricType::Histogram => "histogram",
+        MetricType::Histogram | MetricType::GaugeHistogram => "histogram",
         MetricType::Summary => "summary",
         _ => "untyped",
     };
@@ -71,7 +71,7 @@ pub(super) fn histogram(
     histogram: &HistogramValues<'_>,
 ) {
     let (count, sum) = match family.metric_type {
-        MetricType::GaugeHistogram => ("_gcount", "_gsum"),
+        MetricType::GaugeHistogram if format != Format::Text => ("_gcount", "_gsum"),
         _ => ("_count", "_sum"),
     };
     let mut lines = Lines { page, format, family, point };

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-use promferry_model::{Histogram, LabelsBuilder, Timestamp};
+use promferry_model::{Histogram, LabelsBuilder, MetricType, Timestamp};
 
 use super::{
     Bucket, Exemplar, HistogramValue, Metric, MetricFamily, MetricPoint, PointValue, Quantile, SummaryValue,
@@ -48,6 +48,7 @@ impl Collector {
         exemplars: Vec<Exemplar>,
     ) {
         let metric = self.metric(family, labels);
+        let metric_type = self.families[family].metric_type;
         let points = &mut self.families[family].metrics[metric].points;
         let is_open = points.last().is_some_and(|last| {
             let at = (family, metric, points.len() - 1);
@@ -56,7 +57,7 @@ impl Collector {
         if !is_open {
             let value = match &part {
                 Part::Number(value) => PointValue::Number(*value),
-                Part::Quantile(_) => SummaryValue::default().into(),
+                _ if metric_type == MetricType::Summary => SummaryValue::default().into(),
                 _ => HistogramValue::default().into(),
             };
             points.reserve_exact(usize::from(points.is_empty()));

@@ -24,8 +24,9 @@ impl MetricFamily {
     /// | info, state set | gauge, named as the series | info (gets `_info`), state set | as text |
     /// | gauge histogram | histogram | as it is | as it is |
     /// | unit | no | yes | yes |
+    /// | help | unless all of it is blank | yes | yes |
     /// | times of points | exact | exact to ±2⁵³ ms, beyond that rounded to 64-bit float seconds | exact; 0 is none |
-    /// | start (0 is none) | no | counter, histogram, summary | those and gauge histogram |
+    /// | start (0 is none) | no | counter, histogram, summary; a metric's first one after 1970 for all its points | those and gauge histogram |
     /// | exemplars | no | one of a counter's point, one a bucket | the same; those of native histograms that have a time, and if none has, the buckets' |
     /// | native histogram | the classic one it implies, unless there is one | as text | yes; empty buckets are taken out, a reset hint but for gauges is not |
     /// | native histogram of custom buckets | as classic buckets, unless there are some | as text | as text |
@@ -40,8 +41,8 @@ impl MetricFamily {
         collector.families.push(self.header_kept_by(format));
         for metric in &self.metrics {
             let labels = LabelsBuilder::from(&metric.labels);
-            for point in &metric.points {
-                let times = (self.time_kept_by(format, point), self.start_kept_by(format, point));
+            for (point, start) in metric.points.iter().zip(self.starts_kept_by(format, &metric.points)) {
+                let times = (self.time_kept_by(format, point), start);
                 self.parts_kept_by(format, point, |part, exemplars| {
                     collector.add(0, &labels, part, times.0, times.1, exemplars);
                 });
@@ -77,7 +78,9 @@ impl MetricFamily {
             None => is_named && type_suffix(metric_type).is_some(),
         };
         let unit = if format == Format::Text { String::new() } else { self.unit.clone() };
-        Self { name, metric_type, suffixed, unit, help: self.help.clone(), metrics: Vec::new() }
+        let is_blank = self.help.bytes().all(|byte| byte == b' ' || byte == b'\t');
+        let help = if format == Format::Text && is_blank { String::new() } else { self.help.clone() };
+        Self { name, metric_type, suffixed, unit, help, metrics: Vec::new() }
     }
 
     fn time_kept_by(&self, format: Format, point: &MetricPoint) -> Option<Timestamp> {
@@ -88,21 +91,24 @@ impl MetricFamily {
         }
     }
 
-    fn start_kept_by(&self, format: Format, point: &MetricPoint) -> Option<Timestamp> {
-        let start = match (format, self.metric_type) {
-            (Format::OpenMetrics, MetricType::Counter | MetricType::Histogram | MetricType::Summary) => {
-                point.start.map(as_read_from_seconds)
-            }
-            (
-                Format::Protobuf,
-                MetricType::Counter
-                | MetricType::Histogram
-                | MetricType::Summary
-                | MetricType::GaugeHistogram,
-            ) => point.start,
-            _ => None,
+    /// The start of each point.
+    fn starts_kept_by(&self, format: Format, points: &[MetricPoint]) -> Vec<Option<Timestamp>> {
+        let is_kept = match (format, self.metric_type) {
+            (_, MetricType::Counter | MetricType::Histogram | MetricType::Summary) => format != Format::Text,
+            (_, MetricType::GaugeHistogram) => format == Format::Protobuf,
+            _ => false,
         };
-        start.filter(|start| start.as_millis() != 0)
+        if !is_kept {
+            return vec![None; points.len()];
+        }
+        let mut starts: Vec<Option<Timestamp>> = points
+            .iter()
+            .map(|point| point.start.filter(|_| format != Format::OpenMetrics || !point.value.is_empty()))
+            .collect();
+        if format == Format::OpenMetrics {
+            as_read_from_created_series(&mut starts);
+        }
+        starts.into_iter().map(|start| start.filter(|start| start.as_millis() != 0)).collect()
     }
 
     fn parts_kept_by(&self, format: Format, point: &MetricPoint, mut part: impl FnMut(Part, Vec<Exemplar>)) {
@@ -164,6 +170,20 @@ pub(crate) fn openmetrics_seconds(time: Timestamp) -> f64 {
 
 fn as_read_from_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millis(go_float::to_int64(openmetrics_seconds(time) * 1000.0))
+}
+
+/// A reader looks for the next `_created` series of the metric and holds to the first one after 1970.
+fn as_read_from_created_series(starts: &mut [Option<Timestamp>]) {
+    let mut next = None;
+    for start in starts.iter_mut().rev() {
+        next = start.map(as_read_from_seconds).or(next);
+        *start = next;
+    }
+    let mut known: Option<Timestamp> = None;
+    for start in starts {
+        known = known.filter(|known| known.as_millis() > 0).or(*start);
+        *start = known;
+    }
 }
 
 fn number_kept_by(format: Format, value: f64) -> f64 {

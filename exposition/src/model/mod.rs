@@ -187,6 +187,24 @@ impl From<PointValue> for MetricPoint {
     }
 }
 
+impl PointValue {
+    /// Whether no format has anything to write of it.
+    pub(crate) const fn is_empty(&self) -> bool {
+        match self {
+            Self::Number(_) => false,
+            Self::Summary(summary) => {
+                summary.quantiles.is_empty() && summary.sum.is_none() && summary.count.is_none()
+            }
+            Self::Histogram(histogram) => {
+                histogram.buckets.is_empty()
+                    && histogram.sum.is_none()
+                    && histogram.count.is_none()
+                    && histogram.native.is_none()
+            }
+        }
+    }
+}
+
 impl From<f64> for PointValue {
     fn from(value: f64) -> Self {
         Self::Number(value)

@@ -1,5 +1,6 @@
 //! Reading a page into families.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use promferry_model::{
@@ -81,15 +82,17 @@ pub fn read_families(
             Event::Help { family, help } => {
                 let help = help.unescape();
                 if !help.is_empty() {
+                    let family = unescaped(format, &family);
                     reader.said_of(&family).help = help.into_owned();
                 }
             }
             Event::Unit { family, unit } => {
                 if !unit.is_empty() {
+                    let family = unescaped(format, &family);
                     reader.said_of(&family).unit = unit.into_owned();
                 }
             }
-            Event::Type { family, metric_type } => reader.declare(&family, metric_type),
+            Event::Type { family, metric_type } => reader.declare(&unescaped(format, &family), metric_type),
             Event::Comment(_) => {}
             Event::Series(series) => {
                 series.labels(&mut buffer)?;
@@ -107,6 +110,17 @@ pub fn read_families(
         }
     }
     Ok(reader.finish())
+}
+
+/// A family's name as its series have it. Metadata comes with the escapes of quoted names, since Prometheus leaves them
+/// in; no other names have a backslash.
+fn unescaped(format: Format, family: &str) -> Cow<'_, str> {
+    if !matches!(format, Format::Text | Format::OpenMetrics) || !family.contains('\\') {
+        return Cow::Borrowed(family);
+    }
+    let mut unescaped = String::with_capacity(family.len());
+    unescape_into(family, &mut unescaped);
+    Cow::Owned(unescaped)
 }
 
 struct Reader {

@@ -1,0 +1,218 @@
+//! Whether what is to be written could be read back, judged before it is written.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use super::error::{Fault, fault};
+use super::names::OpenFamily;
+use super::openmetrics_rules::{Group, LastGroup};
+use crate::model::kept::implied_classic;
+use crate::{Format, HistogramValue, Metric, MetricFamily, MetricPoint, PointValue, StrictRule};
+
+/// Stands between texts, in none of which it can stand: it is no byte of UTF-8.
+const SEPARATOR: u8 = 0xff;
+
+/// Judges families and metrics in the order in which they are to be written. What is refused leaves no trace.
+#[derive(Debug)]
+pub(super) struct Judge {
+    format: Format,
+    seed: u64,
+    /// OpenMetrics only: names that samples of the families so far may have.
+    sample_names: HashSet<String>,
+    /// Of the open family, by the hash of their labels as they are written.
+    metrics: HashSet<u128>,
+    last: LastGroup,
+    /// Memory that is used again.
+    bytes: Vec<u8>,
+}
+
+impl Judge {
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            format,
+            seed: RandomState::new().hash_one(0),
+            sample_names: HashSet::new(),
+            metrics: HashSet::new(),
+            last: LastGroup::default(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// The family, without its metrics; `open` is how it is to be written.
+    pub(super) fn family(&mut self, family: &MetricFamily, open: &OpenFamily) -> Result<(), Fault> {
+        if family.name.is_empty() {
+            return fault(StrictRule::Name, "a family without a name");
+        }
+        if family.name.contains('\0') && self.format != Format::Protobuf {
+            return fault(StrictRule::Name, "a NUL in the family's name, which no text format can write");
+        }
+        if self.is_openmetrics() {
+            self.openmetrics_family(family, open)?;
+        }
+        self.metrics.clear();
+        self.last = LastGroup::default();
+        Ok(())
+    }
+
+    fn openmetrics_family(&mut self, family: &MetricFamily, open: &OpenFamily) -> Result<(), Fault> {
+        if family.metric_type == MetricType::Summary && open.name.ends_with("_created") {
+            let problem = "a summary whose quantiles would be read as the start of another";
+            return fault(StrictRule::Name, problem);
+        }
+        if family.help.ends_with('\r') {
+            return fault(StrictRule::Page, "a carriage return at the end of the help text");
+        }
+        if !family.unit.is_empty() {
+            if matches!(family.metric_type, MetricType::Info | MetricType::StateSet) {
+                return fault(StrictRule::Unit, "info and stateset have no unit");
+            }
+            if family.unit.contains(['\\', '"', '\n', '\r', '\0']) {
+                return fault(StrictRule::Unit, "a unit with a character that UNIT cannot write");
+            }
+            if !open.name.strip_suffix(&*family.unit).is_some_and(|name| name.ends_with('_')) {
+                return fault(StrictRule::Unit, "unit is not a suffix of the family's name as it is written");
+            }
+        }
+        let suffixes = sample_suffixes(family.metric_type);
+        let names = suffixes.iter().map(|suffix| format!("{}{suffix}", open.name));
+        // No family is named as another's sample either.
+        let names: Vec<String> = names.chain([open.name.clone()]).collect();
+        if let Some(known) = names.iter().find(|name| self.sample_names.contains(*name)) {
+            let problem = format!("an earlier family could have the sample name {known:?} too");
+            return fault(StrictRule::NameClash, problem);
+        }
+        self.sample_names.extend(names);
+        Ok(())
+    }
+
+    /// A metric of the family that was judged last.
+    pub(super) fn metric(&mut self, metric: &Metric, open: &OpenFamily) -> Result<(), Fault> {
+        let own_label = self.own_label(open.metric_type);
+        for label in &metric.labels {
+            if label.name.is_empty() {
+                return fault(StrictRule::Labels, "a label without a name");
+            }
+            if label.name == METRIC_NAME {
+                return fault(StrictRule::Labels, "the label __name__ beside the family's name");
+            }
+            if label.name.contains('\0') && self.format != Format::Protobuf {
+                return fault(StrictRule::Labels, "a NUL in a label's name, which no text format can write");
+            }
+            if own_label.is_some_and(|own| label.name == own) {
+                let problem = "a label le or quantile, which the buckets or quantiles themselves have";
+                return fault(StrictRule::RequiredLabel, problem);
+            }
+        }
+        for point in &metric.points {
+            self.point(point, open)?;
+        }
+        let is_state = open.metric_type == MetricType::StateSet && self.is_openmetrics();
+        let mut labels: Vec<(String, &str)> =
+            metric.labels.iter().map(|label| (open.label(&label.name).into_owned(), &*label.value)).collect();
+        labels.sort_unstable();
+        if labels.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return fault(StrictRule::Labels, "two labels whose names are the same when they are escaped");
+        }
+        let state = if is_state {
+            let Some(at) = labels.iter().position(|(name, _)| *name == open.name) else {
+                return fault(StrictRule::RequiredLabel, "a state without the label of the family's name");
+            };
+            Some(labels.remove(at).1)
+        } else {
+            None
+        };
+        let key = self.hash(&labels);
+        if self.is_openmetrics() {
+            let mut group = match self.last.group_of(key) {
+                Some(group) if is_state => group.clone(),
+                _ if self.metrics.contains(&key) => {
+                    return fault(StrictRule::Grouping, "the samples of a metric do not stand together");
+                }
+                _ => Group::new(key),
+            };
+            for point in &metric.points {
+                group.add(point, state, open)?;
+            }
+            group.close(open.metric_type)?;
+            if group.is_empty() {
+                return Ok(());
+            }
+            self.last = LastGroup::from(group);
+        } else if self.metrics.contains(&key) {
+            return fault(StrictRule::Grouping, "a second metric of these labels");
+        }
+        self.metrics.insert(key);
+        Ok(())
+    }
+
+    /// What every format asks of a point.
+    fn point(&self, point: &MetricPoint, open: &OpenFamily) -> Result<(), Fault> {
+        let is_of_type = match (open.metric_type, &point.value) {
+            (MetricType::Histogram | MetricType::GaugeHistogram, PointValue::Histogram(_))
+            | (MetricType::Summary, PointValue::Summary(_)) => true,
+            (MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary, _) => false,
+            (_, value) => matches!(value, PointValue::Number(_)),
+        };
+        if !is_of_type {
+            let problem = format!("a point of another type than {}", open.metric_type.as_str());
+            return fault(StrictRule::SampleName, problem);
+        }
+        let before_epoch = |time: Timestamp| time.as_millis() < 0;
+        if self.format == Format::Text && point.timestamp.is_some_and(before_epoch) {
+            return fault(StrictRule::Timestamp, "a time before 1970, which the text format cannot write");
+        }
+        if let PointValue::Histogram(histogram) = &point.value
+            && let Some(native) = &histogram.native
+        {
+            native.check().or_else(|error| fault(StrictRule::Histogram, error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    const fn own_label(&self, metric_type: MetricType) -> Option<&'static str> {
+        match metric_type {
+            MetricType::Histogram | MetricType::GaugeHistogram => Some(BUCKET_LABEL),
+            MetricType::Summary => Some(QUANTILE_LABEL),
+            _ => None,
+        }
+    }
+
+    const fn is_openmetrics(&self) -> bool {
+        matches!(self.format, Format::OpenMetrics)
+    }
+
+    fn hash(&mut self, labels: &[(String, &str)]) -> u128 {
+        self.bytes.clear();
+        for (name, value) in labels {
+            for text in [name, *value] {
+                self.bytes.extend_from_slice(text.as_bytes());
+                self.bytes.push(SEPARATOR);
+            }
+        }
+        xxh3_128_with_seed(&self.bytes, self.seed)
+    }
+}
+
+/// What the names of a type's samples end with.
+const fn sample_suffixes(metric_type: MetricType) -> &'static [&'static str] {
+    match metric_type {
+        MetricType::Counter => &["_total", "_created"],
+        MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
+        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
+        MetricType::Summary => &["_sum", "_count", "_created"],
+        MetricType::Info => &["_info"],
+        _ => &[],
+    }
+}
+
+/// The histogram as a format without native ones writes it.
+pub(super) fn as_classic(histogram: &HistogramValue) -> Cow<'_, HistogramValue> {
+    match &histogram.native {
+        Some(native) if histogram.buckets.is_empty() => Cow::Owned(implied_classic(histogram, native)),
+        _ => Cow::Borrowed(histogram),
+    }
+}
