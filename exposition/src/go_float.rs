@@ -335,13 +335,19 @@ pub(crate) fn simple_decimal(text: &[u8]) -> Option<(f64, usize)> {
     }
     let magnitude = if exponent == 0 {
         mantissa as f64
-    } else if mantissa <= MAX_EXACT_MANTISSA && exponent.unsigned_abs() <= 22 {
-        let power = POWERS_OF_TEN[exponent.unsigned_abs() as usize];
+    } else if mantissa <= MAX_EXACT_MANTISSA {
+        let power = power_of_ten(exponent.unsigned_abs())?;
         if exponent < 0 { mantissa as f64 / power } else { mantissa as f64 * power }
     } else {
         return None;
     };
     Some((if negative { -magnitude } else { magnitude }, at))
+}
+
+/// A power of ten that a double holds exactly.
+#[inline]
+pub(crate) fn power_of_ten(exponent: u32) -> Option<f64> {
+    POWERS_OF_TEN.get(exponent as usize).copied()
 }
 
 #[inline]

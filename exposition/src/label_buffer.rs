@@ -2,6 +2,8 @@ use std::fmt;
 
 use promferry_model::METRIC_NAME;
 
+use crate::spans::Spans;
+
 /// Where a series' labels are split into: names and values in one reused text.
 ///
 /// The metric's name comes first, as `__name__`; the others follow in the order of the page, with empty
@@ -12,12 +14,14 @@ pub struct LabelBuffer {
     text: String,
     /// Of each label the ends of its name and of its value in `text`.
     ends: Vec<(usize, usize)>,
+    /// Kept for its memory.
+    spans: Spans,
 }
 
 impl LabelBuffer {
     /// A buffer without labels.
     pub const fn new() -> Self {
-        Self { text: String::new(), ends: Vec::new() }
+        Self { text: String::new(), ends: Vec::new(), spans: Spans::new() }
     }
 
     /// How many labels there are, the metric's name included.
@@ -55,6 +59,10 @@ impl LabelBuffer {
         let &(name_end, value_end) = self.ends.get(at)?;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
         Some((&self.text[start..name_end], &self.text[name_end..value_end]))
+    }
+
+    pub(crate) const fn spans_mut(&mut self) -> &mut Spans {
+        &mut self.spans
     }
 
     pub(crate) fn clear(&mut self) {

@@ -91,6 +91,7 @@
 //!   crate with its dependencies, and allocates.
 //! - `openmetrics2` (off): `Format::OpenMetrics2`, whose specification is a release candidate.
 
+mod block;
 mod classic_histogram;
 mod context;
 #[cfg(feature = "prometheus-parse")]
@@ -107,6 +108,7 @@ mod le_format;
 mod model;
 mod native_histogram;
 mod negotiate;
+mod number;
 #[cfg(feature = "openmetrics2")]
 mod openmetrics2;
 mod parser;
@@ -116,7 +118,9 @@ mod strict;
 mod text;
 mod text_created;
 mod text_lexer;
+mod text_quick;
 mod text_series;
+mod text_split;
 mod wire;
 
 pub use context::SeriesKey;

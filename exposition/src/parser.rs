@@ -51,6 +51,7 @@ pub struct ParseOptions {
 /// Walking a page takes time linear in its length and allocates nothing unless the page is refused.
 pub struct Parser<'a>(Inner<'a>);
 
+#[expect(clippy::large_enum_variant, reason = "a text page is read without allocating")]
 enum Inner<'a> {
     Text(TextParser<'a>),
     /// A text format whose classic histograms are converted.
@@ -104,34 +105,16 @@ impl<'a> Parser<'a> {
     #[inline]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
         match &mut self.0 {
-            Inner::Text(parser) => {
-                let Some(entry) = parser.next()? else { return Ok(None) };
-                Ok(Some(Event::of_text(parser, entry)))
-            }
+            Inner::Text(parser) => match parser.quick_series() {
+                Some((value, timestamp)) => {
+                    Ok(Some(Event::Series(SeriesEvent::new(value, timestamp, Source::Text(parser)))))
+                }
+                None => next_of_text(parser),
+            },
             Inner::CustomBuckets(parser) => parser.next(),
             #[cfg(feature = "openmetrics2")]
             Inner::OpenMetrics2(parser) => parser.next(),
-            Inner::Protobuf(parser) => {
-                let Some(entry) = parser.next()? else { return Ok(None) };
-                let parser = &**parser;
-                let family = || Cow::Borrowed(parser.family());
-                Ok(Some(match entry {
-                    protobuf::Entry::Series { value, timestamp } => {
-                        Event::Series(SeriesEvent::new(value, timestamp, Source::Protobuf(parser)))
-                    }
-                    protobuf::Entry::Histogram { timestamp } => {
-                        Event::Histogram(HistogramEvent::of_protobuf(parser, timestamp))
-                    }
-                    protobuf::Entry::Help => Event::Help {
-                        family: family(),
-                        help: HelpText { escaped: Cow::Borrowed(parser.help()), format: None },
-                    },
-                    protobuf::Entry::Type => {
-                        Event::Type { family: family(), metric_type: parser.metric_type() }
-                    }
-                    protobuf::Entry::Unit => Event::Unit { family: family(), unit: lossy(parser.unit()) },
-                }))
-            }
+            Inner::Protobuf(parser) => next_of_protobuf(parser),
         }
     }
 }
@@ -343,6 +326,34 @@ impl std::fmt::Debug for SeriesEvent<'_> {
             .field("timestamp", &self.timestamp)
             .finish()
     }
+}
+
+/// The next event of a text page where it is not known to be a sample that can be read quickly.
+#[inline(never)]
+fn next_of_text<'p>(parser: &'p mut TextParser<'_>) -> Result<Option<Event<'p>>, ParseError> {
+    let Some(entry) = parser.next()? else { return Ok(None) };
+    Ok(Some(Event::of_text(parser, entry)))
+}
+
+#[inline(never)]
+fn next_of_protobuf<'p>(parser: &'p mut ProtobufParser<'_>) -> Result<Option<Event<'p>>, ParseError> {
+    let Some(entry) = parser.next()? else { return Ok(None) };
+    let parser = &*parser;
+    let family = || Cow::Borrowed(parser.family());
+    Ok(Some(match entry {
+        protobuf::Entry::Series { value, timestamp } => {
+            Event::Series(SeriesEvent::new(value, timestamp, Source::Protobuf(parser)))
+        }
+        protobuf::Entry::Histogram { timestamp } => {
+            Event::Histogram(HistogramEvent::of_protobuf(parser, timestamp))
+        }
+        protobuf::Entry::Help => Event::Help {
+            family: family(),
+            help: HelpText { escaped: Cow::Borrowed(parser.help()), format: None },
+        },
+        protobuf::Entry::Type => Event::Type { family: family(), metric_type: parser.metric_type() },
+        protobuf::Entry::Unit => Event::Unit { family: family(), unit: lossy(parser.unit()) },
+    }))
 }
 
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::fmt;
 
 use promferry_model::METRIC_NAME;
@@ -8,24 +9,30 @@ use crate::{LabelBuffer, ParseError};
 /// allocates only when a series has more labels than every one before.
 #[derive(Clone, Debug, Default)]
 pub struct LabelSpans {
-    /// The metric's name first.
-    spans: Vec<Span>,
-    /// Texts that the page does not have as they are meant: with escapes, or of another form of number.
-    rewritten: String,
+    pub(crate) spans: Spans,
     copied: LabelBuffer,
 }
 
-/// Where a label's name and value start and end, in the series' text followed by the rewritten one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spans {
+    /// The metric's name first.
+    pub(crate) spans: Vec<Span>,
+    /// Texts that the page does not have as they are meant: with escapes, or of another form of number.
+    pub(crate) rewritten: String,
+}
+
+/// Where a label's name and value start and end, in the series' text with the rewritten one behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    name: [u32; 2],
-    value: [u32; 2],
+pub(crate) struct Span {
+    /// Of no meaning for the metric's name.
+    pub(crate) name: [u32; 2],
+    pub(crate) value: [u32; 2],
 }
 
 impl LabelSpans {
     /// Without labels.
     pub const fn new() -> Self {
-        Self { spans: Vec::new(), rewritten: String::new(), copied: LabelBuffer::new() }
+        Self { spans: Spans::new(), copied: LabelBuffer::new() }
     }
 
     /// Holds copies of the labels that `labels` gives.
@@ -33,26 +40,43 @@ impl LabelSpans {
         &mut self,
         labels: impl FnOnce(&mut LabelBuffer) -> Result<(), ParseError>,
     ) -> Result<SplitLabels<'_>, ParseError> {
-        let copied = &mut self.copied;
+        let Self { spans: Spans { spans, rewritten }, copied } = self;
         labels(copied)?;
-        self.spans.clear();
-        self.rewritten.clear();
+        spans.clear();
+        rewritten.clear();
         let mut end = 0;
         let mut copy = |text: &str| {
             let start = end;
-            self.rewritten.push_str(text);
-            end = self.rewritten.len() as u32;
+            rewritten.push_str(text);
+            end = rewritten.len() as u32;
             [start, end]
         };
         let named = copied.iter().position(|(name, _)| name == METRIC_NAME);
         let name = named.and_then(|at| copied.iter().nth(at)).map_or("", |(_, name)| name);
-        self.spans.push(Span { name: [0, 0], value: copy(name) });
+        spans.push(Span { name: [0, 0], value: copy(name) });
         for (at, (name, value)) in copied.iter().enumerate() {
             if Some(at) != named {
-                self.spans.push(Span { name: copy(name), value: copy(value) });
+                spans.push(Span { name: copy(name), value: copy(value) });
             }
         }
-        Ok(SplitLabels { series: "", spans: &self.spans, rewritten: &self.rewritten })
+        Ok(self.spans.labels(SeriesText::Str("")))
+    }
+}
+
+impl Spans {
+    pub(crate) const fn new() -> Self {
+        Self { spans: Vec::new(), rewritten: String::new() }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.spans.clear();
+        self.rewritten.clear();
+    }
+
+    /// The labels whose places in `series` these are.
+    #[inline]
+    pub(crate) fn labels<'s>(&'s self, series: SeriesText<'s>) -> SplitLabels<'s> {
+        SplitLabels { series, spans: &self.spans, rewritten: &self.rewritten }
     }
 }
 
@@ -63,7 +87,6 @@ impl LabelSpans {
     #[inline]
     pub(crate) fn begin(&mut self, series: &str, write: impl FnOnce(&mut String)) {
         self.spans.clear();
-        self.rewritten.clear();
         self.push_written(series, "", write);
     }
 
@@ -71,24 +94,24 @@ impl LabelSpans {
     #[inline]
     pub(crate) fn push(&mut self, name: [usize; 2], value: [usize; 2]) {
         let place = |[start, end]: [usize; 2]| [start as u32, end as u32];
-        self.spans.push(Span { name: place(name), value: place(value) });
+        self.spans.spans.push(Span { name: place(name), value: place(value) });
     }
 
     /// Adds a label that is not in the series' text.
     #[inline]
     pub(crate) fn push_written(&mut self, series: &str, name: &str, write: impl FnOnce(&mut String)) {
-        let start = series.len() + self.rewritten.len();
-        self.rewritten.push_str(name);
-        let value_start = series.len() + self.rewritten.len();
-        write(&mut self.rewritten);
-        let end = series.len() + self.rewritten.len();
+        let start = series.len() + self.spans.rewritten.len();
+        self.spans.rewritten.push_str(name);
+        let value_start = series.len() + self.spans.rewritten.len();
+        write(&mut self.spans.rewritten);
+        let end = series.len() + self.spans.rewritten.len();
         self.push([start, value_start], [value_start, end]);
     }
 
     /// What has been filled in.
     #[inline]
     pub(crate) fn split<'s>(&'s self, series: &'s str) -> SplitLabels<'s> {
-        SplitLabels { series, spans: &self.spans, rewritten: &self.rewritten }
+        self.spans.labels(SeriesText::Str(series))
     }
 }
 
@@ -96,9 +119,21 @@ impl LabelSpans {
 /// the order of the page, with empty values and repeated names as the page has them (a scraper judges those).
 #[derive(Clone, Copy)]
 pub struct SplitLabels<'s> {
-    series: &'s str,
+    series: SeriesText<'s>,
     spans: &'s [Span],
     rewritten: &'s str,
+}
+
+/// The text that spans are places in. It has been judged to be UTF-8.
+#[derive(Clone, Copy)]
+pub(crate) enum SeriesText<'s> {
+    Str(&'s str),
+    Bytes {
+        series: &'s [u8],
+        /// How many series' bytes have been turned into texts: the page as a whole is the cheaper one, if it
+        /// is for many.
+        asked: &'s Cell<u32>,
+    },
 }
 
 impl<'s> SplitLabels<'s> {
@@ -120,16 +155,23 @@ impl<'s> SplitLabels<'s> {
     }
 
     /// Names and values.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'s str, &'s str)> + Clone + use<'s> {
         let Self { series, spans, rewritten } = *self;
+        let series = match series {
+            SeriesText::Str(series) => series,
+            SeriesText::Bytes { series, asked } => {
+                asked.set(asked.get().saturating_add(1));
+                str::from_utf8(series).unwrap_or_default()
+            }
+        };
         let text = move |[start, end]: [u32; 2]| {
             let (start, end) = (start as usize, end as usize);
-            let within = if start < series.len() {
-                series.get(start..end)
-            } else {
-                rewritten.get(start - series.len()..end - series.len())
+            let text = match series.get(start..end) {
+                Some(text) => Some(text),
+                None => rewritten.get(start - series.len()..end - series.len()),
             };
-            within.unwrap_or_default()
+            text.unwrap_or_default()
         };
         spans
             .iter()

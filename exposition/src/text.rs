@@ -1,33 +1,37 @@
-//! The pull parser for the Prometheus text format and OpenMetrics: a quick way for the lines that nearly all
-//! lines are, and the careful way, which alone judges.
+//! The pull parser for the Prometheus text format and OpenMetrics by their whole grammar, which alone judges.
 
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use promferry_model::{BUCKET_LABEL, MetricType, NORMAL_NAN_BITS, QUANTILE_LABEL, Timestamp};
+use promferry_model::{BUCKET_LABEL, MetricType, QUANTILE_LABEL, Timestamp};
 
+use crate::block::{LabelMarks, LineMarks};
 use crate::context::Context;
 use crate::go_float;
 use crate::text_created::{Ahead, Created, Identity, has_created_series};
-use crate::text_lexer::{Lexer, Token, is_blank, is_metric_name, is_metric_name_start};
+use crate::text_lexer::{Lexer, Token};
 use crate::text_series::{self, Collect, Discard, ListOf};
-use crate::{Dialect, LabelBuffer, LabelSpans, ParseError, ParseOptions, SplitLabels};
+use crate::{Dialect, LabelBuffer, ParseError, ParseOptions};
 
 pub(crate) struct TextParser<'a> {
-    page: &'a [u8],
-    dialect: Dialect,
-    options: ParseOptions,
-    /// Whether lines and labels may be read the quick way.
-    quick: bool,
+    pub(crate) page: &'a [u8],
+    pub(crate) dialect: Dialect,
+    pub(crate) options: ParseOptions,
+    /// Whether lines and labels may be read the quick way. A line of OpenMetrics under start timestamps may not.
+    pub(crate) quick: bool,
     /// Where the next line starts.
-    at: usize,
-    /// The next byte at or after `at` that the quick way leaves to the careful one: a backslash and, in
-    /// OpenMetrics, a '#'.
-    careful_from: usize,
-    context: Context,
-    /// Length of the name in the last metadata line, as written: OpenMetrics' `_created` belongs by it.
-    family_length: usize,
-    series: Range<usize>,
-    exemplar: Option<TextExemplar>,
+    pub(crate) at: usize,
+    pub(crate) context: Context,
+    /// The name in the last metadata line, without quotes: OpenMetrics' `_created` belongs by its length.
+    pub(crate) family: Range<usize>,
+    pub(crate) series: Range<usize>,
+    pub(crate) exemplar: Option<TextExemplar>,
+    pub(crate) lines: LineMarks,
+    pub(crate) label_marks: RefCell<LabelMarks>,
+    /// How many series have been asked for as texts.
+    pub(crate) asked_texts: Cell<u32>,
+    /// The page once it has been judged, if it is UTF-8.
+    pub(crate) text: Option<Option<&'a str>>,
     /// Of use under [`ParseOptions::parse_start_timestamps`] only.
     created: Created,
 }
@@ -55,13 +59,17 @@ impl<'a> TextParser<'a> {
             page,
             dialect,
             options,
-            quick: true,
+            quick: dialect == Dialect::Prometheus || !options.parse_start_timestamps,
             at: 0,
-            careful_from: next_careful(dialect == Dialect::OpenMetrics, page, 0),
             context: Context::new(dialect.into(), &options),
-            family_length: 0,
+            family: 0..0,
             series: 0..0,
             exemplar: None,
+            // A '#' may begin an exemplar in OpenMetrics.
+            lines: LineMarks::new(if dialect == Dialect::OpenMetrics { b'#' } else { b'\\' }),
+            label_marks: RefCell::new(LabelMarks::new()),
+            asked_texts: Cell::new(0),
+            text: None,
             created: Created::default(),
         }
     }
@@ -86,64 +94,10 @@ impl<'a> TextParser<'a> {
 
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
-        let quick = match self.dialect {
-            _ if !self.quick => None,
-            Dialect::Prometheus => self.quick_line::<false>(),
-            Dialect::OpenMetrics if self.options.parse_start_timestamps => None,
-            Dialect::OpenMetrics => self.quick_line::<true>(),
-        };
-        match quick {
+        match self.quick_entry() {
             Some(entry) => Ok(Some(entry)),
             None => self.careful_entry(),
         }
-    }
-
-    /// Reads a line if its series ends without doubt where it seems to end; `None` reads nothing.
-    ///
-    /// The claim: if the page is accepted at all, then this line is a series and it ends here. A label list
-    /// ends with the line's last '}' when that stands outside of strings, which it does if it follows a '"'
-    /// that closes one. An opening '"' follows '{', ',', '=', a blank or another '"'; so a '"' behind any
-    /// other byte closes, there being no backslash in the line. Whether the series' bytes obey the grammar
-    /// is judged when labels are first asked for.
-    #[inline]
-    fn quick_line<const OPEN_METRICS: bool>(&mut self) -> Option<Entry<'a>> {
-        let start = self.at;
-        let rest = self.page.get(start..)?;
-        let &first = rest.first()?;
-        if !is_metric_name_start(first) && first != b'{' {
-            return None;
-        }
-        let (line, next) = match memchr::memchr(b'\n', rest) {
-            Some(newline) => (&rest[..newline], start + newline + 1),
-            None if OPEN_METRICS => return None,
-            None => (rest, self.page.len()),
-        };
-        if self.careful_from < start {
-            self.careful_from = next_careful(OPEN_METRICS, self.page, start);
-        }
-        if self.careful_from < next {
-            return None;
-        }
-        let series_length = match memchr::memrchr(b'}', line) {
-            Some(brace) => {
-                let &[.., before, b'"'] = &line[..brace] else { return None };
-                if matches!(before, b'{' | b',' | b'=' | b'"') || is_blank(before) {
-                    return None;
-                }
-                brace + 1
-            }
-            None if first == b'{' => return None,
-            None => line.iter().position(|&c| !is_metric_name(c)).unwrap_or(line.len()),
-        };
-        let (value, timestamp) = if OPEN_METRICS {
-            quick_openmetrics_value(&line[series_length..])?
-        } else {
-            quick_prometheus_value(&line[series_length..])?
-        };
-        self.series = start..start + series_length;
-        self.exemplar = None;
-        self.at = next;
-        Some(Entry::Series { value, timestamp })
     }
 
     fn careful_entry(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
@@ -190,11 +144,11 @@ impl<'a> TextParser<'a> {
         if lexer.next_token() != Token::MetricName {
             return Err(self.error(lexer.start, "expected a metric name in the metadata line"));
         }
-        let name = lexer.token();
-        let family = match name {
-            [b'"', inner @ .., b'"'] => inner,
-            name => name,
+        let family_at = match lexer.token() {
+            [b'"', .., b'"'] => lexer.start + 1..lexer.at - 1,
+            _ => lexer.start..lexer.at,
         };
+        let family = &self.page[family_at.clone()];
         if lexer.next_token() != Token::Text {
             return Err(self.error(lexer.start, "expected a text after the metric name"));
         }
@@ -227,14 +181,21 @@ impl<'a> TextParser<'a> {
         if self.dialect == Dialect::Prometheus {
             self.expect_linebreak(lexer, "expected the end of the line after the metadata")?;
         }
-        self.family_length = family.len();
-        self.context.enter_family(family);
+        self.enter(family_at, &entry);
+        Ok(entry)
+    }
+
+    /// Notes what a metadata line says of the family whose name stands at `family`.
+    pub(crate) fn enter(&mut self, family: Range<usize>, entry: &Entry<'a>) {
+        if self.page[family.clone()] != self.page[self.family.clone()] {
+            self.context.enter_family(&self.page[family.clone()]);
+        }
+        self.family = family;
         match entry {
-            Entry::Type { metric_type, .. } => self.context.set_type(metric_type),
+            Entry::Type { metric_type, .. } => self.context.set_type(*metric_type),
             Entry::Unit { unit, .. } => self.context.set_unit(unit),
             _ => {}
         }
-        Ok(entry)
     }
 
     /// Reads a sample's line; `None` if its series is not to be seen.
@@ -279,7 +240,7 @@ impl<'a> TextParser<'a> {
     fn metric_of(&self, identity: Identity<'a>, next: usize) -> Option<u64> {
         let series = self.series.start;
         let quoted_first = self.page[series..].starts_with(b"{\"");
-        let name_end = series + self.family_length + if quoted_first { 2 } else { 0 };
+        let name_end = series + self.family.len() + if quoted_first { 2 } else { 0 };
         let name = self.page.get(identity.name_at..name_end).filter(|_| name_end <= next)?;
         Some(identity.metric(name))
     }
@@ -412,30 +373,8 @@ impl<'a> TextParser<'a> {
     }
 
     /// Splits the current series, judging its bytes by the whole grammar.
-    pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
+    pub(crate) fn careful_labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         buffer.clear();
-        if !self.quick || text_series::quick_labels(self.series(), buffer).is_none() {
-            buffer.clear();
-            self.careful_labels(buffer)?;
-        }
-        let normalised = match self.context.metric_type() {
-            MetricType::Histogram => BUCKET_LABEL,
-            MetricType::Summary => QUANTILE_LABEL,
-            _ => return Ok(()),
-        };
-        buffer.rewrite(normalised, |value| self.options.le_format.text(value));
-        Ok(())
-    }
-
-    /// As [`TextParser::labels`], without copying what is meant as it is written.
-    pub(crate) fn split<'s>(&self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError>
-    where
-        'a: 's,
-    {
-        spans.fill(|labels| self.labels(labels))
-    }
-
-    fn careful_labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
         let line = self.series.start;
         let mut lexer = Lexer::new(self.page, self.dialect, line);
         let first = lexer.next_token();
@@ -446,6 +385,12 @@ impl<'a> TextParser<'a> {
         if end != self.series.end {
             return Err(self.error(end, "expected a value after the series"));
         }
+        let normalised = match self.context.metric_type() {
+            MetricType::Histogram => BUCKET_LABEL,
+            MetricType::Summary => QUANTILE_LABEL,
+            _ => return Ok(()),
+        };
+        buffer.rewrite(normalised, |value| self.options.le_format.text(value));
         Ok(())
     }
 
@@ -473,76 +418,18 @@ impl<'a> TextParser<'a> {
     }
 }
 
-/// Where, from `start` on, the next byte is that the quick way leaves alone.
-fn next_careful(open_metrics: bool, page: &[u8], start: usize) -> usize {
-    let rest = &page[start..];
-    let at = if open_metrics { memchr::memchr2(b'\\', b'#', rest) } else { memchr::memchr(b'\\', rest) };
-    at.map_or(usize::MAX, |at| start + at)
-}
-
-/// Blanks, a number, and perhaps blanks and a timestamp.
-#[inline]
-fn quick_prometheus_value(text: &[u8]) -> Option<(f64, Option<Timestamp>)> {
-    let text = without_blanks(text);
-    let (value, length) = quick_number(text, is_blank)?;
-    let text = without_blanks(&text[length..]);
-    if text.is_empty() {
-        return Some((value, None));
-    }
-    let digits = text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
-    let millis = milliseconds(&text[..digits])?;
-    without_blanks(&text[digits..]).is_empty().then_some((value, Some(Timestamp::from_millis(millis))))
-}
-
-/// A space, a number, and perhaps a space and a timestamp.
-#[inline]
-fn quick_openmetrics_value(text: &[u8]) -> Option<(f64, Option<Timestamp>)> {
-    let text = text.strip_prefix(b" ")?;
-    let (value, length) = quick_number(text, |c| c == b' ')?;
-    let text = &text[length..];
-    if text.is_empty() {
-        return Some((value, None));
-    }
-    let seconds =
-        go_float::parse_value(text.strip_prefix(b" ")?).ok().filter(|seconds| seconds.is_finite())?;
-    Some((value, Some(Timestamp::from_millis(go_float::to_int64(seconds * 1000.0)))))
-}
-
-/// The number that `text` starts with, up to a separator or the end.
-#[inline]
-fn quick_number(text: &[u8], is_separator: impl Fn(u8) -> bool) -> Option<(f64, usize)> {
-    if let Some((value, length)) = go_float::simple_decimal(text)
-        && text.get(length).is_none_or(|&c| is_separator(c))
-    {
-        return Some((value, length));
-    }
-    let length = text.iter().position(|&c| is_separator(c)).unwrap_or(text.len());
-    let value = match &text[..length] {
-        b"NaN" => f64::from_bits(NORMAL_NAN_BITS),
-        b"+Inf" => f64::INFINITY,
-        number => go_float::parse_value(number).ok()?,
-    };
-    Some((value, length))
-}
-
-fn without_blanks(text: &[u8]) -> &[u8] {
-    match text {
-        [b' ', rest @ ..] if !rest.first().copied().is_some_and(is_blank) => rest,
-        _ => &text[text.iter().position(|&c| !is_blank(c)).unwrap_or(text.len())..],
-    }
-}
-
 /// A timestamp of the Prometheus text format: digits only.
-fn milliseconds(digits: &[u8]) -> Option<i64> {
+pub(crate) fn milliseconds(digits: &[u8]) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_i64, |millis, &digit| {
-        millis.checked_mul(10)?.checked_add(i64::from(digit.wrapping_sub(b'0')))
+    digits.iter().try_fold(0_i64, |millis, &byte| {
+        let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)?;
+        millis.checked_mul(10)?.checked_add(i64::from(digit))
     })
 }
 
-fn metric_type(dialect: Dialect, word: &[u8]) -> Option<MetricType> {
+pub(crate) fn metric_type(dialect: Dialect, word: &[u8]) -> Option<MetricType> {
     Some(match (dialect, word) {
         (_, b"counter") => MetricType::Counter,
         (_, b"gauge") => MetricType::Gauge,

@@ -3,9 +3,7 @@
 
 use promferry_model::METRIC_NAME;
 
-use crate::text_lexer::{
-    Lexer, Token, is_label_name, is_label_name_start, is_metric_name, is_metric_name_start,
-};
+use crate::text_lexer::{Lexer, Token};
 use crate::{Dialect, LabelBuffer, ParseError};
 
 /// What a label list belongs to.
@@ -128,42 +126,6 @@ pub(crate) fn labels(
             token = lexer.next_token();
         } else if dialect == Dialect::OpenMetrics && token != Token::BraceClose {
             return Err(ParseError::in_text(page, lexer.start, "expected ',' or '}' after the label"));
-        }
-    }
-}
-
-/// Splits a series that is written as nearly all are: without blanks, quoted names and escapes. `None` says
-/// nothing about any other.
-pub(crate) fn quick_labels(series: &[u8], buffer: &mut LabelBuffer) -> Option<()> {
-    let series = str::from_utf8(series).ok()?;
-    if memchr::memchr3(b'\\', b'\n', 0, series.as_bytes()).is_some() {
-        return None;
-    }
-    if !series.bytes().next().is_some_and(is_metric_name_start) {
-        return None;
-    }
-    let name_end = series.bytes().position(|c| !is_metric_name(c)).unwrap_or(series.len());
-    buffer.push(METRIC_NAME, &series[..name_end]);
-    if name_end == series.len() {
-        return Some(());
-    }
-    let mut rest = series[name_end..].strip_prefix('{')?;
-    loop {
-        if rest == "}" {
-            return Some(());
-        }
-        let name_end = rest.bytes().position(|c| !is_label_name(c))?;
-        if !rest.bytes().next().is_some_and(is_label_name_start) {
-            return None;
-        }
-        let (name, value) = (&rest[..name_end], rest[name_end..].strip_prefix("=\"")?);
-        let value_end = memchr::memchr(b'"', value.as_bytes())?;
-        buffer.push(name, &value[..value_end]);
-        rest = &value[value_end + 1..];
-        match rest.strip_prefix(',') {
-            Some(next) => rest = next,
-            None if rest == "}" => return Some(()),
-            None => return None,
         }
     }
 }

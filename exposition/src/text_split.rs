@@ -1,0 +1,252 @@
+//! The quick way through the labels of a series that is written as nearly all are: without blanks, quoted names and
+//! escapes. What it leaves alone is split by the whole grammar.
+
+use promferry_model::{BUCKET_LABEL, MetricType, QUANTILE_LABEL};
+
+use crate::block::LabelMarks;
+use crate::spans::{SeriesText, Span, Spans};
+use crate::text::TextParser;
+use crate::text_lexer::is_metric_name_start;
+use crate::{LabelBuffer, LabelSpans, LeFormat, ParseError, SplitLabels};
+
+impl<'a> TextParser<'a> {
+    /// Splits the current series, judging its bytes, and copies no text that is meant as it is written.
+    #[inline]
+    pub(crate) fn split<'s>(&'s self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError> {
+        if self.quick_split(&mut spans.spans).is_none() {
+            return spans.fill(|labels| self.careful_labels(labels));
+        }
+        let series = match self.text {
+            Some(Some(page)) => SeriesText::Str(page.get(self.series.clone()).unwrap_or_default()),
+            _ => SeriesText::Bytes { series: self.series(), asked: &self.asked_texts },
+        };
+        Ok(spans.spans.labels(series))
+    }
+
+    /// As [`TextParser::split`], into copies.
+    pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
+        let mut spans = std::mem::take(buffer.spans_mut());
+        let judged = match self.quick_split(&mut spans) {
+            Some(()) => {
+                buffer.clear();
+                let series = SeriesText::Bytes { series: self.series(), asked: &self.asked_texts };
+                for (name, value) in spans.labels(series).iter() {
+                    buffer.push(name, value);
+                }
+                Ok(())
+            }
+            None => self.careful_labels(buffer),
+        };
+        *buffer.spans_mut() = spans;
+        judged
+    }
+
+    /// `None` says nothing about the series.
+    #[inline]
+    fn quick_split(&self, spans: &mut Spans) -> Option<()> {
+        let (start, end) = (self.series.start, self.series.end);
+        if !self.quick || self.options.type_and_unit_labels || !self.lines.covers(start, end) {
+            return None;
+        }
+        if self.lines.has_unusual(start, end) && !is_plain(self.series()) {
+            return None;
+        }
+        let mut marks = self.label_marks.borrow_mut();
+        marks.mark(self.page, &self.lines);
+        let rewritten = match (self.context.metric_type(), self.options.le_format) {
+            (_, LeFormat::Verbatim) => "",
+            (MetricType::Histogram, _) => BUCKET_LABEL,
+            (MetricType::Summary, _) => QUANTILE_LABEL,
+            _ => "",
+        };
+        let series = Series {
+            text: self.series(),
+            marks: &marks,
+            start: start - self.lines.base(),
+            rewritten,
+            le_format: self.options.le_format,
+        };
+        series.split(spans)
+    }
+}
+
+struct Series<'s> {
+    text: &'s [u8],
+    marks: &'s LabelMarks,
+    /// Where the series starts in what is marked.
+    start: usize,
+    /// The label whose values are numbers that are written anew; no label has an empty name.
+    rewritten: &'static str,
+    le_format: LeFormat,
+}
+
+impl Series<'_> {
+    #[inline(always)]
+    fn split(&self, spans: &mut Spans) -> Option<()> {
+        let Self { text, marks, start, rewritten, .. } = *self;
+        // Places are kept in 32 bits.
+        if text.len() > u32::MAX as usize / 2 || !is_metric_name_start(*text.first()?) {
+            return None;
+        }
+        spans.clear();
+        let mut at = 0;
+        loop {
+            let length = marks.name_length(start + at);
+            at += length;
+            match text.get(at) {
+                Some(b':') => at += 1,
+                Some(_) if length == u64::BITS as usize => {}
+                _ => break,
+            }
+        }
+        spans.spans.push(Span { name: [0, 0], value: [0, at as u32] });
+        if at == text.len() {
+            return Some(());
+        }
+        if *text.get(at)? != b'{' {
+            return None;
+        }
+        at += 1;
+        loop {
+            let length = marks.name_length(start + at);
+            let name_end = at + length;
+            let value_start = name_end + 2;
+            if length == 0 || text.get(name_end..value_start)? != b"=\"" || text[at].is_ascii_digit() {
+                // Nothing, perhaps behind a comma.
+                return (text.get(at..)? == b"}").then_some(());
+            }
+            let mut value_end = value_start;
+            loop {
+                let length = marks.until_quote(start + value_end);
+                value_end += length;
+                if length < u64::BITS as usize {
+                    break;
+                }
+            }
+            let mut value = [value_start as u32, value_end as u32];
+            let next = *text.get(value_end + 1)?;
+            if length == rewritten.len() && &text[at..name_end] == rewritten.as_bytes() {
+                value = self.number(value, spans)?;
+            }
+            spans.spans.push(Span { name: [at as u32, name_end as u32], value });
+            at = value_end + 2;
+            if next == b'}' {
+                return (at == text.len()).then_some(());
+            }
+            if next != b',' {
+                return None;
+            }
+        }
+    }
+
+    /// Where the number at `value` is written as it is to be.
+    fn number(&self, value: [u32; 2], spans: &mut Spans) -> Option<[u32; 2]> {
+        let text = &self.text[value[0] as usize..value[1] as usize];
+        let written =
+            if self.le_format == LeFormat::Prometheus3 { canonical(text) } else { Canonical::Unknown };
+        let start = spans.rewritten.len();
+        match written {
+            Canonical::Is => return Some(value),
+            Canonical::Lacks(fraction) => {
+                spans.rewritten.push_str(str::from_utf8(text).ok()?);
+                spans.rewritten.push_str(fraction);
+            }
+            Canonical::Unknown => match self.le_format.text(str::from_utf8(text).ok()?) {
+                Some(number) => spans.rewritten.push_str(&number),
+                None => return Some(value),
+            },
+        }
+        let place = |at: usize| (self.text.len() + at) as u32;
+        Some([place(start), place(spans.rewritten.len())])
+    }
+}
+
+/// Whether nothing in a series needs the whole grammar or has another meaning than it seems to have.
+#[cold]
+fn is_plain(series: &[u8]) -> bool {
+    memchr::memchr2(b'\\', 0, series).is_none() && str::from_utf8(series).is_ok()
+}
+
+/// Whether a number is written as `go_float::format_openmetrics` writes it.
+#[derive(Debug, PartialEq, Eq)]
+enum Canonical {
+    Is,
+    /// It is but for this at its end.
+    Lacks(&'static str),
+    Unknown,
+}
+
+/// A decimal of at most fifteen significant digits is the shortest one that reads back equal, if it has no zeros to
+/// spare.
+fn canonical(text: &[u8]) -> Canonical {
+    /// From this many digits before the point on, an exponent is written.
+    const MAX_INTEGER_DIGITS: usize = 6;
+    const MAX_FRACTION_DIGITS: usize = 9;
+    let integer_digits = text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (integer, rest) = text.split_at(integer_digits);
+    let starts_well = match integer {
+        [] | [b'0', _, ..] => false,
+        _ => integer_digits <= MAX_INTEGER_DIGITS,
+    };
+    if !starts_well {
+        return if text == b"+Inf" { Canonical::Is } else { Canonical::Unknown };
+    }
+    match rest {
+        [] => Canonical::Lacks(".0"),
+        b".0" => Canonical::Is,
+        [b'.', fraction @ .., b'1'..=b'9']
+            if fraction.len() < MAX_FRACTION_DIGITS
+                && fraction.iter().all(u8::is_ascii_digit)
+                // Below 0.0001 an exponent is written.
+                && (integer != b"0" || !fraction.starts_with(b"0000")) =>
+        {
+            Canonical::Is
+        }
+        _ => Canonical::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::go_float;
+
+    fn agrees(text: &str) {
+        let written = go_float::parse(text.as_bytes()).map(go_float::format_openmetrics);
+        match canonical(text.as_bytes()) {
+            Canonical::Is => assert_eq!(written, Ok(text.to_owned())),
+            Canonical::Lacks(fraction) => assert_eq!(written, Ok(format!("{text}{fraction}"))),
+            Canonical::Unknown => {}
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        for bound in ["0.005", "0.01", "2.5", "0.0001", "1.0", "0.0", "123456.123456789", "+Inf", "0.00025"] {
+            assert_eq!(canonical(bound.as_bytes()), Canonical::Is, "{bound}");
+            agrees(bound);
+        }
+        for bound in ["0", "1", "10", "123456"] {
+            assert_eq!(canonical(bound.as_bytes()), Canonical::Lacks(".0"), "{bound}");
+            agrees(bound);
+        }
+        for bound in [
+            "", "1.", ".5", "1.50", "01", "00", "1000000", "1e-05", "0.00001", "-1", "-0.0", "NaN",
+            "0.00002", "1.5 ", "1.x5", "0.0000",
+        ] {
+            assert_eq!(canonical(bound.as_bytes()), Canonical::Unknown, "{bound}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_kept_is_what_would_be_written(text in "[0-9]{0,7}(\\.[0-9]{0,11})?", near in "0?\\.0{0,6}[0-9]{0,3}") {
+            agrees(&text);
+            agrees(&near);
+        }
+    }
+}
