@@ -3,16 +3,27 @@
 //!
 //! With `openmetrics` or `protobuf` as the argument, the page is read as that.
 
-#![expect(clippy::print_stdout, reason = "it is what a command-line program does")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what a command-line program does")]
 
 use std::error::Error;
 use std::io::Read as _;
+use std::process::ExitCode;
 
 use promferry_exposition::{Format, MetricFamily, ParseOptions, read_families};
 
 const HELP_CHARACTERS: usize = 60;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let format = match std::env::args().nth(1).as_deref() {
         None | Some("text") => Format::Text,
         Some("openmetrics") => Format::OpenMetrics,
@@ -24,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut options = ParseOptions::default();
     options.native_histograms = true;
+    options.parse_start_timestamps = true;
     let families = read_families(format, &page, options)?;
     let width = families.iter().map(|family| family.name.chars().count()).max().unwrap_or_default().max(6);
     println!("{:width$}  {:14}  {:>7}  {:>6}  help", "family", "type", "metrics", "points");
@@ -31,11 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let MetricFamily { name, metric_type, metrics, .. } = family;
         let points: usize = metrics.iter().map(|metric| metric.points.len()).sum();
         let help = shortened(&family.help);
-        let line = format!(
-            "{name:width$}  {:14}  {:>7}  {points:>6}  {help}",
-            metric_type.as_str(),
-            metrics.len()
-        );
+        let line =
+            format!("{name:width$}  {:14}  {:>7}  {points:>6}  {help}", metric_type.as_str(), metrics.len());
         println!("{}", line.trim_end());
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! Each crate alone in a small program: `cargo run -p promferry-examples --example NAME`.
 //!
 //! - `read_page`: reads an exposition page.
+//! - `families`: prints a table of a page's families.
+//! - `convert_page`: turns a page into another format.
 //! - `relabel_target`: says what relabelling rules do to a target, rule by rule.
 //! - `watch_targets`: prints discovered targets as they change.
 //! - `watch_cluster`: prints the targets of a Kubernetes cluster as they change.

@@ -2,9 +2,11 @@
 //! what is printed of its cluster.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener as BlockingListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,25 +18,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use program::program;
 use promferry_http_client::{Client as HttpClient, Http, HttpClientConfig, HttpOptions};
 use promferry_remote_write::delivery::{Outcome, transport};
 use promferry_remote_write::{Client, receiver, wire::v1};
 use promferry_sigv4_auth::Scope;
 use promferry_sigv4_auth::verify::{KnownKey, Verifier};
 use tokio::net::TcpListener;
-
-/// An example's program: cargo builds it beside the tests, unless it was told to build this test alone.
-fn program(name: &str) -> PathBuf {
-    let target = std::env::current_exe().unwrap();
-    let path = target.parent().unwrap().parent().unwrap().join("examples").join(name);
-    if !path.exists() {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", env!("CARGO_PKG_NAME"), "--example", name])
-            .status();
-        assert!(built.unwrap().success() && path.exists(), "{} is not there", path.display());
-    }
-    path
-}
 
 /// An example that runs, and what it has printed so far.
 struct Running {
