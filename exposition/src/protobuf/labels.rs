@@ -13,14 +13,15 @@ const UNIT_LABEL: &str = "__unit__";
 
 impl<'a> ProtobufParser<'a> {
     pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
-        buffer.clear();
-        buffer.push_with(
-            |text| text.push_str(METRIC_NAME),
-            |text| {
-                text.push_str(self.family.name);
-                text.push_str(self.suffix());
-            },
-        );
+        self.begin_labels(buffer);
+        if let Some(text) = self.quick_labels() {
+            let place = |[start, end]: [usize; 2]| text.get(start..end).unwrap_or_default();
+            if walk_labels(text, |name, value| buffer.push(place(name), place(value))).is_some() {
+                self.end_labels(buffer);
+                return Ok(());
+            }
+            self.begin_labels(buffer);
+        }
         let (metric_type, unit) = self.type_and_unit().map_err(|error| self.refused(error))?;
         for (name, value) in [(TYPE_LABEL, metric_type), (UNIT_LABEL, unit)] {
             if !value.is_empty() {
@@ -40,11 +41,26 @@ impl<'a> ProtobufParser<'a> {
                 buffer.push(name, value);
             }
         }
+        self.end_labels(buffer);
+        Ok(())
+    }
+
+    fn begin_labels(&self, buffer: &mut LabelBuffer) {
+        buffer.clear();
+        buffer.push_with(
+            |text| text.push_str(METRIC_NAME),
+            |text| {
+                text.push_str(self.family.name);
+                text.push_str(self.suffix());
+            },
+        );
+    }
+
+    fn end_labels(&self, buffer: &mut LabelBuffer) {
         if let Some((name, bound)) = self.bound() {
             let write = |text: &mut String| self.bounds.write(bound, self.options.le_format, text);
             buffer.push_with(|text| text.push_str(name), write);
         }
-        Ok(())
     }
 
     /// As [`ProtobufParser::labels`], with the texts left on the page where that can be.
@@ -56,43 +72,27 @@ impl<'a> ProtobufParser<'a> {
         spans.fill(|labels| self.labels(labels))
     }
 
-    /// The quick way knows labels with a name and a value of less than 128 bytes each, which have to lie together.
-    /// Tags and lengths are then ASCII, and what lies around a label's texts too, so that all of it together is
-    /// UTF-8 if and only if each text is.
     #[inline]
-    fn split_quickly(&self, spans: &mut LabelSpans) -> Option<&str> {
-        if self.options.type_and_unit_labels {
-            return None;
-        }
-        let text = self.labels_text.or_else(|| self.read_labels_text())?;
+    fn split_quickly(&self, spans: &mut LabelSpans) -> Option<&'a str> {
+        let text = self.quick_labels()?;
         spans.begin(text, |name| {
             name.push_str(self.family.name);
             name.push_str(self.suffix());
         });
-        let mut rest = text.as_bytes();
-        while let [LABEL, length @ 0..0x80, after @ ..] = rest {
-            let (label, after) = after.split_at_checked(usize::from(*length))?;
-            let [NAME, name_length @ 1..0x80, name_on @ ..] = label else { return None };
-            let name_at = text.len() - after.len() - name_on.len();
-            let name_end = name_at + usize::from(*name_length);
-            let value = match name_on.get(usize::from(*name_length)..)? {
-                [] => [name_end, name_end],
-                [VALUE, value_length @ 0..0x80, value @ ..] if value.len() == usize::from(*value_length) => {
-                    let value_end = text.len() - after.len();
-                    [value_end - value.len(), value_end]
-                }
-                _ => return None,
-            };
-            spans.push([name_at, name_end], value);
-            rest = after;
-        }
-        if !rest.is_empty() {
-            return None;
-        }
+        walk_labels(text, |name, value| spans.push(name, value))?;
         if let Some((name, bound)) = self.bound() {
             spans.push_written(text, name, |text| self.bounds.write(bound, self.options.le_format, text));
         }
         Some(text)
+    }
+
+    /// The labels' fields, if all of them are UTF-8 and are all that there is to a sample's labels.
+    #[inline]
+    fn quick_labels(&self) -> Option<&'a str> {
+        if self.options.type_and_unit_labels {
+            return None;
+        }
+        self.labels_text.or_else(|| self.read_labels_text())
     }
 
     #[inline]
@@ -141,6 +141,30 @@ impl<'a> ProtobufParser<'a> {
 const LABEL: u8 = 1 << 3 | 2;
 const NAME: u8 = 1 << 3 | 2;
 const VALUE: u8 = 2 << 3 | 2;
+
+/// The quick way over labels, which knows those with a name and a value of less than 128 bytes each. Tags and lengths
+/// are then ASCII, so that the fields together are UTF-8 if and only if each name and value is. Gives where each name
+/// and value starts and ends; `None` if there is anything else.
+#[inline]
+fn walk_labels(text: &str, mut found: impl FnMut([usize; 2], [usize; 2])) -> Option<()> {
+    let mut rest = text.as_bytes();
+    while let [LABEL, length @ 0..0x80, after @ ..] = rest {
+        let (label, after) = after.split_at_checked(usize::from(*length))?;
+        let [NAME, name_length @ 1..0x80, texts @ ..] = label else { return None };
+        let end = text.len() - after.len();
+        let name = end - texts.len();
+        let name_end = name + usize::from(*name_length);
+        match texts.get(usize::from(*name_length)..)? {
+            [] => found([name, name_end], [name_end, name_end]),
+            [VALUE, value_length @ 0..0x80, value @ ..] if value.len() == usize::from(*value_length) => {
+                found([name, name_end], [end - value.len(), end]);
+            }
+            _ => return None,
+        }
+        rest = after;
+    }
+    rest.is_empty().then_some(())
+}
 
 /// A label's name and value. Every name is judged, and every value, if there are several, of which the last counts.
 fn judge(mut label: Message<'_>) -> Result<(&str, &str), WireError> {
