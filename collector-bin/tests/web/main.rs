@@ -13,5 +13,6 @@ mod lifecycle;
 mod paths;
 mod peer;
 mod places;
+mod self_metrics;
 mod site;
 mod status_page;

@@ -111,14 +111,15 @@ impl Judge {
             self.point(point, open)?;
         }
         let is_state = open.metric_type == MetricType::StateSet && self.is_openmetrics();
-        let mut labels: Vec<(String, &str)> =
-            metric.labels.iter().map(|label| (open.label(&label.name).into_owned(), &*label.value)).collect();
+        let written = metric.labels.iter().map(|label| (open.label(&label.name), &*label.value));
+        let mut labels: Vec<(Cow<'_, str>, &str)> = written.collect();
+        // They are sorted already unless names have been escaped.
         labels.sort_unstable();
         if labels.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return fault(StrictRule::Labels, "two labels whose names are the same when they are escaped");
         }
         let state = if is_state {
-            let Some(at) = labels.iter().position(|(name, _)| *name == open.name) else {
+            let Some(at) = labels.iter().position(|(name, _)| **name == *open.name) else {
                 return fault(StrictRule::RequiredLabel, "a state without the label of the family's name");
             };
             Some(labels.remove(at).1)
@@ -185,10 +186,10 @@ impl Judge {
         matches!(self.format, Format::OpenMetrics)
     }
 
-    fn hash(&mut self, labels: &[(String, &str)]) -> u128 {
+    fn hash(&mut self, labels: &[(Cow<'_, str>, &str)]) -> u128 {
         self.bytes.clear();
         for (name, value) in labels {
-            for text in [name, *value] {
+            for text in [&**name, *value] {
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.bytes.push(SEPARATOR);
             }

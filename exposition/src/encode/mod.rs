@@ -184,6 +184,17 @@ impl FamilyEncoder<'_> {
         point: impl Into<Point<'a>>,
         histogram: &HistogramPoint<'_>,
     ) -> &mut Self {
+        self.histogram_with_exemplars(point, histogram, &[])
+    }
+
+    /// Writes a histogram with exemplars that are no bucket's, of which protobuf alone has some, of native
+    /// histograms. Readers pass over those without a time.
+    pub fn histogram_with_exemplars<'a>(
+        &mut self,
+        point: impl Into<Point<'a>>,
+        histogram: &HistogramPoint<'_>,
+        exemplars: &[PointExemplar<'_>],
+    ) -> &mut Self {
         let HistogramPoint { buckets, count, sum, native } = *histogram;
         let ends_with_infinity = buckets.last().is_some_and(|last| last.upper_bound == f64::INFINITY);
         // Readers of protobuf add it themselves, and a native histogram without classic buckets implies it.
@@ -198,7 +209,7 @@ impl FamilyEncoder<'_> {
             buckets
         };
         let (count, sum) = (Some(count), Some(sum));
-        self.0.0.histogram(&point.into(), &HistogramValues { count, sum, buckets, native, exemplars: &[] });
+        self.0.0.histogram(&point.into(), &HistogramValues { count, sum, buckets, native, exemplars });
         self
     }
 
