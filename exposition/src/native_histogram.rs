@@ -20,7 +20,6 @@ enum Source<'p> {
     Protobuf(&'p ProtobufParser<'p>),
     CustomBuckets(&'p CustomBuckets<'p>),
     #[cfg(feature = "openmetrics2")]
-    #[expect(dead_code, reason = "OpenMetrics 2.0 is not read yet")]
     OpenMetrics2(&'p OpenMetrics2Parser<'p>),
 }
 
@@ -34,6 +33,14 @@ impl<'p> HistogramEvent<'p> {
         timestamp: Option<Timestamp>,
     ) -> Self {
         Self { source: Source::CustomBuckets(parser), timestamp }
+    }
+
+    #[cfg(feature = "openmetrics2")]
+    pub(crate) const fn of_openmetrics2(
+        parser: &'p OpenMetrics2Parser<'p>,
+        timestamp: Option<Timestamp>,
+    ) -> Self {
+        Self { source: Source::OpenMetrics2(parser), timestamp }
     }
 
     /// The time that the page itself gives the histogram.

@@ -180,7 +180,12 @@ pub struct HelpText<'p> {
     format: Option<Dialect>,
 }
 
-impl HelpText<'_> {
+impl<'p> HelpText<'p> {
+    #[cfg(feature = "openmetrics2")]
+    pub(crate) fn of_text(escaped: &'p [u8], dialect: Dialect) -> Self {
+        Self { escaped: lossy(escaped), format: Some(dialect) }
+    }
+
     /// The text without escapes; allocates only if there are any.
     pub fn unescape(&self) -> Cow<'_, str> {
         match self.format {
@@ -206,7 +211,6 @@ pub struct SeriesEvent<'p> {
 pub(crate) enum Source<'p> {
     Text(&'p TextParser<'p>),
     #[cfg(feature = "openmetrics2")]
-    #[expect(dead_code, reason = "OpenMetrics 2.0 is not read yet")]
     OpenMetrics2(&'p OpenMetrics2Parser<'p>),
     Protobuf(&'p ProtobufParser<'p>),
 }

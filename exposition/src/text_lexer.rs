@@ -72,6 +72,12 @@ impl<'a> Lexer<'a> {
         Self { state: State::Exemplar, ..Self::new(page, Dialect::OpenMetrics, at) }
     }
 
+    /// A lexer behind the opening brace of a label list.
+    #[cfg(feature = "openmetrics2")]
+    pub(crate) fn in_labels(page: &'a [u8], at: usize) -> Self {
+        Self { state: State::Labels, ..Self::new(page, Dialect::OpenMetrics, at) }
+    }
+
     pub(crate) const fn dialect(&self) -> Dialect {
         self.dialect
     }

@@ -1,51 +1,456 @@
 //! OpenMetrics 2.0 as Prometheus 3.16 reads its release candidate (`model/textparse/openmetrics2parse.go`).
+//!
+//! A line is judged in full when it is reached. A composite value's samples are read from the line as they are
+//! asked for; nothing is kept of it but where its fields stand.
 
-use promferry_model::{Histogram, MetricType, Timestamp};
+mod composite;
+mod labels;
+mod tail;
 
-use crate::{Event, ExemplarSample, LabelBuffer, ParseError, ParseOptions, SeriesKey};
+use promferry_model::{BUCKET_LABEL, Histogram, MetricType, QUANTILE_LABEL, Timestamp};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use self::composite::{Composite, Field, Pair, Pairs};
+use self::labels::{Collect, CollectExemplar, Named};
+use self::tail::{Exemplar, Tail, Times};
+use crate::classic_histogram::{ClassicHistogram, copy_histogram};
+use crate::context::Context;
+use crate::text_lexer::{Lexer, Token};
+use crate::text_series::{LabelSink, ListOf};
+use crate::{
+    Dialect, Event, ExemplarSample, Format, HelpText, HistogramEvent, LabelBuffer, ParseError, ParseOptions,
+    SeriesEvent, SeriesKey, go_float, parser,
+};
 
 pub(crate) struct OpenMetrics2Parser<'a> {
     page: &'a [u8],
+    options: ParseOptions,
+    /// Where the next line starts.
+    at: usize,
+    context: Context,
+    /// What the last line named, as written: the type and the unit are of this name alone.
+    family: &'a [u8],
+    unit: &'a [u8],
+    /// Where the current series starts and ends.
+    series: (usize, usize),
+    times: Times,
+    /// The current line's exemplars; once a bucket has been reached, those of each bucket together.
+    exemplars: Vec<Exemplar>,
+    composite: Composite<'a>,
+    part: Part,
+    /// What is left of the current value's buckets or quantiles.
+    pairs: Pairs<'a>,
+    /// Whether the classic series come behind the current histogram.
+    classic_follows: bool,
+    histogram: Histogram,
+    classic: ClassicHistogram,
+}
+
+/// Which sample of a line is the current one.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// The only one.
+    Value,
+    /// Native or converted.
+    Histogram,
+    Count,
+    Sum,
+    /// A classic bucket, with where its exemplars start and end.
+    Bucket {
+        upper_bound: f64,
+        exemplars: (usize, usize),
+    },
+    Quantile(f64),
+}
+
+/// An entry of a page; texts as they are written.
+enum Entry<'a> {
+    Help(&'a [u8]),
+    Type,
+    Unit,
+    Series(f64),
+    Histogram,
 }
 
 impl<'a> OpenMetrics2Parser<'a> {
-    pub(crate) const fn new(page: &'a [u8], _options: ParseOptions) -> Self {
-        Self { page }
+    pub(crate) fn new(page: &'a [u8], options: ParseOptions) -> Self {
+        Self {
+            page,
+            options,
+            at: 0,
+            context: Context::new(Format::OpenMetrics2, &options),
+            family: b"",
+            unit: b"",
+            series: (0, 0),
+            times: Times::default(),
+            exemplars: Vec::new(),
+            composite: Composite::none(page),
+            part: Part::Value,
+            pairs: Pairs::none(),
+            classic_follows: false,
+            histogram: Histogram::stale(),
+            classic: ClassicHistogram::new(),
+        }
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
-        Err(ParseError::in_text(self.page, 0, "OpenMetrics 2.0 is not read yet"))
+        let entry = match self.next_part()? {
+            Some(entry) => entry,
+            None => match self.next_line()? {
+                Some(entry) => entry,
+                None => return Ok(None),
+            },
+        };
+        let timestamp = self.times.timestamp;
+        let family = || String::from_utf8_lossy(self.family);
+        Ok(Some(match entry {
+            Entry::Help(text) => {
+                Event::Help { family: family(), help: HelpText::of_text(text, Dialect::OpenMetrics) }
+            }
+            Entry::Type => Event::Type { family: family(), metric_type: self.metric_type() },
+            Entry::Unit => Event::Unit { family: family(), unit: String::from_utf8_lossy(self.unit) },
+            Entry::Series(value) => {
+                Event::Series(SeriesEvent::new(value, timestamp, parser::Source::OpenMetrics2(self)))
+            }
+            Entry::Histogram => Event::Histogram(HistogramEvent::of_openmetrics2(self, timestamp)),
+        }))
     }
 
-    pub(crate) const fn start(&self) -> Option<Timestamp> {
-        None
+    fn next_line(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+        self.part = Part::Value;
+        self.classic_follows = false;
+        self.times = Times::default();
+        self.exemplars.clear();
+        let line = self.at;
+        let mut lexer = Lexer::new(self.page, Dialect::OpenMetrics, line);
+        let entry = match lexer.next_token() {
+            Token::Eof => return Err(self.error(self.page.len(), "page does not end with # EOF")),
+            Token::EofWord => {
+                return if lexer.next_token() == Token::Eof {
+                    Ok(None)
+                } else {
+                    Err(self.error(lexer.start, "unexpected data after # EOF"))
+                };
+            }
+            kind @ (Token::Help | Token::Type | Token::Unit) => {
+                let entry = self.metadata(&mut lexer, kind)?;
+                self.at = lexer.at;
+                entry
+            }
+            first @ (Token::MetricName | Token::BraceOpen) => self.sample(&mut lexer, line, first)?,
+            _ => {
+                let expected = "expected a metric name, '{' or one of # HELP, # TYPE, # UNIT and # EOF";
+                return Err(self.error(lexer.start, expected));
+            }
+        };
+        Ok(Some(entry))
     }
 
-    pub(crate) const fn key(&self, seed: u64) -> SeriesKey {
-        SeriesKey([seed, 0])
+    fn metadata(&mut self, lexer: &mut Lexer<'a>, kind: Token) -> Result<Entry<'a>, ParseError> {
+        if lexer.next_token() != Token::MetricName {
+            return Err(self.error(lexer.start, "expected a metric name in the metadata line"));
+        }
+        let family = match lexer.token() {
+            [b'"', name @ .., b'"'] => {
+                labels::judge_name(name).map_err(|problem| self.error(lexer.start, problem))?;
+                name
+            }
+            name => name,
+        };
+        self.enter_family(family);
+        if lexer.next_token() != Token::Text {
+            return Err(self.error(lexer.start, "expected a text after the metric name"));
+        }
+        let at = lexer.start + 1;
+        let text = lexer.token().get(1..).unwrap_or_default();
+        let text = &text[..text.len().saturating_sub(1)];
+        if text.last() == Some(&b'\r') {
+            return Err(self.error(at + text.len() - 1, "unexpected carriage return"));
+        }
+        let entry = match kind {
+            Token::Type => {
+                let Some(metric_type) = metric_type(text) else {
+                    return Err(self.error(
+                        at,
+                        "expected one of counter, gauge, gaugehistogram, histogram, info, stateset, summary and unknown",
+                    ));
+                };
+                if metric_type == MetricType::Info && !family.ends_with(b"_info") {
+                    return Err(self.error(at, "name of an info must end with _info"));
+                }
+                self.context.set_type(metric_type);
+                Entry::Type
+            }
+            Token::Help if str::from_utf8(text).is_err() => {
+                return Err(self.error(at, "help text is not valid UTF-8"));
+            }
+            Token::Help => Entry::Help(text),
+            _ => {
+                self.unit = text;
+                self.context.set_unit(text);
+                Entry::Unit
+            }
+        };
+        let is_unitless = matches!(self.metric_type(), MetricType::Info | MetricType::StateSet);
+        if is_unitless && !self.unit.is_empty() && kind != Token::Help {
+            return Err(self.error(at, "an info or stateset has no unit"));
+        }
+        Ok(entry)
     }
 
-    pub(crate) const fn series(&self) -> Option<&[u8]> {
-        None
+    /// The type and the unit of another name are no longer meant.
+    fn enter_family(&mut self, name: &'a [u8]) {
+        if name != self.family {
+            self.family = name;
+            if self.metric_type() != MetricType::Unknown || !self.unit.is_empty() {
+                self.unit = b"";
+                self.context.set_type_and_unit(MetricType::Unknown, b"");
+            }
+        }
+    }
+
+    fn sample(&mut self, lexer: &mut Lexer<'a>, line: usize, first: Token) -> Result<Entry<'a>, ParseError> {
+        let mut named = Named { page: self.page, name: b"", has_label_of_its_name: false };
+        if first == Token::MetricName {
+            named.name = lexer.token();
+            if self.page.get(lexer.at) == Some(&b'{') {
+                lexer.next_token();
+                labels::labels(self.page, lexer, ListOf::Series, true, &mut named)?;
+            }
+        } else if !labels::labels(self.page, lexer, ListOf::Series, false, &mut named)? {
+            return Err(self.error(line, "expected a metric name, as in {\"name\"} or name{}"));
+        }
+        self.enter_family(named.name);
+        self.series = (line, lexer.at);
+        match self.page.get(lexer.at..).unwrap_or_default() {
+            [b' ', b'{', ..] => self.composite_value(lexer.at + 2),
+            [b' ', rest @ ..] if !matches!(rest.first(), None | Some(b' ' | b'\n' | 0)) => {
+                let length = rest.iter().position(|c| matches!(c, b' ' | b'\n' | 0)).unwrap_or(rest.len());
+                let value = self.value(lexer.at + 1, &rest[..length], &named)?;
+                self.tail(lexer.at + 1 + length)?;
+                Ok(Entry::Series(value))
+            }
+            _ => Err(self.error(lexer.at, "expected a value after the series")),
+        }
+    }
+
+    /// Reads what follows the value.
+    fn tail(&mut self, at: usize) -> Result<(), ParseError> {
+        let mut tail = Tail::new(self.page, at);
+        self.times = tail.read(&mut self.exemplars)?;
+        self.at = tail.at;
+        Ok(())
+    }
+
+    /// Reads and judges a value that is a number.
+    fn value(&self, at: usize, text: &[u8], named: &Named<'_>) -> Result<f64, ParseError> {
+        let value = go_float::parse_value(text)
+            .map_err(|error| self.error(at, &format!("{error}, expected a value")))?;
+        let problem = match self.metric_type() {
+            MetricType::Counter if value.is_nan() => "value of a counter is not a number",
+            MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary => {
+                "expected a composite value, which histograms and summaries have"
+            }
+            MetricType::Info if value != 1.0 => "value of an info is not 1",
+            MetricType::StateSet if value != 0.0 && value != 1.0 => "value of a stateset is neither 0 nor 1",
+            MetricType::StateSet if !named.has_label_of_its_name => "stateset lacks the label of its name",
+            _ => return Ok(value),
+        };
+        Err(self.error(at, problem))
+    }
+
+    /// Reads and judges a composite value, behind its opening brace, and its line's rest.
+    fn composite_value(&mut self, at: usize) -> Result<Entry<'a>, ParseError> {
+        let metric_type = self.metric_type();
+        if !matches!(metric_type, MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary) {
+            return Err(self.error(at - 1, "only histograms and summaries have composite values"));
+        }
+        let (composite, end) = Composite::read(self.page, at, metric_type)?;
+        self.tail(end)?;
+        self.composite = composite;
+        if metric_type != MetricType::Summary {
+            let keeps_classic = self.options.always_classic_histograms;
+            if composite.is_native() && self.options.native_histograms {
+                composite.read_native(&mut self.histogram)?;
+                self.part = Part::Histogram;
+                self.classic_follows = keeps_classic && composite.has(Field::Bucket);
+            } else if self.options.convert_classic_to_custom_buckets {
+                composite.convert(&mut self.classic, &mut self.histogram)?;
+                self.part = Part::Histogram;
+                self.classic_follows = keeps_classic;
+            }
+        }
+        if self.part != Part::Histogram || self.classic_follows {
+            composite.judge_pairs()?;
+        }
+        if self.part == Part::Histogram {
+            return Ok(Entry::Histogram);
+        }
+        self.part = Part::Count;
+        Ok(Entry::Series(composite.count()?))
+    }
+
+    /// Turns to the next sample of the current line; `None` if there is none.
+    fn next_part(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
+        match self.part {
+            Part::Value => Ok(None),
+            Part::Histogram if !self.classic_follows => Ok(None),
+            Part::Histogram => {
+                self.part = Part::Count;
+                Ok(Some(Entry::Series(self.composite.count()?)))
+            }
+            Part::Count => {
+                self.part = Part::Sum;
+                Ok(Some(Entry::Series(self.composite.sum()?)))
+            }
+            Part::Sum if self.metric_type() != MetricType::Summary && !self.composite.has(Field::Bucket) => {
+                // Of a native histogram that is not wanted; the count says all that is known.
+                self.part = Part::Bucket { upper_bound: f64::INFINITY, exemplars: (0, self.exemplars.len()) };
+                Ok(Some(Entry::Series(self.composite.count()?)))
+            }
+            Part::Sum => {
+                self.pairs = self.composite.pairs()?;
+                self.exemplars.sort_by(|a, b| a.value.total_cmp(&b.value));
+                Ok(self.next_pair(0))
+            }
+            Part::Bucket { exemplars, .. } => Ok(self.next_pair(exemplars.1)),
+            Part::Quantile(_) => Ok(self.next_pair(0)),
+        }
+    }
+
+    /// Turns to the next bucket, whose exemplars start at number `from`, or quantile.
+    fn next_pair(&mut self, from: usize) -> Option<Entry<'a>> {
+        // Judged when the line was read, so an error does not come.
+        let Pair { bound, value, .. } = self.pairs.next()?.ok()?;
+        self.part = if self.metric_type() == MetricType::Summary {
+            Part::Quantile(bound)
+        } else {
+            let rest = self.exemplars.get_mut(from..).unwrap_or_default();
+            // What is not a number comes last and belongs to the last bucket.
+            let length = rest.partition_point(|e| e.value <= bound || bound == f64::INFINITY);
+            rest[..length].sort_by_key(|exemplar| exemplar.labels_at);
+            Part::Bucket { upper_bound: bound, exemplars: (from, from + length) }
+        };
+        Some(Entry::Series(value))
+    }
+
+    pub(crate) fn start(&self) -> Option<Timestamp> {
+        // Zero is how Prometheus says that there is none.
+        let wanted = self.options.parse_start_timestamps;
+        self.times.start.filter(|start| wanted && start.as_millis() != 0)
+    }
+
+    pub(crate) fn key(&self, seed: u64) -> SeriesKey {
+        let (start, end) = self.series;
+        let SeriesKey([low, high]) = self.context.key(&self.page[start..end], seed);
+        let (kind, bound) = match self.part {
+            Part::Value => return SeriesKey([low, high]),
+            Part::Histogram => (1_u64, 0),
+            Part::Count => (2, 0),
+            Part::Sum => (3, 0),
+            Part::Quantile(quantile) => (4, quantile.to_bits()),
+            Part::Bucket { upper_bound, .. } => (5, upper_bound.to_bits()),
+        };
+        let mut bytes = [0; 32];
+        for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let hash = xxh3_128_with_seed(&bytes, seed);
+        SeriesKey([hash as u64, (hash >> 64) as u64])
+    }
+
+    /// The current series as it is written, unless it is a part of a composite value.
+    pub(crate) fn series(&self) -> Option<&[u8]> {
+        let (start, end) = self.series;
+        (self.part == Part::Value).then(|| &self.page[start..end])
     }
 
     pub(crate) const fn metric_type(&self) -> MetricType {
-        MetricType::Unknown
+        self.context.metric_type()
     }
 
     pub(crate) fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
         labels.clear();
+        let is_gauge = self.metric_type() == MetricType::GaugeHistogram;
+        let is_native_histogram = self.part == Part::Histogram && self.metric_type() == MetricType::Histogram;
+        let unit = str::from_utf8(self.unit);
+        let unit = unit.map_err(|_| self.error(self.series.0, "the family's unit is not valid UTF-8"));
+        let mut collect = Collect {
+            suffix: match self.part {
+                Part::Value | Part::Histogram | Part::Quantile(_) => "",
+                Part::Count if is_gauge => "_gcount",
+                Part::Count => "_count",
+                Part::Sum if is_gauge => "_gsum",
+                Part::Sum => "_sum",
+                Part::Bucket { .. } => "_bucket",
+            },
+            type_and_unit: match self.options.type_and_unit_labels {
+                true => Some((self.metric_type(), unit?)),
+                false => None,
+            },
+            le_format: is_native_histogram.then_some(self.options.le_format),
+            labels,
+        };
+        let (line, end) = self.series;
+        let mut lexer = Lexer::new(self.page, Dialect::OpenMetrics, line);
+        let is_named = lexer.next_token() == Token::MetricName;
+        if is_named {
+            let rejected = collect.metric_name(lexer.token(), line);
+            rejected.map_err(|rejected| self.error(rejected.at, rejected.problem))?;
+        }
+        if !is_named || lexer.at < end {
+            if is_named {
+                lexer.next_token();
+            }
+            labels::labels(self.page, &mut lexer, ListOf::Series, is_named, &mut collect)?;
+        }
+        match self.part {
+            Part::Quantile(quantile) => {
+                labels.push(QUANTILE_LABEL, &self.options.le_format.number(quantile));
+            }
+            Part::Bucket { upper_bound, .. } => {
+                labels.push(BUCKET_LABEL, &self.options.le_format.number(upper_bound));
+            }
+            _ => {}
+        }
         Ok(())
     }
 
     /// The exemplar behind `next` earlier ones.
-    pub(crate) const fn exemplar(
-        &self,
-        _next: &mut usize,
-        _labels: &mut LabelBuffer,
-    ) -> Option<ExemplarSample> {
-        None
+    pub(crate) fn exemplar(&self, next: &mut usize, labels: &mut LabelBuffer) -> Option<ExemplarSample> {
+        let (start, end) = match self.part {
+            Part::Value | Part::Histogram => (0, self.exemplars.len()),
+            Part::Bucket { exemplars, .. } => exemplars,
+            Part::Count | Part::Sum | Part::Quantile(_) => return None,
+        };
+        let exemplar = self.exemplars.get(start..end)?.get(*next)?;
+        *next += 1;
+        labels.clear();
+        let mut lexer = Lexer::in_labels(self.page, exemplar.labels_at);
+        let mut collect = CollectExemplar(labels);
+        labels::labels(self.page, &mut lexer, ListOf::Exemplar, true, &mut collect).ok()?;
+        Some(ExemplarSample { value: exemplar.value, timestamp: Some(exemplar.timestamp) })
     }
 
-    pub(crate) fn read_into(&self, _histogram: &mut Histogram) {}
+    pub(crate) fn read_into(&self, histogram: &mut Histogram) {
+        copy_histogram(&self.histogram, histogram);
+    }
+
+    fn error(&self, at: usize, problem: &str) -> ParseError {
+        ParseError::in_text(self.page, at, problem)
+    }
+}
+
+fn metric_type(word: &[u8]) -> Option<MetricType> {
+    Some(match word {
+        b"counter" => MetricType::Counter,
+        b"gauge" => MetricType::Gauge,
+        b"gaugehistogram" => MetricType::GaugeHistogram,
+        b"histogram" => MetricType::Histogram,
+        b"info" => MetricType::Info,
+        b"stateset" => MetricType::StateSet,
+        b"summary" => MetricType::Summary,
+        b"unknown" => MetricType::Unknown,
+        _ => return None,
+    })
 }
