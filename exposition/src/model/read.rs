@@ -4,13 +4,17 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use promferry_model::{
-    BUCKET_LABEL, Label, Labels, LabelsBuilder, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp,
+    BUCKET_LABEL, DuplicateLabel, Label, Labels, LabelsBuilder, METRIC_NAME, MetricType, QUANTILE_LABEL,
+    Timestamp,
 };
 
 use super::collect::{Collector, Part};
 use super::{Bucket, Exemplar, MetricFamily, Quantile, type_suffix};
 use crate::text_series::unescape_into;
-use crate::{Event, Exemplars, Format, LabelBuffer, ParseError, ParseOptions, Parser, family_of, go_float};
+use crate::{
+    Event, Exemplars, Format, LabelBuffer, LabelSpans, ParseError, ParseOptions, Parser, SplitLabels,
+    family_of, go_float,
+};
 
 /// Why a page could not be read into families.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +80,7 @@ pub fn read_families(
 ) -> Result<Vec<MetricFamily>, ReadError> {
     let mut reader = Reader::new(format);
     let mut parser = Parser::new(format, page, options);
-    let mut buffer = LabelBuffer::new();
+    let mut spans = LabelSpans::new();
     while let Some(event) = parser.next()? {
         match event {
             Event::Help { family, help } => {
@@ -95,16 +99,16 @@ pub fn read_families(
             Event::Type { family, metric_type } => reader.declare(&unescaped(format, &family), metric_type),
             Event::Comment(_) => {}
             Event::Series(series) => {
-                series.labels(&mut buffer)?;
+                let labels = series.split(&mut spans)?;
                 let times = (series.timestamp(), series.start());
-                let read = reader.series(&buffer, series.value(), times, series.exemplars());
+                let read = reader.series(labels, series.value(), times, series.exemplars());
                 read.map_err(|repeated| repeated.on_line(line_of(page, series.series_bytes())))?;
             }
             Event::Histogram(event) => {
-                event.labels(&mut buffer)?;
+                let labels = event.split(&mut spans)?;
                 let times = (event.timestamp(), event.start());
                 let native = Part::Native(Box::new(event.histogram()));
-                let read = reader.histogram(&buffer, native, times, event.exemplars());
+                let read = reader.histogram(labels, native, times, event.exemplars());
                 read.map_err(|repeated| repeated.on_line(None))?;
             }
         }
@@ -246,13 +250,13 @@ impl Reader {
 
     fn series(
         &mut self,
-        buffer: &LabelBuffer,
+        labels: SplitLabels<'_>,
         value: f64,
         times: Times,
         exemplars: Exemplars<'_>,
     ) -> Result<(), RepeatedLabel> {
-        self.take_labels(buffer)?;
-        let name = buffer.metric_name();
+        self.take_labels(labels)?;
+        let name = labels.metric_name();
         let (family, part, spelling) = self.place(name, value);
         self.spellings[family].name = spelling;
         match part {
@@ -265,13 +269,13 @@ impl Reader {
 
     fn histogram(
         &mut self,
-        buffer: &LabelBuffer,
+        labels: SplitLabels<'_>,
         native: Part,
         times: Times,
         exemplars: Exemplars<'_>,
     ) -> Result<(), RepeatedLabel> {
-        self.take_labels(buffer)?;
-        let name = buffer.metric_name();
+        self.take_labels(labels)?;
+        let name = labels.metric_name();
         let is_of = |&at: &usize| {
             let family = &self.collector.families[at];
             let holds = matches!(family.metric_type, MetricType::Histogram | MetricType::GaugeHistogram);
@@ -299,14 +303,18 @@ impl Reader {
         Ok(())
     }
 
-    fn take_labels(&mut self, buffer: &LabelBuffer) -> Result<(), RepeatedLabel> {
-        let labels = buffer.iter().map(|(name, value)| Label { name: name.into(), value: value.into() });
-        self.labels.reset_unsorted(labels).map_err(|repeated| RepeatedLabel {
-            metric: buffer.metric_name().to_owned(),
+    /// Takes the labels but for the metric's name, which has no second one beside it.
+    fn take_labels(&mut self, labels: SplitLabels<'_>) -> Result<(), RepeatedLabel> {
+        let others = labels.iter().skip(1);
+        let others = others.map(|(name, value)| Label { name: name.into(), value: value.into() });
+        let taken = self.labels.reset_unsorted(others).and_then(|()| {
+            let is_named_twice = labels.iter().skip(1).any(|(name, _)| name == METRIC_NAME);
+            if is_named_twice { Err(DuplicateLabel(METRIC_NAME.into())) } else { Ok(()) }
+        });
+        taken.map_err(|repeated| RepeatedLabel {
+            metric: labels.metric_name().to_owned(),
             label: repeated.0.to_string(),
-        })?;
-        self.labels.remove(METRIC_NAME);
-        Ok(())
+        })
     }
 
     fn read_exemplar_labels(&self, metric: &str) -> Result<Labels, RepeatedLabel> {
