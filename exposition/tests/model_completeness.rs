@@ -120,6 +120,14 @@ fn said_of_metric(format: Format, family: &MetricFamily, metric: &Metric, said: 
     for point in &metric.points {
         let at = point.timestamp;
         let mut exemplars: Vec<&Exemplar> = point.exemplars.iter().collect();
+        let is_of_type = match family.metric_type {
+            MetricType::Histogram | MetricType::GaugeHistogram => {
+                matches!(point.value, PointValue::Histogram(_))
+            }
+            MetricType::Summary => matches!(point.value, PointValue::Summary(_)),
+            _ => matches!(point.value, PointValue::Number(_)),
+        };
+        assert!(is_of_type, "{family:?}");
         let (counted, summed) = match &point.value {
             PointValue::Number(value) => {
                 said.sample(labels(suffix, None), &bits(*value), at);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-use promferry_model::{Histogram, LabelsBuilder, MetricType, Timestamp};
+use promferry_model::{Histogram, LabelsBuilder, MetricType, Timestamp, hash_labels};
 
 use super::{
     Bucket, Exemplar, HistogramValue, Metric, MetricFamily, MetricPoint, PointValue, Quantile, SummaryValue,
@@ -20,12 +20,11 @@ pub(super) enum Part {
 }
 
 /// Families that are being filled.
-#[derive(Default)]
 pub(super) struct Collector {
     pub(super) families: Vec<MetricFamily>,
     /// Where a metric is, by a seeded hash of family and labels; a place that is taken passes on to the next.
     metrics: HashMap<u64, (usize, usize)>,
-    hashes: RandomState,
+    seed: u64,
     /// The metric that was last added to: it is nearly always the next one's too.
     last: Option<(usize, usize)>,
     /// Bounds of the points whose bounds do not increase.
@@ -36,6 +35,16 @@ pub(super) struct Collector {
 type PointAt = (usize, usize, usize);
 
 impl Collector {
+    pub(super) fn new() -> Self {
+        Self {
+            families: Vec::new(),
+            metrics: HashMap::new(),
+            seed: RandomState::new().hash_one(0),
+            last: None,
+            unordered: HashSet::new(),
+        }
+    }
+
     /// Adds a part to the last point of its metric if that is of the same time and has no such part yet, else to a
     /// new point.
     pub(super) fn add(
@@ -81,7 +90,7 @@ impl Collector {
         {
             return metric;
         }
-        let mut hash = self.hashes.hash_one((family, labels.as_slice()));
+        let mut hash = hash_labels(labels.as_slice(), self.seed.wrapping_add(family as u64));
         while let Some(&(at, metric)) = self.metrics.get(&hash) {
             if at == family && is_of(&self.families, metric) {
                 self.last = Some((family, metric));

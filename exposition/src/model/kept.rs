@@ -37,7 +37,7 @@ impl MetricFamily {
     /// Points without a value are in no format, and so are metrics without points.
     #[must_use]
     pub fn as_kept_by(&self, format: Format) -> Option<Self> {
-        let mut collector = Collector::default();
+        let mut collector = Collector::new();
         collector.families.push(self.header_kept_by(format));
         for metric in &self.metrics {
             let labels = LabelsBuilder::from(&metric.labels);

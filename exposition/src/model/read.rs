@@ -183,7 +183,7 @@ impl Reader {
     fn new(format: Format) -> Self {
         Self {
             format,
-            collector: Collector::default(),
+            collector: Collector::new(),
             spellings: Vec::new(),
             names: HashMap::new(),
             current: None,
