@@ -138,6 +138,9 @@ fn read_deltas(mut run: Rest<'_>, deltas: &mut Vec<i64>) {
     }
     while let Some(number) = run.varint() {
         deltas.push(zigzag(number));
+        while let Some(numbers) = run.short_fields(tag) {
+            deltas.extend_from_slice(&numbers.map(|number| zigzag(u64::from(number))));
+        }
         if run.next().is_none() {
             return;
         }

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use bound_texts::BoundTexts;
 use exemplars::ProtobufExemplars;
 use fields::{field_at, last_of};
-use metric::{Metric, NEGATIVE, POSITIVE, Run, Within};
+use metric::{Metric, NEGATIVE, POSITIVE, Run, Side, Within};
 use quick::Rest;
 
 use crate::classic_histogram::ClassicHistogram;
@@ -40,8 +40,8 @@ pub(crate) struct ProtobufParser<'a> {
     state: State,
     context: Context,
     family: Family<'a>,
-    /// The family's fields behind the current metric.
-    metrics: Message<'a>,
+    /// Where the family's fields behind the current metric start.
+    next_metric_at: usize,
     metric: Metric,
     part: Part,
     /// The labels' fields where several samples have them and all of it is UTF-8.
@@ -134,7 +134,7 @@ impl<'a> ProtobufParser<'a> {
             state: State::NextFamily,
             context: Context::new(Format::Protobuf, &options),
             family: Family::default(),
-            metrics: nothing,
+            next_metric_at: 0,
             metric: Metric::default(),
             part: Part::Value,
             labels_text: None,
@@ -229,7 +229,7 @@ impl<'a> ProtobufParser<'a> {
             };
             self.at = start + length;
             (self.family.start, self.family.end) = (start, self.at);
-            self.metrics = Message::new(self.page, start, self.at);
+            self.next_metric_at = start;
             self.read_family()?;
             if !self.next_metric()? {
                 continue;
@@ -246,14 +246,13 @@ impl<'a> ProtobufParser<'a> {
 
     /// Reads all of the family but its metrics, and sets the cursor before the first of those.
     fn read_family(&mut self) -> Result<(), WireError> {
-        let whole = self.metrics;
+        let mut message = self.family_message();
         if self.is_quick
-            && let Some(first_metric) = quick::family(Rest::of(whole), &mut self.family)
+            && let Some(first_metric) = quick::family(Rest::of(message), &mut self.family)
         {
-            self.metrics = whole.part(first_metric, whole.end());
+            self.next_metric_at = first_metric;
             return Ok(());
         }
-        let mut message = whole;
         while let Some(field) = message.field()? {
             match field.number {
                 1 => self.family.name_bytes = message.message(field)?.bytes(),
@@ -296,27 +295,20 @@ impl<'a> ProtobufParser<'a> {
 
     /// Reads the family's next metric; false if there is none.
     fn next_metric(&mut self) -> Result<bool, WireError> {
-        let Some(message) = self.next_metric_message() else { return Ok(false) };
         self.metric_key.set(None);
-        if !self.is_quick
-            || self.declared_type().and_then(|of| self.metric.read_quickly(message, of)).is_none()
-        {
-            self.metric.read(message)?;
-        }
-        Ok(true)
-    }
-
-    #[inline]
-    fn next_metric_message(&mut self) -> Option<Message<'a>> {
-        let mut rest = Rest::of(self.metrics);
         if self.is_quick
-            && let Some(metric) = quick::metric(&mut rest)
+            && let Some((start, end)) = quick::metric(self.page, self.next_metric_at, self.family.end)
+            && let Some(metric_type) = self.declared_type()
+            && self.metric.read_quickly(self.page, start, end, metric_type).is_some()
         {
-            let message = self.metrics.part(metric.at(), metric.end());
-            self.metrics = self.metrics.part(message.end(), self.metrics.end());
-            return Some(message);
+            self.next_metric_at = end;
+            return Ok(true);
         }
-        metric::next_of(&mut self.metrics, METRIC, Message::skip)
+        let mut fields = Message::new(self.page, self.next_metric_at, self.family.end);
+        let Some(message) = metric::next_of(&mut fields, METRIC, Message::skip) else { return Ok(false) };
+        self.next_metric_at = fields.at();
+        self.metric.read(message)?;
+        Ok(true)
     }
 
     /// Turns to the first sample of the current metric.
@@ -359,10 +351,10 @@ impl<'a> ProtobufParser<'a> {
             MetricType::GaugeHistogram => ResetHint::Gauge,
             _ => return Ok(false),
         };
-        let buckets = self.buckets();
-        if self.is_native() || self.part == Part::CustomBuckets {
+        if self.converted.is_none() || self.is_native() || self.part == Part::CustomBuckets {
             return Ok(false);
         }
+        let buckets = self.buckets();
         let Some(Converted { classic, histogram }) = self.converted.as_deref_mut() else { return Ok(false) };
         classic.clear();
         classic.set_count(self.metric.histogram.count());
@@ -454,9 +446,11 @@ impl<'a> ProtobufParser<'a> {
 
     fn check_spans(&self) -> Result<(), WireError> {
         let histogram = &self.metric.histogram;
-        for (side, fields) in [(histogram.positive, POSITIVE), (histogram.negative, NEGATIVE)] {
-            let have = if histogram.is_float() { side.counts } else { side.deltas };
-            if side.promised != have as u64 {
+        let is_float = histogram.is_float();
+        let differs =
+            |side: &Side| side.promised != (if is_float { side.counts } else { side.deltas }) as u64;
+        for (side, fields) in [(&histogram.positive, POSITIVE), (&histogram.negative, NEGATIVE)] {
+            if differs(side) {
                 let mut spans = Within::new(self.metric_message(), metric::HISTOGRAM, fields.span);
                 let at = spans.next().map_or(self.metric.start, |span| span.at());
                 return Err(WireError { at, problem: WireProblem::Spans });

@@ -67,22 +67,31 @@ pub(super) fn family<'a>(mut rest: Rest<'a>, family: &mut Family<'a>) -> Option<
     Some(first_metric.unwrap_or(rest.end))
 }
 
-/// The metric that is the family's next field, if it is one.
+/// Where the metric that is the next field of a family, at `at`, starts and ends; `None` if that is no metric.
 #[inline]
-pub(super) fn metric<'a>(rest: &mut Rest<'a>) -> Option<Rest<'a>> {
+pub(super) fn metric(page: &[u8], at: usize, family_end: usize) -> Option<(usize, usize)> {
+    let mut rest = Rest { bytes: page.get(at..family_end)?, end: family_end };
     if !rest.next_if(LENGTH_4) {
         return None;
     }
-    rest.message()
+    let length = usize::try_from(rest.varint()?).ok()?;
+    let start = rest.at();
+    (length <= rest.bytes.len()).then_some((start, start + length))
 }
 
 impl Metric {
     /// Reads a metric of a family of `metric_type`; `None` if it takes the careful way. What other types have is
     /// then left as it was.
     #[inline]
-    pub(crate) fn read_quickly(&mut self, message: Message<'_>, metric_type: MetricType) -> Option<()> {
-        let mut rest = Rest::of(message);
-        (self.start, self.end) = (message.at(), message.end());
+    pub(crate) fn read_quickly(
+        &mut self,
+        page: &[u8],
+        start: usize,
+        end: usize,
+        metric_type: MetricType,
+    ) -> Option<()> {
+        let mut rest = Rest { bytes: page.get(start..end)?, end };
+        (self.start, self.end) = (start, end);
         (self.labels, self.timestamp_ms) = (None, 0);
         self.labels_scattered = false;
         self.has_runs = true;
@@ -125,11 +134,11 @@ impl Metric {
                 rest.pass(1);
                 let value = rest.message()?;
                 match metric_type {
-                    MetricType::Counter => self.read_counter_quickly(message, value)?,
+                    MetricType::Counter => self.read_counter_quickly(page, value)?,
                     MetricType::Gauge => double(value, &mut self.gauge)?,
                     MetricType::Summary => self.summary.read_quickly(value)?,
                     MetricType::Histogram | MetricType::GaugeHistogram => {
-                        self.histogram.read_quickly(message, value)?;
+                        self.histogram.read_quickly(page, value)?;
                     }
                     _ => double(value, &mut self.untyped)?,
                 }
@@ -144,7 +153,7 @@ impl Metric {
     }
 
     #[inline]
-    fn read_counter_quickly(&mut self, page: Message<'_>, mut rest: Rest<'_>) -> Option<()> {
+    fn read_counter_quickly(&mut self, page: &[u8], mut rest: Rest<'_>) -> Option<()> {
         while let Some(byte) = rest.next() {
             match byte {
                 FIXED64_1 => self.counter = rest.double()?,
@@ -181,7 +190,7 @@ impl Summary {
 }
 
 impl Histogram {
-    fn read_quickly(&mut self, page: Message<'_>, mut rest: Rest<'_>) -> Option<()> {
+    fn read_quickly(&mut self, page: &[u8], mut rest: Rest<'_>) -> Option<()> {
         while let Some(byte) = rest.peek() {
             let start = rest.at();
             rest.pass(1);
@@ -260,6 +269,9 @@ impl Side {
         loop {
             rest.varint()?;
             self.deltas += 1;
+            while rest.short_fields(byte).is_some() {
+                self.deltas += 4;
+            }
             if !rest.next_if(byte) {
                 break;
             }
@@ -329,8 +341,8 @@ pub(crate) fn bucket<'a>(
     Some(bucket)
 }
 
-fn exemplar(page: Message<'_>, rest: Rest<'_>) -> Option<()> {
-    let message = page.part(rest.at(), rest.end);
+fn exemplar(page: &[u8], rest: Rest<'_>) -> Option<()> {
+    let message = Message::new(page, rest.at(), rest.end);
     Exemplar::default().read(message, &mut |_, _| {}).ok()
 }
 
@@ -414,12 +426,7 @@ impl<'a> Rest<'a> {
     }
 
     #[inline]
-    pub(super) const fn end(self) -> usize {
-        self.end
-    }
-
-    #[inline]
-    pub(super) const fn at(self) -> usize {
+    const fn at(self) -> usize {
         self.end - self.bytes.len()
     }
 
@@ -465,6 +472,19 @@ impl<'a> Rest<'a> {
         }
         self.bytes = rest;
         Some(*bytes)
+    }
+
+    /// The next four fields' numbers if all have this tag and take a byte each.
+    #[inline]
+    pub(super) fn short_fields(&mut self, tag: u8) -> Option<[u8; 4]> {
+        let (bytes, rest) = self.bytes.split_first_chunk::<8>()?;
+        let [tag, number] = [u64::from(tag) * 0x0001_0001_0001_0001, 0x80_00_80_00_80_00_80_00];
+        if (u64::from_le_bytes(*bytes) ^ tag) & (number | 0x00ff_00ff_00ff_00ff) != 0 {
+            return None;
+        }
+        self.bytes = rest;
+        let [_, first, _, second, _, third, _, fourth] = *bytes;
+        Some([first, second, third, fourth])
     }
 
     #[inline]
