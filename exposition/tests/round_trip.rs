@@ -189,7 +189,7 @@ fn unjudged(family: &MetricFamily) -> Option<Vec<u8>> {
 /// What is refused although the page would be valid: it would not be read back so.
 fn is_refused_beyond_the_rules(refusal: &EncodeError) -> bool {
     refusal.rule == StrictRule::Labels
-        || ["UNIT cannot write", "themselves have", "the start of another"]
+        || ["UNIT cannot write", "themselves have", "the start of another", "a NUL in"]
             .iter()
             .any(|part| refusal.problem.contains(part))
 }

@@ -262,9 +262,12 @@ fn judge_exemplar(exemplar: &Exemplar, bound: Option<f64>, open: &OpenFamily) ->
     if bound.is_some_and(|bound| exemplar.value > bound) {
         return fault(StrictRule::ExemplarPlace, "the exemplar's value is above the bucket's bound");
     }
+    if exemplar.labels.iter().any(|label| label.name.contains('\0') || label.value.contains('\0')) {
+        return fault(StrictRule::Exemplar, "a NUL in an exemplar's label, which no reader takes");
+    }
     names.sort_unstable();
-    if names.iter().any(|name| name.is_empty() || name.contains('\0')) {
-        return fault(StrictRule::Exemplar, "an exemplar's label without a name that can be written");
+    if names.first().is_some_and(|name| name.is_empty()) {
+        return fault(StrictRule::Exemplar, "an exemplar's label without a name");
     }
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return fault(StrictRule::Exemplar, "two labels whose names are the same when they are escaped");

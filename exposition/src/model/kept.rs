@@ -78,7 +78,7 @@ impl MetricFamily {
             None => is_named && type_suffix(metric_type).is_some(),
         };
         let unit = if format == Format::Text { String::new() } else { self.unit.clone() };
-        let is_blank = self.help.bytes().all(|byte| byte == b' ' || byte == b'\t');
+        let is_blank = self.help.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\0'));
         let help = if format == Format::Text && is_blank { String::new() } else { self.help.clone() };
         Self { name, metric_type, suffixed, unit, help, metrics: Vec::new() }
     }

@@ -22,7 +22,8 @@ const TYPES: [MetricType; 8] = [
     MetricType::Unknown,
 ];
 
-const NAME_PIECES: [&str; 26] = [
+const NAME_PIECES: [&str; 27] = [
+    "\0",
     "a",
     "requests",
     "_",
@@ -50,9 +51,9 @@ const NAME_PIECES: [&str; 26] = [
     "7",
     "a_name_of_some_length_",
 ];
-const TEXTS: [&str; 18] = [
-    "b", "200", "", "a b", "\"", "\\", "\\n", "\n", "{}", "#", ",", "=", "é", "\u{1}", "\u{85}", "\u{2028}",
-    "😀", " ",
+const TEXTS: [&str; 20] = [
+    "\0", "\r", "b", "200", "", "a b", "\"", "\\", "\\n", "\n", "{}", "#", ",", "=", "é", "\u{1}", "\u{85}",
+    "\u{2028}", "😀", " ",
 ];
 const NUMBERS: [f64; 22] = [
     0.0,
