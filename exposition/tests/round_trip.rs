@@ -3,6 +3,9 @@
 
 #[path = "support/families.rs"]
 mod families;
+#[path = "support/traps.rs"]
+#[allow(dead_code, reason = "the pages alone are of use here")]
+mod traps;
 #[path = "support/verdict.rs"]
 mod verdict;
 mod corpus {
@@ -192,6 +195,64 @@ fn is_refused_beyond_the_rules(refusal: &EncodeError) -> bool {
         || ["UNIT cannot write", "themselves have", "the start of another", "a NUL in"]
             .iter()
             .any(|part| refusal.problem.contains(part))
+}
+
+/// Whether families of a page stay apart when it is written: none is named as another's.
+fn are_apart(families: &[MetricFamily]) -> bool {
+    let mut names: Vec<&str> = families.iter().map(|family| family.name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| !pair[1].starts_with(pair[0]))
+}
+
+fn families_of(format: Format, page: &[u8]) -> Option<Vec<MetricFamily>> {
+    let mut options = ParseOptions::default();
+    options.native_histograms = true;
+    options.always_classic_histograms = true;
+    options.parse_start_timestamps = true;
+    read_families(format, page, options).ok()
+}
+
+/// Every valid page of the OpenMetrics test data can be written: nothing is refused that is valid.
+#[test]
+fn valid_openmetrics_comes_back() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/openmetrics");
+    let mut valid = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let page = std::fs::read(&path).unwrap();
+        if path.extension().is_none_or(|extension| extension != "txt") || validate(&page).is_err() {
+            continue;
+        }
+        let families = read_all(Format::OpenMetrics, &page);
+        if let Err(refused) = write_families(Format::OpenMetrics, &families) {
+            panic!("{}: {refused}", path.display());
+        }
+        for format in FORMATS {
+            comes_back(format, &families).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
+        valid += 1;
+    }
+    assert_eq!(valid, 44);
+}
+
+/// So do odd pages, if they can be read at all.
+#[test]
+fn odd_pages_come_back() {
+    let mut came_back = 0;
+    for trap in traps::TRAPS {
+        let ended = [trap, b"# EOF\n".as_slice()].concat();
+        for (read, page) in [(Format::Text, trap.to_vec()), (Format::OpenMetrics, ended)] {
+            let Some(families) = families_of(read, &page).filter(|families| are_apart(families)) else {
+                continue;
+            };
+            for format in FORMATS {
+                let text = String::from_utf8_lossy(&page);
+                comes_back(format, &families).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+                came_back += 1;
+            }
+        }
+    }
+    assert!(came_back > 200, "{came_back}");
 }
 
 /// `PROMFERRY_ROUND_TRIPS` families of each kind, if it is set.
