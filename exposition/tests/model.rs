@@ -262,6 +262,55 @@ fn protobuf_says_native_histograms_beside_classic_ones() {
 }
 
 #[test]
+#[cfg(feature = "openmetrics2")]
+fn openmetrics_2_0() {
+    let page = "# TYPE c_total counter\nc_total 3 1.5 st@0.5 # {t=\"a\\\"b\"} 1 2.5 # {} 2 3.5\nc_total_total 4\nc_total 5\n\
+                # TYPE h histogram\nh {count:3,sum:4,bucket:[1:2,+Inf:3]} st@7 # {} 2 1 # {} 0.5 2 # {} 0.75 3\n\
+                # TYPE n histogram\nn{a=\"b\"} {count:3,sum:4,schema:0,zero_threshold:0,zero_count:1,\
+                positive_spans:[0:2],positive_buckets:[1,1]}\n# TYPE g gaugehistogram\ng {gcount:1,gsum:2,bucket:[+Inf:1]}\n\
+                # TYPE s summary\ns {count:3,sum:4,quantile:[0.5:1]}\n# TYPE b counter\nb_total 1\n# TYPE i_info info\n\
+                i_info 1\n# EOF\n";
+    let families = read(Format::OpenMetrics2, page);
+    assert_eq!(
+        shape(&families),
+        [
+            "c counter suffixed",
+            "  {} 3 @1500 st@500",
+            "c_total_total unknown",
+            "  {} 4",
+            "c_total unknown",
+            "  {} 5",
+            "h histogram",
+            "  {} Some(3.0) Some(4.0) [1:2 inf:3] st@7000",
+            "n histogram",
+            "  {a=\"b\"} None None []",
+            "g gaugehistogram",
+            "  {} Some(1.0) Some(2.0) [inf:1]",
+            "s summary",
+            "  {} Some(3.0) Some(4.0) [0.5:1]",
+            "b counter",
+            "b_total unknown",
+            "  {} 1",
+            "i info suffixed",
+            "  {} 1",
+        ]
+    );
+    let exemplars = &families[0].metrics[0].points[0].exemplars;
+    assert_eq!(exemplars.iter().map(|exemplar| exemplar.value).collect::<Vec<_>>(), [1.0, 2.0]);
+    assert_eq!(exemplars[0].labels.get("t"), "a\"b");
+    let point = &families[3].metrics[0].points[0];
+    let PointValue::Histogram(value) = &point.value else { panic!("{point:?}") };
+    let of_buckets =
+        value.buckets.iter().map(|bucket| bucket.exemplar.as_ref().map(|exemplar| exemplar.value));
+    assert_eq!(of_buckets.collect::<Vec<_>>(), [Some(0.5), Some(2.0)]);
+    assert_eq!(point.exemplars[0].value, 0.75, "a bucket has one, the point has the others");
+    let PointValue::Histogram(value) = &families[4].metrics[0].points[0].value else {
+        panic!("{families:?}")
+    };
+    assert_eq!(value.native.as_ref().unwrap().positive_spans, [Span { offset: 0, length: 2 }]);
+}
+
+#[test]
 fn classic_histograms_come_as_custom_buckets_if_asked_for() {
     let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\n# TYPE g gauge\n\
                 g 1\n";

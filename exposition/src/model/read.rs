@@ -48,7 +48,7 @@ fn place(line: Option<usize>) -> String {
 ///
 /// A sample belongs to the family that was last declared by a `TYPE` if its name and labels make it a part of that;
 /// else to one of those declared so far; else it is of unknown type and its own family, as is a bucket whose `le` is
-/// missing or no number. What a page says of one family in several places is put together; the same name
+/// missing or no number. In OpenMetrics 2.0 a type is that of samples of the same name alone. What a page says of one family in several places is put together; the same name
 /// under another type is another family.
 /// Samples of one metric that follow each other and have the same time are one point, until something comes that the
 /// point already has.
@@ -101,7 +101,9 @@ pub fn read_families(
             Event::Series(series) => {
                 let labels = series.split(&mut spans)?;
                 let times = (series.timestamp(), series.start());
-                let read = reader.series(labels, series.value(), times, series.exemplars());
+                let is_of_its_name = has_types_by_name(format) && series.series_bytes().is_some();
+                let own_type = is_of_its_name.then(|| series.metric_type());
+                let read = reader.series(labels, series.value(), own_type, times, series.exemplars());
                 read.map_err(|repeated| repeated.on_line(line_of(page, series.series_bytes())))?;
             }
             Event::Histogram(event) => {
@@ -125,6 +127,16 @@ fn unescaped(format: Format, family: &str) -> Cow<'_, str> {
     let mut unescaped = String::with_capacity(family.len());
     unescape_into(family, &mut unescaped);
     Cow::Owned(unescaped)
+}
+
+/// Whether a type is that of samples of the same name alone, as in OpenMetrics 2.0, but for the samples that a value
+/// is made of.
+const fn has_types_by_name(format: Format) -> bool {
+    match format {
+        #[cfg(feature = "openmetrics2")]
+        Format::OpenMetrics2 => true,
+        _ => false,
+    }
 }
 
 struct Reader {
@@ -252,12 +264,18 @@ impl Reader {
         &mut self,
         labels: SplitLabels<'_>,
         value: f64,
+        own_type: Option<MetricType>,
         times: Times,
         exemplars: Exemplars<'_>,
     ) -> Result<(), RepeatedLabel> {
         self.take_labels(labels)?;
         let name = labels.metric_name();
-        let (family, part, spelling) = self.place(name, value);
+        let (family, part, spelling) = match own_type {
+            Some(own_type) => {
+                (self.family(name, own_type), Part::Number(value), spelling(own_type, name, ""))
+            }
+            None => self.place(name, value),
+        };
         self.spellings[family].name = spelling;
         match part {
             Part::Bucket(_) => self.labels.remove(BUCKET_LABEL),
