@@ -113,12 +113,12 @@ impl LineMarks {
         self.unusual[block] = unusual;
         let first = (block * BLOCK_BYTES) as u16;
         let mut left = newlines;
-        let mut at = count;
-        for _ in 0..ENDS_AT_ONCE {
-            self.ends[at] = first + left.trailing_zeros() as u16;
+        let (at_once, _) = self.ends[count..].split_at_mut(ENDS_AT_ONCE);
+        for end in at_once {
+            *end = first + left.trailing_zeros() as u16;
             left &= left.wrapping_sub(1);
-            at += 1;
         }
+        let mut at = count + ENDS_AT_ONCE;
         while left != 0 {
             self.ends[at] = first + left.trailing_zeros() as u16;
             left &= left.wrapping_sub(1);
@@ -128,7 +128,7 @@ impl LineMarks {
     }
 }
 
-/// Which bytes of one part of a page are quotes and bytes of names.
+/// Which bytes of one part of a page are quotes, and which may stand in a label's name.
 pub(crate) struct LabelMarks {
     /// Where in the page the part starts.
     base: usize,
@@ -158,16 +158,50 @@ impl LabelMarks {
         });
     }
 
+    /// The quotes of the text that starts at `start` and is so long, both counted from the part's start.
+    #[inline(always)]
+    pub(crate) fn quotes(&self, start: usize, length: usize) -> Quotes<'_> {
+        Quotes { quotes: &self.quotes, start, length, at: 0, left: bits_from(&self.quotes, start) }
+    }
+
     /// How many bytes of a label's name, at most 64, stand from `at` on, counted from the part's start.
     #[inline(always)]
     pub(crate) fn name_length(&self, at: usize) -> usize {
         bits_from(&self.names, at).trailing_ones() as usize
     }
 
-    /// How many of the next bytes, at most 64, are no quotes.
+    /// Whether the `length` bytes from `at` on, at most 64 and at least one, may all stand in a label's name.
     #[inline(always)]
-    pub(crate) fn until_quote(&self, at: usize) -> usize {
-        bits_from(&self.quotes, at).trailing_zeros() as usize
+    pub(crate) fn are_of_names(&self, at: usize, length: usize) -> bool {
+        !bits_from(&self.names, at) << (u64::BITS as usize - length) == 0
+    }
+}
+
+/// The places of a text's quotes, counted from its start.
+pub(crate) struct Quotes<'m> {
+    quotes: &'m [u64; 2 * BLOCKS],
+    start: usize,
+    length: usize,
+    /// Where in the text the bits start of which some are left.
+    at: usize,
+    left: u64,
+}
+
+impl Iterator for Quotes<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.left == 0 {
+            self.at += u64::BITS as usize;
+            if self.at >= self.length {
+                return None;
+            }
+            self.left = bits_from(self.quotes, self.start + self.at);
+        }
+        let quote = self.at + self.left.trailing_zeros() as usize;
+        self.left &= self.left - 1;
+        (quote < self.length).then_some(quote)
     }
 }
 
@@ -475,11 +509,13 @@ mod tests {
             .map(|at| {
                 [
                     lines.has_unusual(at, at + 1),
-                    labels.until_quote(at - base) == 0,
-                    labels.name_length(at - base) > 0,
+                    labels.quotes(at - base, 1).next() == Some(0),
+                    labels.are_of_names(at - base, 1),
                 ]
             })
             .collect();
+        let quotes = page[base..end].iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
+        assert!(labels.quotes(0, end - base).eq(quotes));
         (ends, of_bytes)
     }
 
@@ -523,15 +559,16 @@ mod tests {
         }
 
         #[test]
-        fn lengths_are_those_of_runs(page in "[a\" ]{0,300}", at in 0..300_usize) {
+        fn lengths_are_those_of_runs(page in "[a\" ]{0,300}", at in 0..300_usize, length in 1..65_usize) {
             let mut lines = LineMarks::new(b'#');
             lines.mark(page.as_bytes(), 0, true);
             let mut labels = LabelMarks::new();
             labels.mark(page.as_bytes(), &lines);
             if let Some(rest) = page.get(at..).filter(|rest| rest.len() > 64) {
-                let run = |is: fn(char) -> bool| rest.find(is).unwrap_or(64).min(64);
-                prop_assert_eq!(labels.name_length(at), run(|c| c != 'a'));
-                prop_assert_eq!(labels.until_quote(at), run(|c| c == '"'));
+                prop_assert_eq!(labels.name_length(at), rest.find(|c| c != 'a').unwrap_or(64).min(64));
+                prop_assert_eq!(labels.are_of_names(at, length), rest[..length].bytes().all(|c| c == b'a'));
+                prop_assert_eq!(labels.quotes(at, rest.len()).next(), rest.find('"'));
+                prop_assert_eq!(labels.quotes(at, length).next(), rest[..length].find('"'));
             }
         }
     }

@@ -258,6 +258,7 @@ impl<'p> SeriesEvent<'p> {
 
     /// The series as a text page writes it; `None` where no bytes of the page are the series' own, as in
     /// protobuf and in the parts of composite values.
+    #[inline]
     pub fn series_bytes(&self) -> Option<&'p [u8]> {
         match self.source {
             Source::Text(parser) => Some(parser.series()),
@@ -286,6 +287,7 @@ impl<'p> SeriesEvent<'p> {
     ///
     /// # Errors
     /// As [`SeriesEvent::labels`].
+    #[inline]
     pub fn split<'s>(&self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError>
     where
         'p: 's,

@@ -11,16 +11,22 @@ use crate::{LabelBuffer, LabelSpans, LeFormat, ParseError, SplitLabels};
 
 impl<'a> TextParser<'a> {
     /// Splits the current series, judging its bytes, and copies no text that is meant as it is written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn split<'s>(&'s self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError> {
         if self.quick_split(&mut spans.spans).is_none() {
-            return spans.fill(|labels| self.careful_labels(labels));
+            return self.careful_split(spans);
         }
         let series = match self.text {
             Some(Some(page)) => SeriesText::Str(page.get(self.series.clone()).unwrap_or_default()),
             _ => SeriesText::Bytes { series: self.series(), asked: &self.asked_texts },
         };
         Ok(spans.spans.labels(series))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn careful_split<'s>(&self, spans: &'s mut LabelSpans) -> Result<SplitLabels<'s>, ParseError> {
+        spans.fill(|labels| self.careful_labels(labels))
     }
 
     /// As [`TextParser::split`], into copies.
@@ -42,7 +48,7 @@ impl<'a> TextParser<'a> {
     }
 
     /// `None` says nothing about the series.
-    #[inline]
+    #[inline(never)]
     fn quick_split(&self, spans: &mut Spans) -> Option<()> {
         let (start, end) = (self.series.start, self.series.end);
         if !self.quick || self.options.type_and_unit_labels || !self.lines.covers(start, end) {
@@ -53,112 +59,98 @@ impl<'a> TextParser<'a> {
         }
         let mut marks = self.label_marks.borrow_mut();
         marks.mark(self.page, &self.lines);
-        let rewritten = match (self.context.metric_type(), self.options.le_format) {
+        let number_label = match (self.context.metric_type(), self.options.le_format) {
             (_, LeFormat::Verbatim) => "",
             (MetricType::Histogram, _) => BUCKET_LABEL,
             (MetricType::Summary, _) => QUANTILE_LABEL,
             _ => "",
         };
-        let series = Series {
-            text: self.series(),
-            marks: &marks,
-            start: start - self.lines.base(),
-            rewritten,
-            le_format: self.options.le_format,
-        };
-        series.split(spans)
+        split(self.series(), start - self.lines.base(), &marks, number_label, self.options.le_format, spans)
     }
 }
 
-struct Series<'s> {
-    text: &'s [u8],
-    marks: &'s LabelMarks,
-    /// Where the series starts in what is marked.
+/// Splits `text`, which starts at `start` in what is marked. The values of `number_label`, if that is not empty, are
+/// written anew.
+#[inline(always)]
+fn split(
+    text: &[u8],
     start: usize,
-    /// The label whose values are numbers that are written anew; no label has an empty name.
-    rewritten: &'static str,
+    marks: &LabelMarks,
+    number_label: &str,
     le_format: LeFormat,
+    spans: &mut Spans,
+) -> Option<()> {
+    // Places are kept in 32 bits.
+    if text.len() > u32::MAX as usize / 2 || !is_metric_name_start(*text.first()?) {
+        return None;
+    }
+    let mut at = 0;
+    loop {
+        let length = marks.name_length(start + at);
+        at += length;
+        match text.get(at) {
+            Some(b':') => at += 1,
+            Some(_) if length == u64::BITS as usize => {}
+            _ => break,
+        }
+    }
+    spans.clear();
+    spans.spans.push(Span { name: [0, 0], value: [0, at as u32] });
+    if at == text.len() {
+        return Some(());
+    }
+    if *text.get(at)? != b'{' {
+        return None;
+    }
+    at += 1;
+    let mut quotes = marks.quotes(start, text.len());
+    loop {
+        let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else {
+            // No label, perhaps behind a comma.
+            return (text.get(at..)? == b"}").then_some(());
+        };
+        let &next = text.get(close + 1)?;
+        let name_end = open - 1;
+        let length = name_end.wrapping_sub(at);
+        let is_name = (1..=u64::BITS as usize).contains(&length)
+            && marks.are_of_names(start + at, length)
+            && !text[at].is_ascii_digit();
+        if !is_name || text[name_end] != b'=' {
+            return None;
+        }
+        let mut value = [open as u32 + 1, close as u32];
+        if length == number_label.len() && &text[at..name_end] == number_label.as_bytes() {
+            value = number(text, value, le_format, spans)?;
+        }
+        spans.spans.push(Span { name: [at as u32, name_end as u32], value });
+        at = close + 2;
+        if next == b'}' {
+            return (at == text.len()).then_some(());
+        }
+        if next != b',' {
+            return None;
+        }
+    }
 }
 
-impl Series<'_> {
-    #[inline(always)]
-    fn split(&self, spans: &mut Spans) -> Option<()> {
-        let Self { text, marks, start, rewritten, .. } = *self;
-        // Places are kept in 32 bits.
-        if text.len() > u32::MAX as usize / 2 || !is_metric_name_start(*text.first()?) {
-            return None;
+/// Where the number at `value` is written as it is to be.
+fn number(text: &[u8], value: [u32; 2], le_format: LeFormat, spans: &mut Spans) -> Option<[u32; 2]> {
+    let number = &text[value[0] as usize..value[1] as usize];
+    let written = if le_format == LeFormat::Prometheus3 { canonical(number) } else { Canonical::Unknown };
+    let start = spans.rewritten.len();
+    match written {
+        Canonical::Is => return Some(value),
+        Canonical::Lacks(fraction) => {
+            spans.rewritten.push_str(str::from_utf8(number).ok()?);
+            spans.rewritten.push_str(fraction);
         }
-        spans.clear();
-        let mut at = 0;
-        loop {
-            let length = marks.name_length(start + at);
-            at += length;
-            match text.get(at) {
-                Some(b':') => at += 1,
-                Some(_) if length == u64::BITS as usize => {}
-                _ => break,
-            }
-        }
-        spans.spans.push(Span { name: [0, 0], value: [0, at as u32] });
-        if at == text.len() {
-            return Some(());
-        }
-        if *text.get(at)? != b'{' {
-            return None;
-        }
-        at += 1;
-        loop {
-            let length = marks.name_length(start + at);
-            let name_end = at + length;
-            let value_start = name_end + 2;
-            if length == 0 || text.get(name_end..value_start)? != b"=\"" || text[at].is_ascii_digit() {
-                // Nothing, perhaps behind a comma.
-                return (text.get(at..)? == b"}").then_some(());
-            }
-            let mut value_end = value_start;
-            loop {
-                let length = marks.until_quote(start + value_end);
-                value_end += length;
-                if length < u64::BITS as usize {
-                    break;
-                }
-            }
-            let mut value = [value_start as u32, value_end as u32];
-            let next = *text.get(value_end + 1)?;
-            if length == rewritten.len() && &text[at..name_end] == rewritten.as_bytes() {
-                value = self.number(value, spans)?;
-            }
-            spans.spans.push(Span { name: [at as u32, name_end as u32], value });
-            at = value_end + 2;
-            if next == b'}' {
-                return (at == text.len()).then_some(());
-            }
-            if next != b',' {
-                return None;
-            }
-        }
+        Canonical::Unknown => match le_format.text(str::from_utf8(number).ok()?) {
+            Some(number) => spans.rewritten.push_str(&number),
+            None => return Some(value),
+        },
     }
-
-    /// Where the number at `value` is written as it is to be.
-    fn number(&self, value: [u32; 2], spans: &mut Spans) -> Option<[u32; 2]> {
-        let text = &self.text[value[0] as usize..value[1] as usize];
-        let written =
-            if self.le_format == LeFormat::Prometheus3 { canonical(text) } else { Canonical::Unknown };
-        let start = spans.rewritten.len();
-        match written {
-            Canonical::Is => return Some(value),
-            Canonical::Lacks(fraction) => {
-                spans.rewritten.push_str(str::from_utf8(text).ok()?);
-                spans.rewritten.push_str(fraction);
-            }
-            Canonical::Unknown => match self.le_format.text(str::from_utf8(text).ok()?) {
-                Some(number) => spans.rewritten.push_str(&number),
-                None => return Some(value),
-            },
-        }
-        let place = |at: usize| (self.text.len() + at) as u32;
-        Some([place(start), place(spans.rewritten.len())])
-    }
+    let place = |at: usize| (text.len() + at) as u32;
+    Some([place(start), place(spans.rewritten.len())])
 }
 
 /// Whether nothing in a series needs the whole grammar or has another meaning than it seems to have.
