@@ -1,91 +1,87 @@
-//! How long a sample takes, of known series and of new ones, beside prometheus-parse:
-//! `cargo bench -p promferry-exposition`.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! How long a sample of a text page takes, known and with its labels, beside the crate prometheus-parse:
+//! `cargo bench -p promferry-exposition --bench walk`.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark fails by panicking, and criterion's macros write functions"
+)]
 
 #[path = "../tests/support/realistic.rs"]
 mod realistic;
 
-use divan::counter::{BytesCount, ItemsCount};
-use promferry_exposition::{Event, Format, LabelBuffer, ParseOptions, Parser};
+use std::hint::black_box;
 
-#[global_allocator]
-static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
-const SIZES: [usize; 2] = [1_000, 100_000];
+use promferry_exposition::{Event, Format, LabelBuffer, LabelSpans, ParseOptions, Parser, SeriesEvent};
 
-fn main() {
-    divan::main();
+const SERIES: usize = 1_000;
+
+criterion_group!(benches, text, openmetrics);
+criterion_main!(benches);
+
+fn text(criterion: &mut Criterion) {
+    let page = realistic::text_page(SERIES);
+    let mut group = criterion.benchmark_group("text");
+    group.throughput(Throughput::Bytes(page.len() as u64));
+    walks(&mut group, Format::Text, &page);
+    group.sample_size(10);
+    group.bench_function("prometheus-parse", |bencher| {
+        bencher.iter(|| {
+            let lines = black_box(&page).lines().map(|line| Ok(line.to_owned()));
+            prometheus_parse::Scrape::parse(lines).unwrap().samples.len()
+        });
+    });
+    group.finish();
 }
 
-fn bench(bencher: divan::Bencher<'_, '_>, series: usize, page: &str, walk: impl Fn(&str) -> u64 + Sync) {
-    bencher
-        .counter(ItemsCount::new(series))
-        .counter(BytesCount::of_str(page))
-        .bench(|| divan::black_box(walk(divan::black_box(page))));
+fn openmetrics(criterion: &mut Criterion) {
+    let page = realistic::text_page(SERIES) + "# EOF\n";
+    let mut group = criterion.benchmark_group("openmetrics");
+    group.throughput(Throughput::Bytes(page.len() as u64));
+    walks(&mut group, Format::OpenMetrics, &page);
+    group.finish();
 }
 
-/// What a scraper does with a page whose series it knows: key, value and time.
-fn known_series(format: Format, page: &str) -> u64 {
-    let mut parser = Parser::new(format, page.as_bytes(), ParseOptions::default());
+fn walks(group: &mut BenchmarkGroup<'_, WallTime>, format: Format, page: &str) {
+    group.bench_function("known", |bencher| {
+        bencher.iter(|| walk(format, page, |series| series.series_bytes().map_or(0, <[u8]>::len)));
+    });
+    group.bench_function("known with key", |bencher| {
+        bencher.iter(|| walk(format, page, |series| series.key(7).0[0] as usize));
+    });
+    let mut spans = LabelSpans::new();
+    group.bench_function("labels as spans", |bencher| {
+        bencher.iter(|| walk(format, page, |series| series.split(&mut spans).unwrap().len()));
+    });
+    group.bench_function("labels as spans, each text touched", |bencher| {
+        bencher.iter(|| {
+            walk(format, page, |series| {
+                let labels = series.split(&mut spans).unwrap();
+                labels.iter().map(|(name, value)| name.len() + value.len()).sum()
+            })
+        });
+    });
+    let mut labels = LabelBuffer::new();
+    group.bench_function("labels copied", |bencher| {
+        bencher.iter(|| {
+            walk(format, page, |series| {
+                series.labels(&mut labels).unwrap();
+                labels.len()
+            })
+        });
+    });
+}
+
+/// Looks at each sample's value and at what else `look` looks at.
+fn walk(format: Format, page: &str, mut look: impl FnMut(SeriesEvent<'_>) -> usize) -> u64 {
+    let mut parser = Parser::new(format, black_box(page.as_bytes()), ParseOptions::default());
     let mut sum = 0;
     while let Some(event) = parser.next().unwrap() {
         if let Event::Series(series) = event {
-            sum ^= series.key(7).0[0] ^ series.value().to_bits();
-            sum ^= series.timestamp().is_some() as u64;
+            sum ^= series.value().to_bits() ^ look(series) as u64;
         }
     }
     sum
-}
-
-#[divan::bench(args = SIZES)]
-fn text_known(bencher: divan::Bencher<'_, '_>, series: usize) {
-    let page = realistic::text_page(series);
-    bench(bencher, series, &page, |page| known_series(Format::Text, page));
-}
-
-#[divan::bench(args = SIZES)]
-fn openmetrics_known(bencher: divan::Bencher<'_, '_>, series: usize) {
-    let page = realistic::text_page(series) + "# EOF\n";
-    bench(bencher, series, &page, |page| known_series(Format::OpenMetrics, page));
-}
-
-#[divan::bench(args = SIZES)]
-fn text_walk_only(bencher: divan::Bencher<'_, '_>, series: usize) {
-    let page = realistic::text_page(series);
-    bench(bencher, series, &page, |page| {
-        let mut parser = Parser::new(Format::Text, page.as_bytes(), ParseOptions::default());
-        let mut sum = 0;
-        while let Some(event) = parser.next().unwrap() {
-            if let Event::Series(series) = event {
-                sum ^= series.value().to_bits();
-            }
-        }
-        sum
-    });
-}
-
-#[divan::bench(args = SIZES)]
-fn text_with_labels(bencher: divan::Bencher<'_, '_>, series: usize) {
-    let page = realistic::text_page(series);
-    bench(bencher, series, &page, |page| {
-        let mut parser = Parser::new(Format::Text, page.as_bytes(), ParseOptions::default());
-        let mut labels = LabelBuffer::new();
-        let mut sum = 0;
-        while let Some(event) = parser.next().unwrap() {
-            if let Event::Series(series) = event {
-                series.labels(&mut labels).unwrap();
-                sum ^= labels.len() as u64 ^ series.value().to_bits();
-            }
-        }
-        sum
-    });
-}
-
-#[divan::bench(args = SIZES, sample_count = 3, sample_size = 1)]
-fn prometheus_parse(bencher: divan::Bencher<'_, '_>, series: usize) {
-    let page = realistic::text_page(series);
-    bench(bencher, series, &page, |page| {
-        let lines = page.lines().map(|line| Ok(line.to_owned()));
-        prometheus_parse::Scrape::parse(lines).unwrap().samples.len() as u64
-    });
 }

@@ -10,6 +10,11 @@ use crate::{Format, LeFormat, ParseOptions};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesKey(pub [u64; 2]);
 
+/// The label that says a series' type, under [`ParseOptions::type_and_unit_labels`].
+pub(crate) const TYPE_LABEL: &str = "__type__";
+/// The label that says a series' unit, likewise.
+pub(crate) const UNIT_LABEL: &str = "__unit__";
+
 /// What decides, beside its own bytes, which series a line means.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -18,15 +23,23 @@ pub(crate) struct Context {
     family: u64,
     unit: u64,
     le_format: LeFormat,
+    /// Whether type and unit become labels. OpenMetrics' unit is then the last one that was said of any family.
+    type_and_unit_labels: bool,
     /// The hash of all that.
     hash: u64,
 }
 
 impl Context {
     pub(crate) fn new(format: Format, options: &ParseOptions) -> Self {
-        let le_format = options.le_format;
-        let mut context =
-            Self { format, metric_type: MetricType::Unknown, family: 0, unit: 0, le_format, hash: 0 };
+        let mut context = Self {
+            format,
+            metric_type: MetricType::Unknown,
+            family: 0,
+            unit: 0,
+            le_format: options.le_format,
+            type_and_unit_labels: options.type_and_unit_labels,
+            hash: 0,
+        };
         context.rehash();
         context
     }
@@ -40,7 +53,8 @@ impl Context {
         let family = xxh3_64(family);
         if family != self.family {
             self.family = family;
-            if self.unit != 0 {
+            let keeps_unit = self.type_and_unit_labels && self.format == Format::OpenMetrics;
+            if self.unit != 0 && !keeps_unit {
                 self.unit = 0;
                 self.rehash();
             }
@@ -70,7 +84,12 @@ impl Context {
     }
 
     fn rehash(&mut self) {
-        let kind = [self.format as u8, self.metric_type as u8, self.le_format as u8];
+        let kind = [
+            self.format as u8,
+            self.metric_type as u8,
+            self.le_format as u8,
+            u8::from(self.type_and_unit_labels),
+        ];
         self.hash = xxh3_64_with_seed(&kind, self.unit);
     }
 }

@@ -1,4 +1,7 @@
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::go_float::NumberError;
 
 /// How much of an offending text an error repeats.
 const EXCERPT_BYTES: usize = 80;
@@ -27,8 +30,45 @@ enum Place {
     Field { family: String, path: String },
 }
 
+/// What is wrong at a place of a text page. One that begins with "expected" says itself what could have stood there.
+pub(crate) struct Problem {
+    text: Cow<'static, str>,
+    expected: Option<&'static str>,
+}
+
+impl Problem {
+    pub(crate) const fn new(text: &'static str, expected: &'static str) -> Self {
+        Self { text: Cow::Borrowed(text), expected: Some(expected) }
+    }
+
+    pub(crate) fn of_number(error: NumberError, expected: &'static str) -> Self {
+        Self { text: Cow::Owned(format!("{error}, expected {expected}")), expected: Some(expected) }
+    }
+
+    pub(crate) const fn not_utf8(text: &'static str) -> Self {
+        Self::new(text, "UTF-8")
+    }
+}
+
+impl From<&'static str> for Problem {
+    fn from(text: &'static str) -> Self {
+        Cow::Borrowed(text).into()
+    }
+}
+
+impl From<Cow<'static, str>> for Problem {
+    fn from(text: Cow<'static, str>) -> Self {
+        let expected = match text {
+            Cow::Borrowed(text) => text.strip_prefix("expected "),
+            Cow::Owned(_) => None,
+        };
+        Self { text, expected }
+    }
+}
+
 impl ParseError {
-    pub(crate) fn in_text(page: &[u8], offset: usize, problem: impl Into<String>) -> Self {
+    pub(crate) fn in_text(page: &[u8], offset: usize, problem: impl Into<Problem>) -> Self {
+        let Problem { text, expected } = problem.into();
         let offset = offset.min(page.len());
         let before = &page[..offset];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
@@ -41,8 +81,8 @@ impl ParseError {
                 column_chars,
             },
             offset,
-            problem: problem.into(),
-            expected: None,
+            problem: text.into_owned(),
+            expected,
             excerpt: excerpt(&page[offset..line_end]),
         }))
     }

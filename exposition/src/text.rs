@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use promferry_model::{BUCKET_LABEL, MetricType, QUANTILE_LABEL, Timestamp};
+use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp};
 
 use crate::block::{LabelMarks, LineMarks};
-use crate::context::Context;
+use crate::context::{Context, TYPE_LABEL, UNIT_LABEL};
+use crate::error::Problem;
 use crate::go_float;
 use crate::text_created::{Ahead, Created, Identity, has_created_series};
 use crate::text_lexer::{Lexer, Token};
@@ -24,6 +25,8 @@ pub(crate) struct TextParser<'a> {
     pub(crate) context: Context,
     /// The name in the last metadata line, without quotes: OpenMetrics' `_created` belongs by its length.
     pub(crate) family: Range<usize>,
+    /// The unit of the last UNIT line, of whatever family.
+    unit: Range<usize>,
     pub(crate) series: Range<usize>,
     pub(crate) exemplar: Option<TextExemplar>,
     pub(crate) lines: LineMarks,
@@ -63,6 +66,7 @@ impl<'a> TextParser<'a> {
             at: 0,
             context: Context::new(dialect.into(), &options),
             family: 0..0,
+            unit: 0..0,
             series: 0..0,
             exemplar: None,
             // A '#' may begin an exemplar in OpenMetrics.
@@ -107,12 +111,19 @@ impl<'a> TextParser<'a> {
             let first = lexer.next_token();
             let entry = match first {
                 Token::Eof if self.dialect == Dialect::Prometheus => return Ok(None),
-                Token::Eof => return Err(self.error(self.page.len(), "page does not end with # EOF")),
+                Token::Eof => {
+                    return Err(
+                        self.error(self.page.len(), Problem::new("page does not end with # EOF", "# EOF"))
+                    );
+                }
                 Token::EofWord => {
                     return if lexer.next_token() == Token::Eof {
                         Ok(None)
                     } else {
-                        Err(self.error(lexer.start, "unexpected data after # EOF"))
+                        Err(self.error(
+                            lexer.start,
+                            Problem::new("unexpected data after # EOF", "the end of the page"),
+                        ))
                     };
                 }
                 Token::Linebreak if self.dialect == Dialect::Prometheus => None,
@@ -167,19 +178,28 @@ impl<'a> TextParser<'a> {
                 Entry::Type { family, metric_type }
             }
             Token::Help if str::from_utf8(text).is_err() => {
-                return Err(self.error(at, "help text is not valid UTF-8"));
+                return Err(self.error(at, Problem::not_utf8("help text is not valid UTF-8")));
             }
             Token::Help => Entry::Help { family, help: text },
             _ => {
                 let suffixed = family.strip_suffix(text).is_some_and(|stem| stem.ends_with(b"_"));
                 if !text.is_empty() && !suffixed {
-                    return Err(self.error(at, "unit is not a suffix of the metric name"));
+                    return Err(self.error(
+                        at,
+                        Problem::new(
+                            "unit is not a suffix of the metric name",
+                            "what the metric name ends with after '_'",
+                        ),
+                    ));
                 }
                 Entry::Unit { family, unit: text }
             }
         };
         if self.dialect == Dialect::Prometheus {
             self.expect_linebreak(lexer, "expected the end of the line after the metadata")?;
+        }
+        if kind == Token::Unit {
+            self.unit = at..at + text.len();
         }
         self.enter(family_at, &entry);
         Ok(entry)
@@ -291,7 +311,13 @@ impl<'a> TextParser<'a> {
             Token::Linebreak => Ok(None),
             Token::Timestamp => {
                 let Some(millis) = milliseconds(lexer.token()) else {
-                    return Err(self.error(lexer.start, "timestamp out of the range of a 64-bit integer"));
+                    return Err(self.error(
+                        lexer.start,
+                        Problem::new(
+                            "timestamp out of the range of a 64-bit integer",
+                            "a timestamp in milliseconds",
+                        ),
+                    ));
                 };
                 self.expect_linebreak(lexer, "expected the end of the line after the timestamp")?;
                 Ok(Some(Timestamp::from_millis(millis)))
@@ -343,7 +369,7 @@ impl<'a> TextParser<'a> {
         Ok(TextExemplar { labels, value, timestamp })
     }
 
-    fn value(&self, lexer: &Lexer<'a>, token: Token, expected: &str) -> Result<f64, ParseError> {
+    fn value(&self, lexer: &Lexer<'a>, token: Token, expected: &'static str) -> Result<f64, ParseError> {
         if token != Token::Value {
             return Err(self.error(lexer.start, expected));
         }
@@ -351,24 +377,24 @@ impl<'a> TextParser<'a> {
             Dialect::Prometheus => (lexer.start, lexer.token()),
             Dialect::OpenMetrics => (lexer.start + 1, lexer.slice(lexer.start + 1, lexer.at)),
         };
-        go_float::parse_value(text).map_err(|error| self.error(start, &format!("{error}, expected a value")))
+        go_float::parse_value(text).map_err(|error| self.error(start, Problem::of_number(error, "a value")))
     }
 
     fn seconds(&self, lexer: &Lexer<'a>) -> Result<Timestamp, ParseError> {
         let start = lexer.start + 1;
         let seconds = go_float::parse_value(lexer.slice(start, lexer.at))
-            .map_err(|error| self.error(start, &format!("{error}, expected a timestamp in seconds")))?;
+            .map_err(|error| self.error(start, Problem::of_number(error, "a timestamp in seconds")))?;
         if !seconds.is_finite() {
             return Err(self.error(start, "expected a finite timestamp in seconds"));
         }
         Ok(Timestamp::from_millis(go_float::to_int64(seconds * 1000.0)))
     }
 
-    fn expect_linebreak(&self, lexer: &mut Lexer<'a>, expected: &str) -> Result<(), ParseError> {
+    fn expect_linebreak(&self, lexer: &mut Lexer<'a>, expected: &'static str) -> Result<(), ParseError> {
         if lexer.next_token() == Token::Linebreak { Ok(()) } else { Err(self.error(lexer.start, expected)) }
     }
 
-    fn error(&self, at: usize, problem: &str) -> ParseError {
+    fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
 
@@ -381,9 +407,14 @@ impl<'a> TextParser<'a> {
         if !matches!(first, Token::MetricName | Token::BraceOpen) {
             return Err(self.error(line, "expected a metric name or '{'"));
         }
-        let (end, _) = text_series::series(self.page, &mut lexer, line, first, &mut Collect(buffer))?;
+        let mut collect = Collect { labels: &mut *buffer, named: None };
+        let (end, _) = text_series::series(self.page, &mut lexer, line, first, &mut collect)?;
+        let named = collect.named;
         if end != self.series.end {
             return Err(self.error(end, "expected a value after the series"));
+        }
+        if self.options.type_and_unit_labels {
+            self.add_type_and_unit(buffer, named)?;
         }
         let normalised = match self.context.metric_type() {
             MetricType::Histogram => BUCKET_LABEL,
@@ -391,6 +422,32 @@ impl<'a> TextParser<'a> {
             _ => return Ok(()),
         };
         buffer.rewrite(normalised, |value| self.options.le_format.text(value));
+        Ok(())
+    }
+
+    /// Adds what the page last said of a type and a unit, which in OpenMetrics may have been of another family: so
+    /// Prometheus does. What the page itself gives under the names of the labels that are added is left out. `named`
+    /// is the metric's name among the labels.
+    fn add_type_and_unit(&self, buffer: &mut LabelBuffer, named: Option<usize>) -> Result<(), ParseError> {
+        let metric_type = match self.context.metric_type() {
+            MetricType::Unknown => "",
+            known => known.as_str(),
+        };
+        let unit = str::from_utf8(&self.page[self.unit.clone()])
+            .map_err(|_| self.error(self.unit.start, Problem::not_utf8("unit is not valid UTF-8")))?;
+        let given = buffer.clone();
+        let name = named.and_then(|at| given.label(at)).map_or("", |(_, name)| name);
+        let added = [(METRIC_NAME, name), (TYPE_LABEL, metric_type), (UNIT_LABEL, unit)];
+        let gives_way = |label: &str| added.iter().any(|(name, value)| *name == label && !value.is_empty());
+        buffer.clear();
+        for (name, value) in added.iter().filter(|(_, value)| !value.is_empty()) {
+            buffer.push(name, value);
+        }
+        for (at, (name, value)) in given.iter().enumerate() {
+            if Some(at) != named && !gives_way(name) {
+                buffer.push(name, value);
+            }
+        }
         Ok(())
     }
 

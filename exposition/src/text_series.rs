@@ -3,6 +3,7 @@
 
 use promferry_model::METRIC_NAME;
 
+use crate::error::Problem;
 use crate::text_lexer::{Lexer, Token};
 use crate::{Dialect, LabelBuffer, ParseError};
 
@@ -24,7 +25,7 @@ pub(crate) trait LabelSink {
 /// What a [`LabelSink`] could not take, and where.
 pub(crate) struct Rejected {
     pub(crate) at: usize,
-    pub(crate) problem: &'static str,
+    pub(crate) problem: Problem,
 }
 
 /// Takes every label and keeps none.
@@ -103,7 +104,11 @@ pub(crate) fn labels(
                 ));
             }
             if named {
-                return Err(ParseError::in_text(page, start - 1, "metric name already set"));
+                return Err(ParseError::in_text(
+                    page,
+                    start - 1,
+                    Problem::new("metric name already set", "a label name with '=' and a value"),
+                ));
             }
             named = true;
             sink.metric_name(lexer.slice(start, end), start).map_err(rejected)?;
@@ -131,25 +136,30 @@ pub(crate) fn labels(
 }
 
 /// Puts labels into a [`LabelBuffer`], unescaped; refuses what is not UTF-8.
-pub(crate) struct Collect<'b>(pub(crate) &'b mut LabelBuffer);
+pub(crate) struct Collect<'b> {
+    pub(crate) labels: &'b mut LabelBuffer,
+    /// Which of them is the metric's name.
+    pub(crate) named: Option<usize>,
+}
 
 impl LabelSink for Collect<'_> {
     fn metric_name(&mut self, name: &[u8], at: usize) -> Result<(), Rejected> {
         let name = utf8(name, at, "metric name is not valid UTF-8")?;
-        self.0.push_with(|text| text.push_str(METRIC_NAME), |text| unescape_into(name, text));
+        self.named = Some(self.labels.len());
+        self.labels.push_with(|text| text.push_str(METRIC_NAME), |text| unescape_into(name, text));
         Ok(())
     }
 
     fn label(&mut self, name: &[u8], value: &[u8], at: usize) -> Result<(), Rejected> {
         let name = utf8(name, at, "label name is not valid UTF-8")?;
         let value = utf8(value, at, "label value is not valid UTF-8")?;
-        self.0.push_with(|text| unescape_into(name, text), |text| unescape_into(value, text));
+        self.labels.push_with(|text| unescape_into(name, text), |text| unescape_into(value, text));
         Ok(())
     }
 }
 
 fn utf8<'a>(bytes: &'a [u8], at: usize, problem: &'static str) -> Result<&'a str, Rejected> {
-    str::from_utf8(bytes).map_err(|_| Rejected { at, problem })
+    str::from_utf8(bytes).map_err(|_| Rejected { at, problem: Problem::not_utf8(problem) })
 }
 
 /// Writes a quoted text without its escapes: `\\`, `\"` and `\n`; an unknown one stays as it is.

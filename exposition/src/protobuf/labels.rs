@@ -5,11 +5,9 @@ use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL};
 use super::fields::last_of;
 use super::metric::next_of;
 use super::{Part, ProtobufParser};
+use crate::context::{TYPE_LABEL, UNIT_LABEL};
 use crate::wire::{Message, WireError, WireProblem};
 use crate::{LabelBuffer, LabelSpans, ParseError, SplitLabels};
-
-const TYPE_LABEL: &str = "__type__";
-const UNIT_LABEL: &str = "__unit__";
 
 impl<'a> ProtobufParser<'a> {
     pub(crate) fn labels(&self, buffer: &mut LabelBuffer) -> Result<(), ParseError> {
