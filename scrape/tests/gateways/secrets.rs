@@ -113,3 +113,49 @@ async fn a_servers_words_repeat_no_parameter() {
     assert_eq!(error(), expected);
     scraper.shutdown().await;
 }
+
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "of-the-file").unwrap();
+    let says = "of-the-file and of-the-rule and of-the-job and of-the-query are not right\r\nmore";
+    let gateway = Gateway::start(Duration::ZERO, move |_| {
+        Response::builder().status(401).header("content-type", "text/plain").body(says).unwrap()
+    })
+    .await;
+    let keys = json!({
+        "scrape_interval": "1s", "scrape_timeout": "1s",
+        "params": {"token": ["of-the-query"]},
+        "gateway": {"header_files": [folder.path()]},
+        "relabel_configs": [
+            {"target_label": "__header_x_file", "replacement": format!("file:{}/key", folder.path().display())},
+            {"target_label": "__header_x_rule", "replacement": "of-the-rule"},
+        ],
+    });
+    let mut of_job: ScrapeConfig = config(keys);
+    of_job.http = serde_json::from_value(json!({"authorization": {"credentials": "of-the-job"}})).unwrap();
+    let of_job = Job::new(of_job, Vec::new(), HttpOptions::default()).unwrap();
+    let mut with_label = gateway.group(0..1);
+    with_label.labels = Labels::from_pairs([("__header_x_label", "of-the-label")]);
+    let found = of_job.targets(&[with_label.clone()]);
+    let scraper = Scraper::new(MemorySink::new(), options());
+    scraper.apply(vec![of_job.clone()]);
+    scraper.update("test", vec![with_label]).unwrap();
+    let error = || scraper.status()[0].active[0].last_error.clone();
+    wait_for(|| !error().is_empty()).await;
+    assert_eq!(
+        error(),
+        "server returned HTTP status 401 Unauthorized: <secret> and <secret> and <secret> and … are not right"
+    );
+    let seen = gateway.seen().pop().unwrap();
+    assert_eq!((seen.header("x-file"), seen.header("x-rule")), ("of-the-file", "of-the-rule"));
+    assert_eq!((seen.header("authorization"), seen.header("x-label")), ("Bearer of-the-job", ""));
+
+    let status = scraper.status();
+    let shown = format!("{found:?} {of_job:?} {scraper:?} {status:?} {:?}", scraper.gateways());
+    for secret in ["of-the-file", "of-the-rule", "of-the-job", "of-the-label"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    assert!(shown.contains("__header_x_label") && shown.contains("<hidden>"), "{shown}");
+    scraper.shutdown().await;
+}
