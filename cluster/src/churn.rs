@@ -8,6 +8,7 @@ pub use judge::Judge;
 pub use storm::{Storm, StormCounts};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use promferry_model::{Rng, SeededRng};
@@ -25,6 +26,10 @@ const TAKEN: u64 = 85;
 const DELETIONS: u64 = 15;
 /// Of a hundred others, so many go through the API, as a PATCH of its labels; the rest is written straight into etcd.
 const PATCHES: u64 = 30;
+
+/// An overloaded API server is asked again so often, with this pause between.
+const OVERLOAD_TRIES: usize = 120;
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// About a thousand objects, each with a label `seq`: how often it was changed.
 ///
@@ -112,11 +117,8 @@ impl World {
                 there["metadata"]["labels"]["seq"] = Value::from(seq.to_string());
                 return;
             }
-            assert!(
-                matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT),
-                "{}: {status}: {answer}",
-                path(name)
-            );
+            let is_late = matches!(status, StatusCode::NOT_FOUND | StatusCode::CONFLICT);
+            assert!(is_late || is_overloaded(status), "{}: {status}: {answer}", path(name));
         }
         let mut object = object(name, *seq, &mut self.chance);
         object["metadata"]["uid"] = there["metadata"]["uid"].take();
@@ -163,12 +165,20 @@ impl World {
     /// Compares what the API lists with what was written; gives what differs. At rest nothing does.
     ///
     /// # Panics
-    /// When the API server does not answer.
+    /// When the API server does not answer, or is overloaded for more than a minute.
     pub async fn compare(&self, cluster: &Cluster) -> Vec<String> {
         let mut differences = Vec::new();
         for kind in Kind::ALL {
-            let (status, list) = cluster.call(Method::GET, kind.list_path(), None).await;
-            assert_eq!(status, StatusCode::OK, "{}: {list}", kind.list_path());
+            let mut tries = 0..OVERLOAD_TRIES;
+            let list = loop {
+                let (status, list) = cluster.call(Method::GET, kind.list_path(), None).await;
+                if status == StatusCode::OK {
+                    break list;
+                }
+                let goes_on = is_overloaded(status) && tries.next().is_some();
+                assert!(goes_on, "{}: {status}: {list}", kind.list_path());
+                tokio::time::sleep(OVERLOAD_PAUSE).await;
+            };
             let items = list["items"].as_array().cloned().unwrap_or_default();
             let listed: BTreeSet<(String, String, u64)> = (items.iter())
                 .filter(|item| item["metadata"]["labels"]["seq"].is_string())
@@ -189,6 +199,11 @@ impl World {
         }
         differences
     }
+}
+
+/// What an API server says that has just begun (429, its caches are not filled yet) or cannot keep up.
+fn is_overloaded(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
 /// The number that an object carries.

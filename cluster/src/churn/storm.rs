@@ -34,7 +34,7 @@ pub struct StormCounts {
 }
 
 impl Storm {
-    /// Lets it happen for so long. Afterwards connections are let through again.
+    /// Lets it happen for so long, without the time that a restart takes. Afterwards connections are let through again.
     ///
     /// # Panics
     /// When etcd or the API server refuses a change, or the API server does not come back.
@@ -46,7 +46,7 @@ impl Storm {
         length: Duration,
     ) -> StormCounts {
         let began = Instant::now();
-        let (until, middle) = (began + length, began + length / 2);
+        let (mut until, middle) = (began + length, began + length / 2);
         let mut counts = StormCounts::default();
         let mut pace = interval(Duration::from_secs(1) / self.rate.max(1));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -75,6 +75,8 @@ impl Storm {
                 }
                 cluster.compact().await;
                 cluster.restart().await;
+                // How long that takes is up to the machine; what is to happen after it still does.
+                until += now.elapsed();
             }
         }
         sleep_until(until).await;
