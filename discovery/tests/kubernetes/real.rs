@@ -2,10 +2,10 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use promferry_cluster::Cluster;
 use promferry_discovery::DiscoveryOptions;
 use serde_json::{Value, json};
 
-use crate::real_server::{NOBODY, RealServer, SCRAPER};
 use crate::support::{Consumer, JOBS, found, of_prometheus, options};
 
 /// Collections in the order in which their objects are created, and the lists in which those were recorded.
@@ -31,7 +31,7 @@ const RIGHTS: &[(&str, &[&str])] = &[
 
 const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 
-async fn load(server: &RealServer) {
+async fn load(server: &Cluster) {
     for (collection, list) in RECORDED {
         let list: Value = serde_json::from_str(list).unwrap();
         for object in list["items"].as_array().unwrap() {
@@ -46,7 +46,7 @@ async fn load(server: &RealServer) {
     }
     let rules: Vec<_> = RIGHTS
         .iter()
-        .map(|(group, resources)| json!({ "apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"] }))
+        .map(|(group, resources)| json!({ "apiGroups": [group], "resources": resources, "verbs": ["list", "watch"] }))
         .collect();
     let role = json!({ "metadata": { "name": "scraper" }, "rules": rules });
     server.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", &role).await;
@@ -63,39 +63,29 @@ fn binding() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server() {
-    let Some(mut server) = RealServer::start("a_real_server").await else { return };
+    let Some(mut server) = Cluster::start("a_real_server").await else { return };
     load(&server).await;
 
     // As in a pod: everything that the kubelet provides.
-    let account = tempfile::tempdir().unwrap();
-    fs::write(account.path().join("token"), SCRAPER).unwrap();
-    fs::write(account.path().join("namespace"), "shop").unwrap();
-    fs::copy(server.certificate(), account.path().join("ca.crt")).unwrap();
+    let account = server.service_account("scraper", "shop");
+    let (address, token) = (server.address(), server.token("scraper"));
     let mut options = options();
-    options.kubernetes.service_host = Some(server.address.ip().to_string());
-    options.kubernetes.service_port = Some(server.address.port().to_string());
-    options.kubernetes.service_account = account.path().to_owned();
+    options.kubernetes.service_host = Some(address.ip().to_string());
+    options.kubernetes.service_port = Some(address.port().to_string());
+    options.kubernetes.service_account.clone_from(&account);
     options.kubernetes.page_items = 2;
     let mut jobs: Vec<_> = JOBS.iter().map(|(job, yaml)| (*job, (*yaml).to_owned())).collect();
     jobs.push(("own", "role: pod, namespaces: {own_namespace: true}".to_owned()));
-    let (address, certificate) = (server.address, server.certificate());
-    let by_url = |token: &str| {
-        let certificate = certificate.display();
-        format!(
-            "api_server: 'https://{address}/', tls_config: {{ca_file: '{certificate}'}}, \
-             authorization: {{credentials: {token}}}"
-        )
-    };
-    jobs.push(("url", format!("role: pod, {}", by_url(SCRAPER))));
+    jobs.push(("url", format!("role: pod, {}", server.sd_config("scraper"))));
     let authority = STANDARD.encode(fs::read(server.certificate()).unwrap());
-    let kubeconfig = account.path().join("kubeconfig");
+    let kubeconfig = account.join("kubeconfig");
     let text = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": "c", "cluster": {
             "server": format!("https://{address}"), "certificate-authority-data": authority,
         } }],
-        "users": [{ "name": "u", "user": { "token": SCRAPER } }],
+        "users": [{ "name": "u", "user": { "token": token } }],
         "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u", "namespace": "shop" } }],
         "current-context": "x",
     });
@@ -127,10 +117,10 @@ async fn a_real_server() {
     consumer.until("the new label", has("tier=front")).await;
 
     // What happens while the server is away is found when it is back.
-    server.stop_apiserver();
+    server.stop().await;
     consumer.until("failures", |consumer| consumer.discovery.status().iter().all(|s| s.is_failing)).await;
     assert!(has("tier=front")(&consumer), "what was found stays");
-    server.start_apiserver().await;
+    server.restart().await;
     server.delete(&format!("{pods}/web-2")).await;
     server.patch(&format!("{pods}/web-1"), &json!({ "metadata": { "labels": { "tier": "back" } } })).await;
     consumer.until("what changed", has("tier=back")).await;
@@ -142,14 +132,16 @@ async fn a_real_server() {
     many_collections(&server, &options).await;
 
     // Who may nothing is told what would be needed.
-    let jobs = [("job", format!("role: endpointslice, namespaces: {{names: [shop]}}, {}", by_url(NOBODY)))];
+    let nobody = server.sd_config("nobody");
+    let jobs = [("job", format!("role: endpointslice, namespaces: {{names: [shop]}}, {nobody}"))];
     let mut consumer = Consumer::run(&jobs, options.clone());
     consumer.until("a failure", |consumer| consumer.status().failures_total > 5).await;
     let said = consumer.failure().unwrap();
     assert!(said.contains("in namespace shop: 403 Forbidden: a Role needs list, watch on "), "{said}");
     assert!(said.contains("User \"nobody\" cannot watch resource"), "{said}");
     drop(consumer);
-    let jobs = [("job", format!("role: pod, {}", by_url("a-token-of-nobody")))];
+    let unknown = nobody.replace(&server.token("nobody"), "a-token-of-nobody");
+    let jobs = [("job", format!("role: pod, {unknown}"))];
     let mut consumer = Consumer::run(&jobs, options.clone());
     consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
     let said = consumer.failure().unwrap();
@@ -172,16 +164,16 @@ async fn a_real_server() {
     server.delete(&format!("{BINDING}/scraper")).await;
     let mut consumer = Consumer::run(&[("job", "role: node".to_owned())], options);
     consumer.until("a failure", |consumer| consumer.failure().is_some_and(|said| said.contains("403"))).await;
-    fs::write(account.path().join("token"), "expired").unwrap();
+    fs::write(account.join("token"), "expired").unwrap();
     consumer.until("another", |consumer| consumer.failure().is_some_and(|said| said.contains("401"))).await;
-    fs::write(account.path().join("token.new"), SCRAPER).unwrap();
-    fs::rename(account.path().join("token.new"), account.path().join("token")).unwrap();
+    fs::write(account.join("token.new"), token).unwrap();
+    fs::rename(account.join("token.new"), account.join("token")).unwrap();
     server.create(BINDING, &binding()).await;
     consumer.until("the nodes", |consumer| consumer.groups.len() == 2).await;
 }
 
 /// A role needs three collections a namespace, each of which is watched; connections are few all the same.
-async fn many_collections(server: &RealServer, options: &DiscoveryOptions) {
+async fn many_collections(server: &Cluster, options: &DiscoveryOptions) {
     let names: Vec<String> = (0..99).map(|number| format!("none-{number}")).collect();
     let yaml = format!("role: endpoints, namespaces: {{names: [shop, {}]}}", names.join(", "));
     let mut consumer = Consumer::run(&[("job", yaml)], options.clone());
@@ -193,7 +185,7 @@ async fn many_collections(server: &RealServer, options: &DiscoveryOptions) {
     consumer.until("the endpoints", |consumer| !consumer.groups.is_empty()).await;
     // Ours end at the server's address; where it has two ends on this machine, one of them does.
     let ours = fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let server_end = format!("0100007F:{:04X}", server.address.port());
+    let server_end = format!("0100007F:{:04X}", server.address().port());
     let connections = ours.lines().filter(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         fields.get(2) == Some(&server_end.as_str()) && fields.get(3) == Some(&"01")

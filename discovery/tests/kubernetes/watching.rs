@@ -1,4 +1,5 @@
-use std::sync::{Arc, Mutex};
+//! What changes in a cluster, and what breaks on the way.
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,9 +8,9 @@ use crate::api_server::{ApiServer, Streams};
 use crate::golden::recorded;
 use crate::support::{Consumer, found, of_prometheus, options};
 
-const SLICE: &str = "endpointslice/shop/web-abc12";
+pub(crate) const SLICE: &str = "endpointslice/shop/web-abc12";
 
-fn pod(name: &str, ip: &str) -> Value {
+pub(crate) fn pod(name: &str, ip: &str) -> Value {
     json!({
         "metadata": { "name": name, "namespace": "shop" },
         "spec": { "containers": [{ "name": "app", "image": "web" }] },
@@ -17,7 +18,7 @@ fn pod(name: &str, ip: &str) -> Value {
     })
 }
 
-fn run(server: &ApiServer, yaml: &str) -> Consumer {
+pub(crate) fn run(server: &ApiServer, yaml: &str) -> Consumer {
     Consumer::run(&[("job", format!("api_server: '{}', {yaml}", server.url))], options())
 }
 
@@ -158,47 +159,6 @@ async fn what_makes_no_sense_is_named_and_listed_again() {
     }
 }
 
-#[tokio::test]
-async fn what_is_forbidden_is_named_with_the_right_that_is_missing() {
-    let server = recorded().await;
-    let forbidden = include_str!("data/forbidden.json");
-    for (yaml, path, reason) in [
-        (
-            "role: pod, namespaces: {names: [shop]}",
-            "/namespaces/shop/pods",
-            "watch pods in namespace shop: 403 Forbidden: a Role needs list, watch on pods (secrets is \
-             forbidden: User \"system:serviceaccount:monitoring:scraper\" cannot list resource \"secrets\" in API \
-             group \"\" at the cluster scope)",
-        ),
-        (
-            "role: endpointslice",
-            "/endpointslices",
-            "watch endpointslices: 403 Forbidden: a ClusterRole needs list, watch on endpointslices of apiGroup \
-             discovery.k8s.io",
-        ),
-    ] {
-        server.refuse(path, "403 Forbidden", forbidden);
-        let mut consumer = run(&server, yaml);
-        consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
-        let said = consumer.failure().unwrap();
-        assert!(said.starts_with(reason), "{said}");
-        server.refuse(path, "", "");
-        consumer
-            .until("recovery", |consumer| consumer.failure().is_none() && !consumer.groups.is_empty())
-            .await;
-    }
-    server.refuse("/ingresses", "401 Unauthorized", "");
-    let mut consumer = run(&server, "role: ingress");
-    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
-    assert_eq!(
-        consumer.failure().as_deref(),
-        Some("watch ingresses: 401 Unauthorized: the API server does not take the credentials")
-    );
-    server.refuse("/ingresses", "404 Not Found", "404 page not found\n");
-    let reason = "watch ingresses: 404 Not Found: this API server has no ingresses of networking.k8s.io/v1";
-    consumer.until("another failure", |consumer| consumer.failure().as_deref() == Some(reason)).await;
-}
-
 /// Lists that succeed before each watch that is refused do not make it well, and come at longer and longer intervals.
 #[tokio::test]
 async fn a_watch_that_is_refused_alone_fails_until_one_begins() {
@@ -234,35 +194,6 @@ async fn a_watch_that_is_refused_alone_fails_until_one_begins() {
     assert_eq!(successes(&consumer), 1);
     server.delete("pods", "shop/web-1");
     consumer.until("a pod less", |consumer| consumer.groups.len() == 2).await;
-}
-
-/// A slice of a MiB can stand for billions of targets.
-#[tokio::test]
-async fn an_object_of_too_many_targets_is_left_out_and_named() {
-    let server = recorded().await;
-    let mut consumer = run(&server, "role: endpointslice");
-    consumer.until("the slices", |consumer| consumer.sources().contains(&SLICE)).await;
-    let known = consumer.groups.len();
-    let slice = |addresses: usize| {
-        let mut slice = server.object("endpointslices", "shop/web-abc12");
-        slice["endpoints"] = json!([{ "addresses": vec!["10.0.0.1"; addresses] }]);
-        slice["ports"] = (0..500).map(|port| json!({ "port": port + 1 })).collect();
-        slice
-    };
-    server.put("endpointslices", slice(101));
-    let reason = "watch endpointslices: shop/web-abc12 has 50500 targets, more than 50000, it is left out";
-    let says = |consumer: &Consumer| consumer.failure().as_deref() == Some(reason);
-    consumer.until("the failure", |consumer| says(consumer) && consumer.groups.len() == known - 1).await;
-    // Neither a new watch nor a new list makes that well, only that it is gone or smaller.
-    server.forget();
-    server.disconnect();
-    consumer.until("a list", |consumer| consumer.status().collections[0].lists_total == 2).await;
-    assert!(says(&consumer), "{:#?}", consumer.status());
-    server.put("endpointslices", slice(1));
-    consumer.until("the slice", |consumer| consumer.groups.len() == known).await;
-    server.forget();
-    server.disconnect();
-    consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
 }
 
 #[tokio::test]
@@ -406,152 +337,6 @@ async fn a_server_that_is_away_at_start_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_streamed_list_is_a_list() {
-    let server = recorded().await;
-    let mut consumer = run(&server, "role: pod");
-    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-    assert_eq!(found(&consumer, "job"), of_prometheus("pod"));
-    server.put("pods", pod("new", "10.0.0.1"));
-    consumer.until("a change of the same answer", |consumer| consumer.groups.len() == 4).await;
-    assert_eq!(server.state().requests.len(), 1);
-
-    // What is gone meanwhile is missing in the next one.
-    server.delete("pods", "shop/web-1");
-    server.forget();
-    server.disconnect();
-    consumer.until("a pod less", |consumer| consumer.groups.len() == 3).await;
-    assert_eq!(server.lists(&[]), 2);
-    assert_eq!(server.count(&["limit="]), 0);
-}
-
-#[tokio::test]
-async fn a_server_without_streamed_lists_is_asked_for_pages() {
-    for (streams, is_remembered) in
-        [(Streams::Refused, true), (Streams::Invalid, false), (Streams::RefusedWithin, true)]
-    {
-        let server = recorded().await;
-        server.stream(streams);
-        let mut consumer = run(&server, "role: pod");
-        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-        assert_eq!(consumer.status().failures_total, 0, "{streams:?}");
-        let attempts = server.count(&["sendInitialEvents=true"]);
-        assert_eq!((attempts, server.lists(&[])), (1, 1), "{streams:?}");
-
-        server.put("pods", pod("new", "10.0.0.1"));
-        server.forget();
-        server.disconnect();
-        consumer.until("the new pod", |consumer| consumer.groups.len() == 4).await;
-        // A reason that may be that of the one list alone is not held against the server.
-        let attempts = server.count(&["sendInitialEvents=true"]);
-        assert_eq!(attempts, if is_remembered { 1 } else { 2 }, "{streams:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_falls_silent_before_its_end_is_given_up() {
-    let server = recorded().await;
-    server.stream(Streams::Endless);
-    let mut options = options();
-    options.kubernetes.answer_limit = Duration::from_secs(4);
-    let yaml = |role: &str| format!("role: {role}, api_server: '{}'", server.url);
-    let mut consumer = Consumer::run(&[("job", yaml("pod"))], options);
-    consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-    assert_eq!(server.count(&["sendInitialEvents=true"]), 1);
-    assert_eq!(consumer.status().failures_total, 0);
-}
-
-#[tokio::test]
-async fn a_name_that_no_path_can_have_is_said_once() {
-    let server = recorded().await;
-    let mut consumer = run(&server, "role: pod, namespaces: {names: ['a b', shop]}");
-    consumer.until("the other namespace", |consumer| consumer.groups.len() == 3).await;
-    consumer.until("the failure", |consumer| consumer.failure().is_some()).await;
-    let said = consumer.failure().unwrap();
-    assert!(said.starts_with("watch pods in namespace a b: "), "{said}");
-    // Nothing is sent, so nothing waits but the follower.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(consumer.status().failures_total, 1);
-}
-
-#[tokio::test]
-async fn streams_that_fail_again_and_again_are_given_up() {
-    for streams in [Streams::Failing, Streams::Broken] {
-        let server = recorded().await;
-        server.stream(streams);
-        let mut consumer = run(&server, "role: pod");
-        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-        // Three, and one more where that the third broke off is known by the runtime's next attempt.
-        assert!((3..=4).contains(&server.count(&["sendInitialEvents=true"])), "{streams:?}");
-        assert_eq!(server.count(&["limit="]), 1, "{streams:?}");
-        consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
-    }
-}
-
-#[tokio::test]
-async fn a_list_that_breaks_off_removes_nothing() {
-    for streams in [Streams::Whole, Streams::Refused] {
-        let server = recorded().await;
-        server.stream(streams);
-        let mut options = options();
-        options.kubernetes.page_items = 2;
-        let yaml = format!("role: pod, api_server: '{}'", server.url);
-        let mut consumer = Consumer::run(&[("job", yaml)], options);
-        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-        let lists = server.lists(&[]);
-        // The second page is gone, or the stream ends half-way, again and again.
-        match streams {
-            Streams::Whole => server.stream(Streams::Broken),
-            _ => server.break_pages(true),
-        }
-        server.delete("pods", "shop/web-1");
-        server.forget();
-        server.disconnect();
-        consumer.until("several lists", |_| server.lists(&[]) > lists + 2).await;
-        if streams == Streams::Refused {
-            assert_eq!(consumer.groups.len(), 3, "what was found stays");
-            server.break_pages(false);
-        }
-        // Streams that break are given up for pages.
-        consumer.until("a pod less", |consumer| consumer.groups.len() == 2).await;
-    }
-}
-
-#[tokio::test]
-async fn pages_have_about_a_mebibyte() {
-    let server = ApiServer::start().await;
-    server.stream(Streams::Refused);
-    // 250 pods of 20 KB: 50 a page, after the first one.
-    for number in 0..250 {
-        let mut pod = pod(&format!("pod-{number:03}"), "10.0.0.1");
-        pod["spec"]["filling"] = json!("x".repeat(20_000));
-        server.put("pods", pod);
-    }
-    let mut consumer = run(&server, "role: pod");
-    consumer.until("the pods", |consumer| consumer.groups.len() == 250).await;
-    let state = server.state();
-    let limits: Vec<u32> = (state.requests.iter())
-        .filter_map(|request| request.split("limit=").nth(1)?.split(['&', ' ']).next()?.parse().ok())
-        .collect();
-    assert_eq!(limits[0], 100);
-    assert!(limits[1..].iter().all(|limit| (45..=55).contains(limit)), "{limits:?}");
-}
-
-#[tokio::test]
-async fn no_more_than_two_lists_are_asked_for_at_once() {
-    for streams in [Streams::Whole, Streams::Refused] {
-        let server = recorded().await;
-        server.stream(streams);
-        server.hold_lists(Duration::from_millis(20));
-        let names: Vec<String> = (0..8).map(|number| format!("ns{number}")).collect();
-        let mut consumer =
-            run(&server, &format!("role: service, namespaces: {{names: [{}]}}", names.join(", ")));
-        consumer.until("all lists", |consumer| consumer.status().last_success.is_some()).await;
-        let state = server.state();
-        assert_eq!(state.most_lists_at_once, 2, "{streams:?}");
-    }
-}
-
-#[tokio::test]
 async fn an_event_that_is_too_long_is_left_out() {
     let server = recorded().await;
     let mut consumer = run(&server, "role: pod");
@@ -565,27 +350,6 @@ async fn an_event_that_is_too_long_is_left_out() {
     server.put("pods", pod("new", "10.0.0.2"));
     consumer.until("what came after it", |consumer| consumer.groups.len() == 4).await;
     assert_eq!(server.lists(&[]), 1);
-}
-
-/// Whichever way the list came: what is known is gone on from, however often a watch is refused for now.
-#[tokio::test]
-async fn a_server_that_is_overloaded_is_not_asked_for_lists() {
-    for streams in [Streams::Whole, Streams::Refused, Streams::Invalid] {
-        let server = recorded().await;
-        server.stream(streams);
-        let mut consumer = run(&server, "role: pod");
-        consumer.until("the pods", |consumer| consumer.groups.len() == 3).await;
-        let lists = (server.count(&["sendInitialEvents"]), server.count(&["limit="]));
-        for status in ["503 Service Unavailable", "500 Internal Server Error", "429 Too Many Requests"] {
-            let failures = consumer.status().failures_total;
-            server.refuse("/pods", status, "");
-            server.disconnect();
-            consumer.until("failures", |consumer| consumer.status().failures_total > failures + 3).await;
-            server.refuse("/pods", "", "");
-            consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
-        }
-        assert_eq!((server.count(&["sendInitialEvents"]), server.count(&["limit="])), lists, "{streams:?}");
-    }
 }
 
 #[tokio::test]
@@ -631,111 +395,4 @@ async fn a_token_that_is_replaced_is_read_again() {
     write("the-third-one");
     consumer.until("recovery", |consumer| consumer.failure().is_none()).await;
     assert_eq!(consumer.groups.len(), 4);
-}
-
-#[tokio::test]
-async fn each_collection_says_how_it_fares() {
-    let server = recorded().await;
-    server.refuse("/namespaces/pay/pods", "403 Forbidden", "");
-    let mut consumer = run(
-        &server,
-        "role: pod, namespaces: {names: [shop, pay]}, selectors: [{role: pod, label: 'app=web'}]",
-    );
-    consumer.until("the one namespace", |consumer| !consumer.groups.is_empty()).await;
-    let of = |consumer: &Consumer, namespace: &str| {
-        let mut collections = consumer.status().collections.into_iter();
-        collections.find(|collection| collection.namespace.as_deref() == Some(namespace)).unwrap()
-    };
-    let listed = of(&consumer, "shop").objects;
-    server.put("pods", {
-        let mut new = pod("new", "10.0.0.1");
-        new["metadata"]["labels"] = json!({ "app": "web" });
-        new
-    });
-    consumer.until("a new pod", |consumer| consumer.sources().contains(&"pod/shop/new")).await;
-    let known = consumer.groups.len();
-    server.delete("pods", "shop/new");
-    consumer.until("a pod less", |consumer| consumer.groups.len() < known).await;
-    consumer.until("a failure", |consumer| consumer.failure().is_some()).await;
-    let shop = of(&consumer, "shop");
-    assert_eq!(
-        (shop.resource, shop.label_selector.as_str(), shop.field_selector.as_str()),
-        ("pods", "app=web", "")
-    );
-    assert_eq!((shop.lists_total, shop.watches_total, shop.failures_total), (1, 1, 0));
-    assert_eq!((shop.objects, shop.applied_total, shop.deleted_total), (listed, listed as u64 + 1, 1));
-    assert!(shop.last_listed.is_some() && shop.last_heard >= shop.last_listed && shop.failure.is_none());
-    let pay = of(&consumer, "pay");
-    assert_eq!((pay.lists_total, pay.watches_total, pay.objects), (0, 0, 0));
-    assert!(pay.failures_total > 0 && pay.last_listed.is_none());
-    assert!(pay.failure.unwrap().starts_with("watch pods in namespace pay: 403 Forbidden"));
-}
-
-/// A page that cannot be read has secrets in it, and one who may nothing asks again and again: neither is in the log.
-#[tokio::test]
-async fn the_log_has_what_is_said_once_and_nothing_of_answers() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
-    let server = recorded().await;
-    server.stream(Streams::Refused);
-    server.refuse_lists(
-        "/pods",
-        "200 OK",
-        r#"{"metadata":{"resourceVersion":"1"},"items":[{"spec":"hunter2"}]}"#,
-    );
-    server.refuse("/services", "403 Forbidden", include_str!("data/forbidden.json"));
-    let url = &server.url;
-    let jobs = [
-        ("pods", format!("role: pod, api_server: '{url}'")),
-        ("services", format!("role: service, api_server: '{url}'")),
-    ];
-    let mut consumer = Consumer::run(&jobs, options());
-    let has_failed =
-        |consumer: &Consumer| consumer.discovery.status().iter().all(|status| status.failures_total > 2);
-    consumer.until("failures", has_failed).await;
-    let lines = log.0.lock().unwrap().clone();
-    assert!(!lines.iter().any(|line| line.contains("hunter2") || line.starts_with("kube")), "{lines:#?}");
-    for (reason, text) in [
-        ("list pods", "the answer is not a list of objects"),
-        ("services", "403 Forbidden: a ClusterRole needs list, watch on services"),
-    ] {
-        let said = lines.iter().filter(|line| line.starts_with("promferry") && line.contains("WARN"));
-        let said = said.filter(|line| line.contains(reason) && line.contains(text)).count();
-        assert_eq!(said, 1, "{reason}: {lines:#?}");
-    }
-}
-
-/// Everything that is logged: target, level and message.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Line(String);
-        impl tracing::field::Visit for Line {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!(" {value:?}");
-            }
-        }
-        let metadata = event.metadata();
-        let mut line = Line(format!("{} {}", metadata.target(), metadata.level()));
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }
