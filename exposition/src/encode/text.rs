@@ -101,11 +101,11 @@ pub(super) fn summary(
 }
 
 /// The lines of one point.
-struct Lines<'a> {
-    page: &'a mut Vec<u8>,
-    format: Format,
-    family: &'a OpenFamily,
-    point: &'a Point<'a>,
+pub(super) struct Lines<'a> {
+    pub(super) page: &'a mut Vec<u8>,
+    pub(super) format: Format,
+    pub(super) family: &'a OpenFamily,
+    pub(super) point: &'a Point<'a>,
 }
 
 impl Lines<'_> {
@@ -132,18 +132,23 @@ impl Lines<'_> {
             self.timestamp(timestamp);
         }
         if let Some(exemplar) = exemplar.filter(|_| self.format != Format::Text) {
-            self.page.extend_from_slice(b" # {");
-            for (at, (name, value)) in exemplar.labels.iter().enumerate() {
-                label(self.page, self.family, at > 0, name, value);
-            }
-            self.page.extend_from_slice(b"} ");
-            self.float(exemplar.value);
-            if let Some(timestamp) = exemplar.timestamp {
-                self.page.push(b' ');
-                self.timestamp(timestamp);
-            }
+            self.exemplar(exemplar);
         }
         self.page.push(b'\n');
+    }
+
+    /// With the blank before it.
+    pub(super) fn exemplar(&mut self, exemplar: &PointExemplar<'_>) {
+        self.page.extend_from_slice(b" # {");
+        for (at, (name, value)) in exemplar.labels.iter().enumerate() {
+            label(self.page, self.family, at > 0, name, value);
+        }
+        self.page.extend_from_slice(b"} ");
+        self.float(exemplar.value);
+        if let Some(timestamp) = exemplar.timestamp {
+            self.page.push(b' ');
+            self.timestamp(timestamp);
+        }
     }
 
     fn created(&mut self) {
@@ -158,7 +163,8 @@ impl Lines<'_> {
         self.page.push(b'\n');
     }
 
-    fn series(&mut self, suffix: &str, bound: Option<(&str, f64)>) {
+    /// The metric's name and labels.
+    pub(super) fn series(&mut self, suffix: &str, bound: Option<(&str, f64)>) {
         let quoted = self.family.is_quoted();
         if quoted {
             self.page.push(b'{');
@@ -186,7 +192,7 @@ impl Lines<'_> {
         self.page.push(b'}');
     }
 
-    fn float(&mut self, value: f64) {
+    pub(super) fn float(&mut self, value: f64) {
         let text = match self.format {
             Format::Text => go_float::shortest(value),
             // As a label's text -0 would be 0; as a value it keeps its sign.
@@ -200,7 +206,7 @@ impl Lines<'_> {
     }
 
     /// Milliseconds, or in OpenMetrics seconds.
-    fn timestamp(&mut self, timestamp: Timestamp) {
+    pub(super) fn timestamp(&mut self, timestamp: Timestamp) {
         match self.format {
             Format::Text => integer(self.page, timestamp.as_millis()),
             _ => seconds(self.page, timestamp),
