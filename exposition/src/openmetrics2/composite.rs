@@ -1,8 +1,11 @@
 //! Composite values: the fields between braces, and the lists in them.
 
+use std::borrow::Cow;
+
 use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span};
 
 use crate::classic_histogram::ClassicHistogram;
+use crate::error::Problem;
 use crate::{ParseError, go_float};
 
 /// A field of a composite value.
@@ -171,7 +174,8 @@ impl<'a> Composite<'a> {
 
     fn number(&self, field: Field) -> Result<f64, ParseError> {
         let (start, end) = self.fields[field as usize];
-        go_float::parse(&self.page[start..end]).map_err(|error| self.error(start, &error.to_string()))
+        go_float::parse(&self.page[start..end])
+            .map_err(|error| self.error(start, Cow::Owned(error.to_string())))
     }
 
     /// The classic buckets or the quantiles.
@@ -288,7 +292,7 @@ impl<'a> Composite<'a> {
             let (count, zero_count) = (count as u64, zero_count as u64);
             histogram.counts = BucketCounts::Integer { count, zero_count, positive, negative };
         }
-        histogram.validate().map_err(|error| self.error(start, &error.to_string()))
+        histogram.validate().map_err(|error| self.error(start, Cow::Owned(error.to_string())))
     }
 
     /// Whether a list of counts has one that is written as a float.
@@ -325,7 +329,7 @@ impl<'a> Composite<'a> {
         counts.clear();
         for (at, item) in self.items(field)? {
             let count = go_float::parse(item.as_bytes());
-            counts.push(count.map_err(|error| self.error(at, &error.to_string()))?);
+            counts.push(count.map_err(|error| self.error(at, Cow::Owned(error.to_string())))?);
         }
         Ok(())
     }
@@ -344,7 +348,7 @@ impl<'a> Composite<'a> {
         Ok(Items { rest: Some(inner), at: start + 1 })
     }
 
-    fn error(&self, at: usize, problem: &str) -> ParseError {
+    fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
 }

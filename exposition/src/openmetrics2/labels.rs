@@ -3,6 +3,7 @@
 
 use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType};
 
+use crate::error::Problem;
 use crate::text_lexer::{Lexer, Token};
 use crate::text_series::{LabelSink, ListOf, Rejected, unescape_into};
 use crate::{LabelBuffer, LeFormat, ParseError};
@@ -177,5 +178,5 @@ impl LabelSink for CollectExemplar<'_> {
 
 /// Judged when the line was read, so an error does not come.
 fn text(bytes: &[u8], at: usize) -> Result<&str, Rejected> {
-    str::from_utf8(bytes).map_err(|_| Rejected { at, problem: "not valid UTF-8" })
+    str::from_utf8(bytes).map_err(|_| Rejected { at, problem: Problem::not_utf8("not valid UTF-8") })
 }

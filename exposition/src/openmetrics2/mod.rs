@@ -15,6 +15,7 @@ use self::labels::{Collect, CollectExemplar, Named};
 use self::tail::{Exemplar, Tail, Times};
 use crate::classic_histogram::{ClassicHistogram, copy_histogram};
 use crate::context::Context;
+use crate::error::Problem;
 use crate::text_lexer::{Lexer, Token};
 use crate::text_series::{LabelSink, ListOf};
 use crate::{
@@ -245,7 +246,7 @@ impl<'a> OpenMetrics2Parser<'a> {
     /// Reads and judges a value that is a number.
     fn value(&self, at: usize, text: &[u8], named: &Named<'_>) -> Result<f64, ParseError> {
         let value = go_float::parse_value(text)
-            .map_err(|error| self.error(at, &format!("{error}, expected a value")))?;
+            .map_err(|error| self.error(at, Problem::of_number(error, "a value")))?;
         let problem = match self.metric_type() {
             MetricType::Counter if value.is_nan() => "value of a counter is not a number",
             MetricType::Histogram | MetricType::GaugeHistogram | MetricType::Summary => {
@@ -436,7 +437,7 @@ impl<'a> OpenMetrics2Parser<'a> {
         copy_histogram(&self.histogram, histogram);
     }
 
-    fn error(&self, at: usize, problem: &str) -> ParseError {
+    fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
 }

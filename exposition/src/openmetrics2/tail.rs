@@ -3,6 +3,7 @@
 use promferry_model::Timestamp;
 
 use super::labels::labels;
+use crate::error::Problem;
 use crate::text_lexer::Lexer;
 use crate::text_series::{Discard, ListOf};
 use crate::{ParseError, go_float};
@@ -131,19 +132,19 @@ impl<'a> Tail<'a> {
 
     fn number(&self, start: usize, end: usize) -> Result<f64, ParseError> {
         go_float::parse_value(&self.page[start..end])
-            .map_err(|error| self.error(start, &format!("{error}, expected a value")))
+            .map_err(|error| self.error(start, Problem::of_number(error, "a value")))
     }
 
     fn seconds(&self, start: usize, end: usize) -> Result<Timestamp, ParseError> {
         let seconds = go_float::parse_value(&self.page[start..end])
-            .map_err(|error| self.error(start, &format!("{error}, expected a timestamp in seconds")))?;
+            .map_err(|error| self.error(start, Problem::of_number(error, "a timestamp in seconds")))?;
         if !seconds.is_finite() {
             return Err(self.error(start, "expected a finite timestamp in seconds"));
         }
         Ok(Timestamp::from_millis(go_float::to_int64(seconds * 1000.0)))
     }
 
-    fn error(&self, at: usize, problem: &str) -> ParseError {
+    fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
 }
