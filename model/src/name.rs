@@ -188,8 +188,8 @@ fn unescape_values(name: &str) -> Option<String> {
             continue;
         }
         let end = rest.find('_')?;
-        // A code point has at most six hexadecimal digits.
-        if end > 6 || !rest[..end].bytes().all(|b| b.is_ascii_hexdigit()) {
+        // Prometheus gives up before the sixth digit of a code point (prometheus/common model.UnescapeName).
+        if end > 5 || !rest[..end].bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
         unescaped.push(char::from_u32(u32::from_str_radix(&rest[..end], 16).ok()?)?);

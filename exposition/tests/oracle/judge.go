@@ -24,13 +24,13 @@ var errNotUTF8 = errors.New("a name or value is not UTF-8, on which a scrape fai
 // judge says what the page means, entry by entry, in the order in which the scrape loop asks.
 func judge(q question, page []byte) (lines []string, why string) {
 	defer func() {
-		if panicked := recover(); panicked != nil { // A scrape that panics brings nothing home either.
-			lines, why = []string{"refused"}, fmt.Sprint("panic: ", panicked)
+		if panicked := recover(); panicked != nil { // Which is no judgement of the page.
+			lines, why = []string{"panics"}, fmt.Sprint(panicked)
 		}
 	}()
 	p, err := textparse.New(page, mediaTypes[q.Format], labels.NewSymbolTable(), q.Options.parser())
 	if p == nil {
-		panic(err)
+		panic(err) // Of the oracle: it names the formats.
 	}
 	for {
 		entry, err := p.Next()

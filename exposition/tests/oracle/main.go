@@ -176,7 +176,7 @@ func spellVerdict(q question, lines []string, why string) verdict {
 }
 
 func digest(lines []string) string {
-	if len(lines) == 1 && (lines[0] == "refused" || lines[0] == "hangs") {
+	if len(lines) == 1 && (lines[0] == "refused" || lines[0] == "hangs" || lines[0] == "panics") {
 		return lines[0]
 	}
 	h := fnv.New64a()

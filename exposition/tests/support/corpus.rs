@@ -1,14 +1,25 @@
 //! The pages that Prometheus' own parsers have judged, made anew each time in the same way.
 
+mod histogram_traps;
+mod mutate;
+mod mutate_protobuf;
+#[cfg(feature = "openmetrics2")]
+mod openmetrics2_traps;
+mod protobuf_pages;
 mod traps;
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use promferry_exposition::{
-    BucketPoint, Encoder, Format, HistogramPoint, ParseOptions, Point, PointExemplar, SummaryPoint,
-};
-use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, Rng, SeededRng, Span, Timestamp};
+use histogram_traps::HISTOGRAM_TRAPS;
+use mutate::{lines, mutate};
+use mutate_protobuf::{messages, mutate_protobuf};
+#[cfg(feature = "openmetrics2")]
+use openmetrics2_traps::{OPENMETRICS2_PIECES, OPENMETRICS2_TRAPS};
+use promferry_exposition::{Format, ParseOptions};
+use promferry_model::{Rng, SeededRng};
+use protobuf_pages::protobuf_pages;
 use traps::{PIECES, TRAPS};
 
 /// A page to judge.
@@ -21,108 +32,391 @@ pub(crate) struct Case {
     pub(crate) digest: bool,
 }
 
-pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let plain = ParseOptions::default();
-    let mut started = plain;
-    started.parse_start_timestamps = true;
-    for (number, trap) in TRAPS.iter().enumerate() {
-        let ended = [trap, b"# EOF\n".as_slice()].concat();
-        add(&mut cases, format!("trap/text/{number}"), Format::Text, plain, trap.to_vec(), false);
-        add(
-            &mut cases,
-            format!("trap/openmetrics/{number}"),
-            Format::OpenMetrics,
-            plain,
-            ended.clone(),
-            false,
-        );
-        add(
-            &mut cases,
-            format!("trap/openmetrics-start/{number}"),
-            Format::OpenMetrics,
-            started,
-            ended,
-            true,
-        );
-        add(
-            &mut cases,
-            format!("trap/openmetrics-endless/{number}"),
-            Format::OpenMetrics,
-            plain,
-            trap.to_vec(),
-            true,
-        );
+/// Mutations of one page, each of which can be made without those before it.
+pub(crate) struct Mutations {
+    pub(crate) name: String,
+    pub(crate) format: Format,
+    /// One set after the other is taken in turn.
+    options: Vec<ParseOptions>,
+    /// The page's lines, or messages.
+    pieces: Vec<Vec<u8>>,
+    pub(crate) number: usize,
+}
+
+impl Mutations {
+    pub(crate) fn case(&self, number: usize) -> Case {
+        let mut rng = SeededRng::new(seed_of(&self.name) ^ number as u64);
+        let page = if self.format == Format::Protobuf {
+            mutate_protobuf(&self.pieces, &mut rng)
+        } else {
+            mutate(&self.pieces, self.format, &mut rng)
+        };
+        Case {
+            name: format!("{}/{number}", self.name),
+            format: self.format,
+            options: self.options[number % self.options.len()],
+            page,
+            digest: true,
+        }
     }
-    let mut rng = SeededRng::new(3);
-    for (name, page) in files("openmetrics", "txt") {
-        add(&mut cases, format!("suite/{name}"), Format::OpenMetrics, started, page.clone(), false);
-        add(&mut cases, format!("suite-as-text/{name}"), Format::Text, plain, page, true);
+}
+
+/// What a page is judged for; each has its own verdicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Area {
+    /// The formats as they are.
+    Formats,
+    /// Classic histograms as native ones.
+    CustomBuckets,
+    /// Type and unit as labels.
+    TypeAndUnit,
+    #[cfg(feature = "openmetrics2")]
+    OpenMetrics2,
+}
+
+impl Area {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Formats,
+        Self::CustomBuckets,
+        Self::TypeAndUnit,
+        #[cfg(feature = "openmetrics2")]
+        Self::OpenMetrics2,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Formats => "formats",
+            Self::CustomBuckets => "custom_buckets",
+            Self::TypeAndUnit => "type_and_unit",
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetrics2 => "openmetrics2",
+        }
     }
-    for (extension, format, options) in [("prom", Format::Text, plain), ("om", Format::OpenMetrics, started)]
-    {
-        for (name, page) in files("pages", extension) {
-            add(&mut cases, format!("page/{name}"), format, options, page.clone(), false);
-            for number in 0..150 {
-                let mutated = mutate(&page, &mut rng);
-                add(&mut cases, format!("mutation/{name}/{number}"), format, options, mutated, true);
+
+    /// Everything but the mutations.
+    pub(crate) fn cases(self) -> Vec<Case> {
+        let mut cases = Cases(Vec::new());
+        match self {
+            Self::Formats => cases.formats(),
+            Self::CustomBuckets => cases.custom_buckets(),
+            Self::TypeAndUnit => cases.type_and_unit(),
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetrics2 => cases.openmetrics2(),
+        }
+        cases.0
+    }
+
+    pub(crate) fn mutations(self) -> Vec<Mutations> {
+        let mut all = Vec::new();
+        let mut add = |name: &str, format, options: Vec<ParseOptions>, page: Vec<u8>, number| {
+            let name = format!("{}/{}/{name}", self.name(), tag(format));
+            let pieces = if format == Format::Protobuf { messages(&page) } else { lines(&page) };
+            all.push(Mutations { name, format, options, pieces, number });
+        };
+        match self {
+            Self::Formats => {
+                for (name, page) in files("pages", "prom") {
+                    add(&name, Format::Text, sets(&["", ""]), page, 2000);
+                }
+                for (name, page) in files("pages", "om") {
+                    add(&name, Format::OpenMetrics, sets(&["", "start"]), page, 2000);
+                }
+                let options =
+                    ["", "native", "native classic", "start", "native start", "native classic start"];
+                for (name, page) in every_protobuf_page() {
+                    add(&name, Format::Protobuf, sets(&options), page, 1200);
+                }
+            }
+            Self::CustomBuckets => {
+                for (name, page) in files("pages", "prom") {
+                    add(&name, Format::Text, sets(&["nhcb", "nhcb classic"]), page, 200);
+                }
+                let options = ["nhcb", "nhcb classic", "nhcb start", "nhcb classic start"];
+                for (name, page) in files("pages", "om") {
+                    add(&name, Format::OpenMetrics, sets(&options), page, 400);
+                }
+                for (name, page) in every_protobuf_page() {
+                    add(&name, Format::Protobuf, sets(CUSTOM_BUCKETS_IN_PROTOBUF), page, 400);
+                }
+                for format in [Format::Text, Format::OpenMetrics] {
+                    add("traps", format, sets(&options), joined(HISTOGRAM_TRAPS, format), 4000);
+                }
+            }
+            Self::TypeAndUnit => {
+                for (name, page) in files("pages", "prom") {
+                    add(&name, Format::Text, sets(&["typeunit", "typeunit nhcb"]), page, 100);
+                }
+                for (name, page) in files("pages", "om") {
+                    let options = ["typeunit", "typeunit start", "typeunit nhcb"];
+                    add(&name, Format::OpenMetrics, sets(&options), page, 200);
+                }
+                for (name, page) in every_protobuf_page() {
+                    add(&name, Format::Protobuf, sets(&["typeunit native", "typeunit nhcb"]), page, 100);
+                }
+            }
+            #[cfg(feature = "openmetrics2")]
+            Self::OpenMetrics2 => {
+                for (name, page) in files("pages", "om2") {
+                    add(&name, Format::OpenMetrics2, sets(OPENMETRICS2_OPTIONS), page, 2500);
+                }
+                for (name, page) in files("pages", "om") {
+                    add(&name, Format::OpenMetrics2, sets(OPENMETRICS2_OPTIONS), page, 300);
+                }
+                let page = joined(OPENMETRICS2_TRAPS, Format::OpenMetrics2);
+                add("traps", Format::OpenMetrics2, sets(OPENMETRICS2_OPTIONS), page, 6000);
             }
         }
+        all
     }
-    for number in 0..random_pages() {
-        let page = random_page(&mut rng);
-        let ended = [&page, b"\n# EOF\n".as_slice()].concat();
-        add(&mut cases, format!("random/text/{number}"), Format::Text, plain, page, true);
-        let options = if number % 2 == 0 { plain } else { started };
-        add(&mut cases, format!("random/openmetrics/{number}"), Format::OpenMetrics, options, ended, true);
-    }
-    for (name, page) in protobuf_pages() {
-        for flags in 0..8_u8 {
-            let mut options = plain;
-            options.native_histograms = flags & 1 != 0;
-            options.always_classic_histograms = flags & 2 != 0;
-            options.parse_start_timestamps = flags & 4 != 0;
-            add(
-                &mut cases,
-                format!("protobuf/{name}/{flags}"),
-                Format::Protobuf,
-                options,
-                page.clone(),
-                flags != 3,
-            );
-        }
-        let mut options = plain;
-        options.native_histograms = true;
-        options.always_classic_histograms = true;
-        for number in 0..150 {
-            let mutated = mutate_bytes(&page, &mut rng);
-            add(
-                &mut cases,
-                format!("protobuf-mutation/{name}/{number}"),
-                Format::Protobuf,
-                options,
-                mutated,
-                true,
-            );
+}
+
+const CUSTOM_BUCKETS_IN_PROTOBUF: &[&str] = &[
+    "nhcb",
+    "nhcb classic",
+    "nhcb native",
+    "nhcb native classic",
+    "nhcb start",
+    "nhcb native classic start",
+];
+
+#[cfg(feature = "openmetrics2")]
+const OPENMETRICS2_OPTIONS: &[&str] = &[
+    "",
+    "native",
+    "native classic",
+    "start",
+    "native start",
+    "nhcb",
+    "nhcb classic",
+    "nhcb native",
+    "nhcb native classic",
+    "typeunit native",
+];
+
+/// A part of the whole corpus: what has no mutations, and some of those.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for area in Area::ALL {
+        cases.extend(area.cases());
+        for mutations in area.mutations() {
+            cases.extend((0..mutations.number).step_by(40).map(|number| mutations.case(number)));
         }
     }
     cases
 }
 
-/// More than are kept can be judged in one go: `PROMFERRY_RANDOM_PAGES=100000`.
-fn random_pages() -> usize {
-    std::env::var("PROMFERRY_RANDOM_PAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
+struct Cases(Vec<Case>);
+
+impl Cases {
+    fn formats(&mut self) {
+        for (number, trap) in TRAPS.iter().enumerate() {
+            let ended = ended(trap);
+            self.add(format!("trap/text/{number}"), Format::Text, "", trap.to_vec(), false);
+            self.add(format!("trap/openmetrics/{number}"), Format::OpenMetrics, "", ended.clone(), false);
+            self.add(format!("trap/openmetrics-start/{number}"), Format::OpenMetrics, "start", ended, true);
+            let endless = format!("trap/openmetrics-endless/{number}");
+            self.add(endless, Format::OpenMetrics, "", trap.to_vec(), true);
+        }
+        for (name, page) in files("openmetrics", "txt") {
+            self.add(format!("suite/{name}"), Format::OpenMetrics, "start", page.clone(), false);
+            self.add(format!("suite-as-text/{name}"), Format::Text, "", page, true);
+        }
+        for (name, page) in files("pages", "prom") {
+            self.add(format!("page/text/{name}"), Format::Text, "", page.clone(), true);
+            self.add(
+                format!("page/text-as-openmetrics/{name}"),
+                Format::OpenMetrics,
+                "start",
+                ended(&page),
+                true,
+            );
+        }
+        for (name, page) in files("pages", "om") {
+            for options in ["", "start"] {
+                let name = format!("page/openmetrics{options}/{name}");
+                self.add(name, Format::OpenMetrics, options, page.clone(), true);
+            }
+            self.add(format!("page/openmetrics-as-text/{name}"), Format::Text, "", page, true);
+        }
+        let mut rng = SeededRng::new(3);
+        for number in 0..random_pages() {
+            let page = random_page(&mut rng, PIECES);
+            let ended = [&page, b"\n# EOF\n".as_slice()].concat();
+            self.add(format!("random/text/{number}"), Format::Text, "", page, true);
+            let options = if number % 2 == 0 { "" } else { "start" };
+            self.add(format!("random/openmetrics/{number}"), Format::OpenMetrics, options, ended, true);
+        }
+        for flags in 0..8_u8 {
+            let words = ["native", "classic", "start"];
+            let options: Vec<&str> =
+                (0..3).filter(|bit| flags & 1 << bit != 0).map(|bit| words[bit]).collect();
+            let options = options.join(" ");
+            for (name, page) in protobuf_pages() {
+                let name = format!("protobuf/{name}/{flags}");
+                self.add(name, Format::Protobuf, &options, page, flags != 3);
+            }
+            for (name, page) in files("pages", "pb") {
+                self.add(format!("page/protobuf/{name}/{flags}"), Format::Protobuf, &options, page, true);
+            }
+        }
+    }
+
+    fn custom_buckets(&mut self) {
+        let options = ["nhcb", "nhcb classic", "nhcb start", "nhcb classic start"];
+        for (number, trap) in HISTOGRAM_TRAPS.iter().enumerate() {
+            for options in options {
+                let digest = options != "nhcb classic";
+                let (text, open_metrics) = (trap.as_bytes().to_vec(), ended(trap.as_bytes()));
+                self.add(format!("trap/text/{number}/{options}"), Format::Text, options, text, digest);
+                let name = format!("trap/openmetrics/{number}/{options}");
+                self.add(name, Format::OpenMetrics, options, open_metrics, digest);
+            }
+        }
+        for (number, trap) in TRAPS.iter().enumerate() {
+            for options in ["nhcb", "nhcb start"] {
+                let name = format!("any-trap/text/{number}/{options}");
+                self.add(name, Format::Text, options, trap.to_vec(), true);
+                let name = format!("any-trap/openmetrics/{number}/{options}");
+                self.add(name, Format::OpenMetrics, options, ended(trap), true);
+            }
+        }
+        for options in options {
+            for (name, page) in files("pages", "prom") {
+                self.add(format!("page/text/{name}/{options}"), Format::Text, options, page, true);
+            }
+            for (name, page) in files("pages", "om") {
+                self.add(
+                    format!("page/openmetrics/{name}/{options}"),
+                    Format::OpenMetrics,
+                    options,
+                    page,
+                    true,
+                );
+            }
+        }
+        for options in CUSTOM_BUCKETS_IN_PROTOBUF {
+            for (name, page) in protobuf_pages() {
+                let digest = *options != "nhcb classic";
+                self.add(format!("protobuf/{name}/{options}"), Format::Protobuf, options, page, digest);
+            }
+            for (name, page) in files("pages", "pb") {
+                self.add(format!("page/protobuf/{name}/{options}"), Format::Protobuf, options, page, true);
+            }
+        }
+    }
+
+    fn type_and_unit(&mut self) {
+        for (number, trap) in TRAPS.iter().enumerate() {
+            self.add(format!("trap/text/{number}"), Format::Text, "typeunit", trap.to_vec(), true);
+            let name = format!("trap/openmetrics/{number}");
+            self.add(name, Format::OpenMetrics, "typeunit", ended(trap), true);
+        }
+        for (number, trap) in traps::TYPE_AND_UNIT_TRAPS.iter().enumerate() {
+            for options in ["typeunit", "typeunit nhcb", "typeunit start"] {
+                let name = format!("own-trap/text/{number}/{options}");
+                self.add(name, Format::Text, options, trap.as_bytes().to_vec(), false);
+                let name = format!("own-trap/openmetrics/{number}/{options}");
+                self.add(name, Format::OpenMetrics, options, ended(trap.as_bytes()), false);
+            }
+        }
+        for (name, page) in files("pages", "prom") {
+            self.add(format!("page/text/{name}"), Format::Text, "typeunit", page, true);
+        }
+        for (name, page) in files("pages", "om") {
+            self.add(format!("page/openmetrics/{name}"), Format::OpenMetrics, "typeunit", page, true);
+        }
+        for options in ["typeunit", "typeunit native", "typeunit native classic", "typeunit nhcb classic"] {
+            for (name, page) in every_protobuf_page() {
+                self.add(format!("protobuf/{name}/{options}"), Format::Protobuf, options, page, true);
+            }
+        }
+    }
+
+    #[cfg(feature = "openmetrics2")]
+    fn openmetrics2(&mut self) {
+        for (number, trap) in TRAPS.iter().enumerate() {
+            self.add(format!("trap/{number}"), Format::OpenMetrics2, "native", ended(trap), true);
+            let endless = format!("trap-endless/{number}");
+            self.add(endless, Format::OpenMetrics2, "native", trap.to_vec(), true);
+        }
+        for (number, trap) in OPENMETRICS2_TRAPS.iter().enumerate() {
+            for options in OPENMETRICS2_OPTIONS {
+                let name = format!("own-trap/{number}/{options}");
+                let digest = *options != "native classic";
+                self.add(name, Format::OpenMetrics2, options, ended(trap.as_bytes()), digest);
+            }
+        }
+        for extension in ["om2", "om"] {
+            for (name, page) in files("pages", extension) {
+                for options in OPENMETRICS2_OPTIONS {
+                    let name = format!("page/{extension}/{name}/{options}");
+                    self.add(name, Format::OpenMetrics2, options, page.clone(), true);
+                }
+            }
+        }
+        for (name, page) in files("openmetrics", "txt") {
+            self.add(format!("suite/{name}"), Format::OpenMetrics2, "native", page, true);
+        }
+        let mut rng = SeededRng::new(5);
+        for number in 0..random_pages() {
+            let page = [random_page(&mut rng, OPENMETRICS2_PIECES), b"\n# EOF\n".to_vec()].concat();
+            let options = OPENMETRICS2_OPTIONS[number % OPENMETRICS2_OPTIONS.len()];
+            self.add(format!("random/{number}"), Format::OpenMetrics2, options, page, true);
+        }
+    }
+
+    fn add(&mut self, name: String, format: Format, options: &str, page: Vec<u8>, digest: bool) {
+        self.0.push(Case { name, format, options: options_of(options), page, digest });
+    }
 }
 
-fn add(
-    cases: &mut Vec<Case>,
-    name: String,
-    format: Format,
-    options: ParseOptions,
-    page: Vec<u8>,
-    digest: bool,
-) {
-    cases.push(Case { name, format, options, page, digest });
+/// More than are kept can be judged in one go: `PROMFERRY_RANDOM_PAGES=100000`.
+fn random_pages() -> usize {
+    env::var("PROMFERRY_RANDOM_PAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
+}
+
+pub(crate) fn tag(format: Format) -> &'static str {
+    match format {
+        Format::Text => "text",
+        Format::OpenMetrics => "openmetrics",
+        #[cfg(feature = "openmetrics2")]
+        Format::OpenMetrics2 => "openmetrics2",
+        Format::Protobuf => "protobuf",
+        other => panic!("no name for {other:?}"),
+    }
+}
+
+fn sets(options: &[&str]) -> Vec<ParseOptions> {
+    options.iter().map(|options| options_of(options)).collect()
+}
+
+fn options_of(words: &str) -> ParseOptions {
+    let mut options = ParseOptions::default();
+    for word in words.split_whitespace() {
+        match word {
+            "native" => options.native_histograms = true,
+            "classic" => options.always_classic_histograms = true,
+            "start" => options.parse_start_timestamps = true,
+            "nhcb" => options.convert_classic_to_custom_buckets = true,
+            "typeunit" => options.type_and_unit_labels = true,
+            word => panic!("no option {word:?}"),
+        }
+    }
+    options
+}
+
+fn ended(page: &[u8]) -> Vec<u8> {
+    [page, b"# EOF\n"].concat()
+}
+
+fn joined(traps: &[&str], format: Format) -> Vec<u8> {
+    let page = traps.concat().into_bytes();
+    if format == Format::Text { page } else { ended(&page) }
+}
+
+fn every_protobuf_page() -> Vec<(String, Vec<u8>)> {
+    let made = protobuf_pages().into_iter().map(|(name, page)| (format!("made-{name}"), page));
+    made.chain(files("pages", "pb")).collect()
 }
 
 pub(crate) fn data(path: &str) -> PathBuf {
@@ -140,152 +434,21 @@ fn files(folder: &str, extension: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn below(rng: &mut SeededRng, bound: usize) -> usize {
-    (rng.next_u64() % bound as u64) as usize
-}
-
-fn random_page(rng: &mut SeededRng) -> Vec<u8> {
+fn random_page(rng: &mut SeededRng, pieces: &[&str]) -> Vec<u8> {
     let mut page = Vec::new();
     for _ in 0..1 + below(rng, 14) {
-        page.extend_from_slice(PIECES[below(rng, PIECES.len())].as_bytes());
+        page.extend_from_slice(pieces[below(rng, pieces.len())].as_bytes());
     }
     page
 }
 
-/// The page with one to three pieces put in, taken out or doubled.
-fn mutate(page: &[u8], rng: &mut SeededRng) -> Vec<u8> {
-    let mut page = page.to_vec();
-    for _ in 0..1 + below(rng, 3) {
-        let at = below(rng, page.len());
-        match below(rng, 3) {
-            0 => {
-                let piece = PIECES[below(rng, PIECES.len())];
-                page.splice(at..at, piece.bytes());
-            }
-            1 => {
-                page.remove(at);
-            }
-            _ => {
-                let end = (at + 1 + below(rng, 40)).min(page.len());
-                let doubled = page[at..end].to_vec();
-                page.splice(at..at, doubled);
-            }
-        }
-    }
-    page
+/// FNV-1a of 64 bits.
+pub(crate) fn seed_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
-fn mutate_bytes(page: &[u8], rng: &mut SeededRng) -> Vec<u8> {
-    let mut page = page.to_vec();
-    for _ in 0..1 + below(rng, 2) {
-        let at = below(rng, page.len());
-        match below(rng, 6) {
-            0 => page[at] = rng.next_u64() as u8,
-            1 => page[at] = page[at].wrapping_add(1),
-            2 => page[at] ^= 1 << below(rng, 8),
-            3 => page[at] ^= 0x80,
-            4 => page.truncate(at.max(1)),
-            _ => {
-                page.remove(at);
-                if page.is_empty() {
-                    page.push(0);
-                }
-            }
-        }
-    }
-    page
-}
-
-fn protobuf_pages() -> Vec<(&'static str, Vec<u8>)> {
-    let family =
-        |family, metric_type| MetadataView { family, metric_type, unit: "", help: "Some \u{fc}ber help." };
-    let exemplar = |value, timestamp: Option<i64>| PointExemplar {
-        labels: &[("trace_id", "0af765"), ("span", "\u{e4}\"\\")],
-        value,
-        timestamp: timestamp.map(Timestamp::from_millis),
-    };
-    let labels: &[(&str, &str)] = &[("code", "200"), ("path", "/a\n\"b\"")];
-    let point = Point { labels, timestamp: None, start: Some(Timestamp::from_millis(1_600_000_000_125)) };
-    let stamped = Point { labels: &[], timestamp: Some(Timestamp::from_millis(-5)), start: None };
-
-    let mut simple = Encoder::new(Format::Protobuf);
-    simple
-        .family(family("requests", MetricType::Counter))
-        .number(point, 7.0)
-        .number(stamped, f64::NAN)
-        .number_with_exemplar(&[("code", "500")], 3.0, exemplar(0.5, None));
-    simple
-        .family(MetadataView { unit: "seconds", ..family("age", MetricType::Gauge) })
-        .number(point, f64::from_bits(0x7ff0_0000_0000_0002))
-        .number(stamped, -0.0);
-    simple.family(family("empty", MetricType::Gauge));
-    simple.family(family("what.ever", MetricType::Unknown)).number(&[], 1e300);
-    let quantiles = [(0.5, 0.25), (0.99, f64::NAN), (1.0, 1e6)];
-    simple
-        .family(family("latency", MetricType::Summary))
-        .summary(point, &SummaryPoint { quantiles: &quantiles, count: 3.0, sum: 0.75 })
-        .summary(stamped, &SummaryPoint::default());
-
-    let bucket =
-        |upper_bound, cumulative_count, exemplar| BucketPoint { upper_bound, cumulative_count, exemplar };
-    let with_infinity =
-        [bucket(1.0, 2.0, Some(exemplar(0.7, Some(1_700_000_000_123)))), bucket(f64::INFINITY, 3.0, None)];
-    let without = [bucket(0.1, 1.0, None), bucket(1e6, 2.5, Some(exemplar(9.0, None)))];
-    let mut classic = Encoder::new(Format::Protobuf);
-    classic
-        .family(family("size_bytes", MetricType::Histogram))
-        .histogram(point, &HistogramPoint { buckets: &with_infinity, count: 3.0, sum: 4.5, native: None })
-        .histogram(stamped, &HistogramPoint { buckets: &without, count: 7.25, sum: -1.0, native: None })
-        .histogram(&[], &HistogramPoint::default());
-    classic
-        .family(family("depth", MetricType::GaugeHistogram))
-        .histogram(point, &HistogramPoint { buckets: &without, count: 7.0, sum: 1.0, native: None });
-
-    let span = |offset, length| Span { offset, length };
-    let integer = Histogram {
-        schema: 3,
-        zero_threshold: 1e-128,
-        sum: 12.5,
-        counts: BucketCounts::Integer {
-            count: 9,
-            zero_count: 1,
-            positive: vec![2, -2, 0, 3, -1, -2],
-            negative: vec![1, 0],
-        },
-        positive_spans: vec![span(-2, 2), span(0, 1), span(3, 3)],
-        negative_spans: vec![span(4, 1), span(0, 0), span(2, 1)],
-        custom_values: vec![],
-        reset_hint: Default::default(),
-    };
-    let float = Histogram {
-        counts: BucketCounts::Float {
-            count: 3.5,
-            zero_count: 0.5,
-            positive: vec![0.0, 1.5, 0.0, 0.0, 1.0, 0.0],
-            negative: vec![0.0, 0.5],
-        },
-        schema: -4,
-        ..integer.clone()
-    };
-    let nothing = Histogram {
-        positive_spans: vec![],
-        negative_spans: vec![],
-        zero_threshold: 0.0,
-        counts: BucketCounts::Integer { count: 0, zero_count: 0, positive: vec![], negative: vec![] },
-        ..integer.clone()
-    };
-    let mut native = Encoder::new(Format::Protobuf);
-    native.family(family("rpc_seconds", MetricType::Histogram)).histogram(
-        point,
-        &HistogramPoint { buckets: &with_infinity, count: 9.0, sum: 12.5, native: Some(&integer) },
-    );
-    native
-        .family(family("mixed_seconds", MetricType::Histogram))
-        .histogram(point, &HistogramPoint { native: Some(&float), ..HistogramPoint::default() })
-        .histogram(stamped, &HistogramPoint { buckets: &without, count: 3.0, sum: 1.0, native: None })
-        .histogram(&[], &HistogramPoint { native: Some(&nothing), ..HistogramPoint::default() });
-    native
-        .family(family("depth", MetricType::GaugeHistogram))
-        .histogram(&[], &HistogramPoint { native: Some(&integer), ..HistogramPoint::default() });
-    vec![("simple", simple.finish()), ("classic", classic.finish()), ("native", native.finish())]
+fn below(rng: &mut SeededRng, bound: usize) -> usize {
+    (rng.next_u64() % bound as u64) as usize
 }

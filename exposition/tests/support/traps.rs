@@ -317,6 +317,31 @@ pub(super) const TRAPS: &[&[u8]] = &[
     b"a 1 # {b=\"c\"} 2\0\n",
 ];
 
+/// Pages of which type and unit become labels.
+pub(super) const TYPE_AND_UNIT_TRAPS: &[&str] = &[
+    "a 1\n",
+    "# TYPE a counter\na 1\na_total 1\nb 1\n",
+    "# TYPE a gauge\na 1\n# TYPE b counter\nb_total 1\na 1\n",
+    "# TYPE a unknown\na 1\n",
+    "# TYPE a untyped\na 1\n",
+    "# TYPE a histogram\na_bucket{le=\"1\"} 1\na_bucket{le=\"+Inf\"} 2\na_sum 1\na_count 2\na 1\na_other 1\n",
+    "# TYPE a summary\na{quantile=\"1\"} 1\na_sum 1\na_count 2\nab 1\n",
+    "# TYPE a_s gauge\n# UNIT a_s s\na_s 1\n# TYPE b gauge\nb 1\nc 1\n",
+    "# UNIT a_s s\n# TYPE a_s gauge\na_s 1\n# HELP b x\nb 1\n",
+    "# UNIT a_s s\na_s 1\nb 1\n# TYPE b gauge\nb 1\n# UNIT c_m m\nb 1\nc_m 1\n",
+    "# TYPE a_s counter\n# UNIT a_s s\na_s_total 1\na_s_created 5\n# TYPE b counter\nb_total 2\nb_created 7\n",
+    "# TYPE a gauge\na{__type__=\"x\",__unit__=\"y\"} 1\nb{__type__=\"x\",__unit__=\"y\"} 1\n",
+    "# TYPE a_s gauge\n# UNIT a_s s\na_s{__type__=\"x\",__unit__=\"y\",__name__=\"z\"} 1\n",
+    "# TYPE a gauge\na{A=\"1\",b=\"2\"} 1\n{\"a\",\"__type__\"=\"3\"} 1\n",
+    "# TYPE \"a.b\" gauge\n{\"a.b\",c=\"d\"} 1\n",
+    "# TYPE a gauge\n{__name__=\"a\"} 1\n",
+    "# TYPE a info\na_info{b=\"c\"} 1\n# TYPE d stateset\nd{d=\"e\"} 1\n",
+    "# TYPE a gaugehistogram\na_bucket{le=\"1\"} 1\na_gcount 1\na_gsum 1\n",
+    "# TYPE a gauge\na{__type__=\"x\"} 1 # {b=\"c\"} 1\n",
+    "# TYPE a gauge\n# TYPE a counter\na 1\n",
+    "a 1\n# TYPE a gauge\na 1\n",
+];
+
 /// What random lines are put together from.
 pub(super) const PIECES: &[&str] = &[
     "a",
