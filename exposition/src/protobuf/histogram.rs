@@ -170,17 +170,20 @@ fn has_joined(spans: &[Span]) -> bool {
     spans.iter().any(|span| span.length == 0) || spans.iter().skip(1).any(|span| span.offset == 0)
 }
 
-/// Leaves out empty buckets and joins what touches (Prometheus' `Compact(0)`), in place. `buckets` are absolute
-/// counts, as many as `spans` promise.
+/// Leaves out empty buckets and joins spans that have no gap between them (Prometheus' `Compact(0)`), in place.
+/// `buckets` are absolute counts, as many as `spans` promise.
 fn leave_out_empty<T: Copy + Default + PartialEq>(spans: &mut Vec<Span>, buckets: &mut Vec<T>) {
     let given = spans.len();
     let (mut at, mut kept) = (0, 0);
     let mut index: i64 = 0;
     // The index behind the last kept bucket.
     let mut end: i64 = 0;
+    // Spans that touch after a gap and a step back, which no storage takes, stay apart.
+    let mut apart = false;
     for number in 0..given {
         let span = spans[number];
         index += i64::from(span.offset);
+        apart |= span.offset != 0;
         let next = at + span.length as usize;
         while at < next.min(buckets.len()) {
             let bucket = buckets[at];
@@ -189,11 +192,12 @@ fn leave_out_empty<T: Copy + Default + PartialEq>(spans: &mut Vec<Span>, buckets
                 kept += 1;
                 // What is kept is collected behind the given spans.
                 match spans.last_mut() {
-                    Some(last) if kept > 1 && end == index => last.length += 1,
+                    Some(last) if kept > 1 && end == index && !apart => last.length += 1,
                     // Offsets that 32 bits cannot hold come from spans that no storage takes either.
                     _ => spans.push(Span { offset: (index - end) as i32, length: 1 }),
                 }
                 end = index + 1;
+                apart = false;
             }
             index += 1;
             at += 1;
@@ -219,6 +223,8 @@ mod tests {
             (&[(3, 1), (1, 0), (2, 1)], &[1, 3], &[(3, 1), (3, 1)], &[1, 3]),
             (&[(0, 1), (-1, 1)], &[1, 2], &[(0, 1), (-1, 1)], &[1, 2]),
             (&[(-5, 2), (7, 1)], &[0, 0, 0], &[], &[]),
+            (&[(-4, 7), (-1, 1)], &[1, 1, 1, 1, 1, 1, 0, 2], &[(-4, 6), (0, 1)], &[1, 1, 1, 1, 1, 1, 2]),
+            (&[(1, 1), (3, 0), (-3, 1), (0, 2)], &[1, 2, 0, 3], &[(1, 1), (0, 1), (1, 1)], &[1, 2, 3]),
         ];
         for (spans, buckets, kept_spans, kept) in cases {
             let mut spans: Vec<_> = spans.iter().map(span).collect();
