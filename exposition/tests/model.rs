@@ -308,6 +308,9 @@ fn openmetrics_2_0() {
         panic!("{families:?}")
     };
     assert_eq!(value.native.as_ref().unwrap().positive_spans, [Span { offset: 0, length: 2 }]);
+    for family in &families {
+        assert_eq!(family.as_kept_by(Format::OpenMetrics2).as_ref(), Some(family));
+    }
 }
 
 #[test]

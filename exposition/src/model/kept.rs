@@ -35,8 +35,16 @@ impl MetricFamily {
     /// | not-a-number | one | one | all |
     ///
     /// Points without a value are in no format, and so are metrics without points.
+    ///
+    /// OpenMetrics 2.0 keeps what OpenMetrics does, and native histograms of the schemas −4 to 8, all exemplars that
+    /// have a time (those of a histogram with the bucket that counts their value, from the second one on with the
+    /// point) and a start for each point; a missing count or sum becomes 0, a missing bucket +Inf the count.
     #[must_use]
     pub fn as_kept_by(&self, format: Format) -> Option<Self> {
+        #[cfg(feature = "openmetrics2")]
+        if format == Format::OpenMetrics2 {
+            return Some(self.as_kept_by_openmetrics2());
+        }
         let mut collector = Collector::new();
         collector.families.push(self.header_kept_by(format));
         for metric in &self.metrics {
@@ -168,7 +176,7 @@ pub(crate) fn openmetrics_seconds(time: Timestamp) -> f64 {
         .unwrap_or(nearest)
 }
 
-fn as_read_from_seconds(time: Timestamp) -> Timestamp {
+pub(super) fn as_read_from_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millis(go_float::to_int64(openmetrics_seconds(time) * 1000.0))
 }
 
@@ -186,12 +194,12 @@ fn as_read_from_created_series(starts: &mut [Option<Timestamp>]) {
     }
 }
 
-fn number_kept_by(format: Format, value: f64) -> f64 {
+pub(super) fn number_kept_by(format: Format, value: f64) -> f64 {
     if value.is_nan() && format != Format::Protobuf { f64::from_bits(NORMAL_NAN_BITS) } else { value }
 }
 
 /// A bound or quantile, which is a label's text before it is a number again.
-fn bound_kept(bound: f64) -> f64 {
+pub(super) fn bound_kept(bound: f64) -> f64 {
     go_float::parse(LeFormat::Prometheus3.number(bound).as_bytes()).unwrap_or(bound)
 }
 
@@ -293,7 +301,7 @@ pub(crate) fn implied_classic(histogram: &HistogramValue, native: &Histogram) ->
     }
 }
 
-fn native_count(native: &Histogram) -> f64 {
+pub(super) fn native_count(native: &Histogram) -> f64 {
     match native.counts {
         BucketCounts::Integer { count, .. } => count as f64,
         BucketCounts::Float { count, .. } => count,

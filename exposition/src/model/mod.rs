@@ -4,6 +4,8 @@
 mod collect;
 mod equality;
 pub(crate) mod kept;
+#[cfg(feature = "openmetrics2")]
+mod kept_by_openmetrics2;
 #[cfg(feature = "serde")]
 mod labels_map;
 mod read;
