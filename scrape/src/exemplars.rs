@@ -38,12 +38,13 @@ impl ExemplarBuffers {
         self.fresh.clear();
     }
 
-    /// Passes on the exemplars of the sample that was just added, oldest first; says how many were left out.
+    /// Passes on the exemplars of the sample that was just added, oldest first; says how many were left out. Those
+    /// without a time have been observed at `at`; without that they are left out.
     pub(crate) fn add<T: TargetSink>(
         &mut self,
         mut exemplars: Exemplars<'_>,
         id: SeriesId,
-        at: Timestamp,
+        at: Option<Timestamp>,
         last: &LastExemplars,
         sink: &mut T,
     ) -> u64 {
@@ -54,12 +55,13 @@ impl ExemplarBuffers {
                 self.labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum();
             let mut labels = LabelsBuilder::new();
             let unique = labels.reset_unsorted(self.labels.iter().map(|(name, value)| label(name, value)));
-            if characters > MAX_CHARACTERS || unique.is_err() {
+            let timestamp = sample.timestamp.or(at);
+            let Some(timestamp) = timestamp.filter(|_| characters <= MAX_CHARACTERS && unique.is_ok()) else {
                 left_out += 1;
                 continue;
-            }
+            };
             self.builders.push(Candidate {
-                timestamp: sample.timestamp.unwrap_or(at),
+                timestamp,
                 timed: sample.timestamp.is_some(),
                 value: sample.value,
                 labels,

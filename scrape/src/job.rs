@@ -208,6 +208,7 @@ impl Job {
         let mut options = ParseOptions::default();
         options.native_histograms = target.native_histograms();
         options.always_classic_histograms = target.always_classic_histograms();
+        options.convert_classic_to_custom_buckets = target.converts_classic_histograms();
         options.parse_start_timestamps = start_timestamps;
         options.le_format = self.config.le_format;
         options

@@ -61,7 +61,7 @@ pub struct ScrapeConfig {
     pub scrape_native_histograms: Option<bool>,
     /// Classic buckets are read even where a native histogram stands beside them; absent takes `global`'s.
     pub always_scrape_classic_histograms: Option<bool>,
-    /// Classic histograms become native ones with custom buckets. Only `false` is supported.
+    /// Classic histograms become native ones with custom buckets; absent takes `global`'s.
     pub convert_classic_histograms_to_nhcb: Option<bool>,
     /// Where Prometheus writes failed scrapes; accepted and ignored, since failures are in the log.
     #[serde(deserialize_with = "null_is_default")]

@@ -30,6 +30,7 @@ pub struct Target {
     scrape_timeout: Duration,
     native_histograms: bool,
     always_classic_histograms: bool,
+    converts_classic_histograms: bool,
     identity: u64,
     /// Present where relabelling says so.
     served: Option<Box<Served>>,
@@ -167,9 +168,7 @@ impl Target {
                 interval: labels.get(SCRAPE_INTERVAL).into(),
             });
         }
-        if go_bool(&labels, CONVERT_CLASSIC)? == Some(true) {
-            return Err(TargetError::Unsupported { label: CONVERT_CLASSIC });
-        }
+        let converts_classic = go_bool(&labels, CONVERT_CLASSIC)?;
         let always_classic = go_bool(&labels, ALWAYS_CLASSIC)?;
         let native = go_bool(&labels, NATIVE_HISTOGRAMS)?;
 
@@ -193,6 +192,8 @@ impl Target {
             native_histograms: native.unwrap_or_else(|| job.native_histograms()),
             always_classic_histograms: always_classic
                 .unwrap_or_else(|| job.always_scrape_classic_histograms == Some(true)),
+            converts_classic_histograms: converts_classic
+                .unwrap_or_else(|| job.convert_classic_histograms_to_nhcb == Some(true)),
             identity: xxh3_64_with_seed(url.as_bytes(), labels_hash),
             served: served.map(Box::new),
             ignored_gateway_labels,
@@ -239,6 +240,11 @@ impl Target {
     /// Whether classic buckets are read even beside a native histogram.
     pub fn always_classic_histograms(&self) -> bool {
         self.always_classic_histograms
+    }
+
+    /// Whether classic histograms become native ones with custom buckets.
+    pub fn converts_classic_histograms(&self) -> bool {
+        self.converts_classic_histograms
     }
 
     /// Where its connection goes: host and port, in lower case. Targets of one address share what that address takes.

@@ -122,11 +122,6 @@ fn broken_rules_are_named_by_their_keys() {
             "listed twice",
         ),
         (
-            json!({"job_name": "a", "convert_classic_histograms_to_nhcb": true}),
-            "convert_classic_histograms_to_nhcb",
-            "not supported",
-        ),
-        (
             json!({"job_name": "a", "metric_name_validation_scheme": "legacy", "metric_name_escaping_scheme": "allow-utf-8"}),
             "metric_name_escaping_scheme",
             "not utf8",
@@ -172,13 +167,15 @@ fn broken_rules_are_named_by_their_keys() {
 }
 
 #[test]
-fn a_global_conversion_is_refused_only_where_a_job_has_it() {
+fn a_job_converts_classic_histograms_where_it_or_else_global_says_so() {
     let global = json!({"convert_classic_histograms_to_nhcb": true});
-    assert_eq!(serde_json::from_value::<GlobalConfig>(global.clone()).unwrap().validate(), Ok(()));
-    let job = json!({"job_name": "a", "convert_classic_histograms_to_nhcb": false});
-    assert_eq!(applied(job, global.clone()).validate(), Ok(()));
-    let error = applied(json!({"job_name": "a"}), global).validate().unwrap_err();
-    assert_eq!(error.path, ["convert_classic_histograms_to_nhcb"]);
+    for (job, converts) in [
+        (json!({"job_name": "a", "convert_classic_histograms_to_nhcb": false}), false),
+        (json!({"job_name": "a"}), true),
+    ] {
+        let job = applied(job, global.clone());
+        assert_eq!((job.validate(), job.convert_classic_histograms_to_nhcb), (Ok(()), Some(converts)));
+    }
 }
 
 #[test]

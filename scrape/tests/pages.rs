@@ -487,3 +487,25 @@ fn native_histograms_keep_their_limits_and_end_as_histograms() {
         ["h_count", "h_sum", "h_bucket", "h_bucket"]
     );
 }
+
+#[test]
+fn classic_histograms_become_native_ones_where_a_job_wants_it() {
+    use promferry_model::{BucketCounts, CUSTOM_BUCKETS_SCHEMA};
+    let page = "# TYPE h histogram\nh_bucket{le=\"1\"} 2 # {t=\"a\"} 0.5\nh_bucket{le=\"+Inf\"} 3 # {t=\"b\"} 5 7\n\
+        h_sum 6.5\nh_count 3\n# TYPE g gauge\ng 1\n# EOF\n";
+    let mut pages = Pages::new(json!({"convert_classic_histograms_to_nhcb": true}));
+    for _ in 0..2 {
+        let (outcome, samples) = pages.read(page, "application/openmetrics-text");
+        outcome.result.unwrap();
+        assert_eq!(samples.len(), 2);
+        let histogram = samples[0].histogram.as_ref().unwrap();
+        assert_eq!((histogram.schema, &histogram.custom_values), (CUSTOM_BUCKETS_SCHEMA, &vec![1.0]));
+        let BucketCounts::Integer { count: 3, positive, .. } = &histogram.counts else {
+            panic!("{histogram:?}")
+        };
+        assert_eq!((samples[0].labels.get("__name__"), positive), ("h", &vec![2, -1]));
+    }
+    let (_, samples) = pages.read("# EOF\n", "application/openmetrics-text");
+    let ended = samples.iter().find_map(|sample| sample.histogram.as_ref()).unwrap();
+    assert!(is_stale_nan(ended.sum));
+}

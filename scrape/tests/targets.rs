@@ -140,8 +140,8 @@ fn what_cannot_be_scraped_is_said() {
             "error parsing __always_scrape_classic_histograms__: \"tRUE\" is neither true nor false",
         ),
         (
-            &[("__address__", "h"), ("__convert_classic_histograms_to_nhcb__", "T")],
-            "__convert_classic_histograms_to_nhcb__ is not supported",
+            &[("__address__", "h"), ("__convert_classic_histograms_to_nhcb__", "on")],
+            "error parsing __convert_classic_histograms_to_nhcb__: \"on\" is neither true nor false",
         ),
         (&[("__address__", "h"), ("__unix_socket__", "/run/x")], "__unix_socket__ is not supported"),
     ];
@@ -158,11 +158,13 @@ fn labels_decide_interval_timeout_and_histograms() {
         ("__scrape_timeout__", "250ms"),
         ("__scrape_native_histograms__", "1"),
         ("__always_scrape_classic_histograms__", "t"),
+        ("__convert_classic_histograms_to_nhcb__", "T"),
     ];
     let target = target(json!({}), own, &[]);
     assert_eq!(target.scrape_interval(), Duration::from_secs(5400));
     assert_eq!(target.scrape_timeout(), Duration::from_millis(250));
     assert!(target.native_histograms() && target.always_classic_histograms());
+    assert!(target.converts_classic_histograms());
 }
 
 #[test]

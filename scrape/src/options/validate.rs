@@ -28,9 +28,6 @@ impl ScrapeConfig {
                 "utf8 metric names requested but metric_name_validation_scheme is not utf8",
             ));
         }
-        if self.convert_classic_histograms_to_nhcb == Some(true) {
-            return Err(unsupported_conversion());
-        }
         let factor = self.native_histogram_min_bucket_factor;
         if factor.is_nan() || factor < 0.0 {
             return Err(ConfigError::new(
@@ -73,7 +70,6 @@ impl GlobalConfig {
         if let Some(protocols) = &self.scrape_protocols {
             validate_protocols(protocols)?;
         }
-        // A conversion that is asked for here is refused with the jobs that do not say no to it.
         Ok(())
     }
 }
@@ -99,12 +95,4 @@ fn validate_protocols(protocols: &[ScrapeProtocol]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
-}
-
-fn unsupported_conversion() -> ConfigError {
-    ConfigError::new(
-        ["convert_classic_histograms_to_nhcb"],
-        "converting classic histograms to native ones with custom buckets is not supported; remove the key here and \
-         in global, or set it to false here",
-    )
 }

@@ -76,7 +76,7 @@ impl<T: TargetSink> TargetState<T> {
                     };
                     self.sink.sample(id.id, Sample { timestamp, value: series.value(), start });
                     self.native.remove(id.id);
-                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);
+                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, Some(timestamp));
                 }
                 Event::Histogram(series) => {
                     let key = series.key(self.seed).0;
@@ -100,7 +100,8 @@ impl<T: TargetSink> TargetState<T> {
                     };
                     self.sink.histogram(id.id, timestamp, start, &histogram);
                     self.native.insert(id.id);
-                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, timestamp);
+                    // Prometheus wants those of histograms to have a time.
+                    self.add_exemplars(scratch, counts, series.exemplars(), id.id, None);
                 }
                 Event::Type { family, metric_type } => {
                     self.leave_family(scratch, &family);
@@ -231,7 +232,7 @@ impl<T: TargetSink> TargetState<T> {
         counts: &mut PageCounts,
         exemplars: Exemplars<'_>,
         id: SeriesId,
-        at: Timestamp,
+        at: Option<Timestamp>,
     ) {
         counts.exemplars_left_out +=
             scratch.exemplars.add(exemplars, id, at, &self.exemplars, &mut self.sink);
