@@ -5,8 +5,11 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use promferry_exposition::{Event, Exemplars, Format, LabelBuffer, ParseError, ParseOptions, Parser};
-use promferry_model::{BucketCounts, ResetHint, Timestamp};
+use promferry_exposition::{
+    BucketPoint, Encoder, Event, Exemplars, Format, HistogramPoint, LabelBuffer, ParseError, ParseOptions,
+    Parser, Point, PointExemplar, SummaryPoint,
+};
+use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, ResetHint, Span, Timestamp};
 
 /// What a page says, one line a sample.
 fn samples(page: &str, options: ParseOptions) -> Result<Vec<String>, ParseError> {
@@ -282,4 +285,99 @@ fn a_line_of_many_buckets_and_exemplars_takes_no_time() {
         samples[2..20_002].iter().all(|sample| sample.matches('#').count() == 1),
         "one exemplar a bucket"
     );
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let at = |timestamp: Option<i64>, start: Option<i64>| Point {
+        labels: &[("a", "b\"\n")],
+        timestamp: timestamp.map(Timestamp::from_millis),
+        start: start.map(Timestamp::from_millis),
+    };
+    let family = |family, metric_type| MetadataView { family, metric_type, unit: "", help: "" };
+    let exemplar = |value, timestamp: Option<i64>| PointExemplar {
+        labels: &[("t", "u")],
+        value,
+        timestamp: timestamp.map(Timestamp::from_millis),
+    };
+    let native = |counts| Histogram {
+        schema: 3,
+        zero_threshold: 0.001,
+        sum: -0.5,
+        counts,
+        positive_spans: vec![Span { offset: -2, length: 2 }, Span { offset: 3, length: 1 }],
+        negative_spans: Vec::new(),
+        custom_values: Vec::new(),
+        reset_hint: ResetHint::Unknown,
+    };
+    let integers =
+        native(BucketCounts::Integer { count: 7, zero_count: 1, positive: vec![1, 2, -1], negative: vec![] });
+    let floats = native(BucketCounts::Float {
+        count: 7.0,
+        zero_count: 0.0,
+        positive: vec![4.0, 1e9, 3.0],
+        negative: vec![],
+    });
+    let bucket =
+        |upper_bound, cumulative_count, exemplar| BucketPoint { upper_bound, cumulative_count, exemplar };
+    let buckets =
+        [bucket(0.5, 1.0, Some(exemplar(0.25, Some(5_000)))), bucket(2.0, 3.0, Some(exemplar(1.0, None)))];
+    let classic = HistogramPoint { buckets: &buckets, count: 4.0, sum: 2.5, native: None };
+    let only = |native| HistogramPoint { native: Some(native), ..HistogramPoint::default() };
+
+    let mut page = Encoder::new(Format::OpenMetrics2);
+    page.family(MetadataView { unit: "seconds", help: "a\n\"b\"", ..family("c", MetricType::Counter) })
+        .number(at(Some(12_500), Some(3_250)), 1.0)
+        .number_with_exemplar(&[], 2.0, exemplar(0.5, Some(7_000)));
+    page.family(family("i", MetricType::Info)).number(at(None, None), 1.0);
+    page.family(family("g.h", MetricType::Gauge)).number(at(None, Some(1)), f64::NAN).number(&[], -0.0);
+    page.family(family("s", MetricType::Summary)).summary(
+        at(Some(1), Some(2)),
+        &SummaryPoint { quantiles: &[(0.5, 1.0), (1.0, f64::NAN)], count: 3.0, sum: 4.5 },
+    );
+    page.family(family("h", MetricType::Histogram))
+        .histogram(at(None, Some(9_000)), &classic)
+        .histogram(&[("n", "1")], &HistogramPoint { native: Some(&integers), ..classic })
+        .histogram(&[("n", "2")], &only(&floats));
+    page.family(family("q", MetricType::GaugeHistogram)).histogram(&[], &classic);
+    let page = page.finish();
+    let mut options = everything();
+    options.always_classic_histograms = true;
+    let (text, end) = (str::from_utf8(&page).unwrap(), "# EOF\n");
+    assert_eq!(
+        samples(text.strip_suffix(end).unwrap(), options).unwrap(),
+        [
+            "c_total,a=b\"\n 1 @12500 since 3250",
+            "c_total 2 # t=u 0.5 @7000",
+            "i_info,a=b\"\n 1",
+            "g.h,a=b\"\n NaN",
+            "g.h -0",
+            "s_count,a=b\"\n 3 @1 since 2",
+            "s_sum,a=b\"\n 4.5 @1 since 2",
+            "s,a=b\"\n,quantile=0.5 1 @1 since 2",
+            "s,a=b\"\n,quantile=1.0 NaN @1 since 2",
+            "h_count,a=b\"\n 4 since 9000",
+            "h_sum,a=b\"\n 2.5 since 9000",
+            "h_bucket,a=b\"\n,le=0.5 1 since 9000 # t=u 0.25 @5000",
+            "h_bucket,a=b\"\n,le=2.0 3 since 9000",
+            "h_bucket,a=b\"\n,le=+Inf 4 since 9000",
+            "h,n=1 schema 3 [(-2, 2), (3, 1)] 7 [1, 2, -1] # t=u 0.25 @5000",
+            "h_count,n=1 7",
+            "h_sum,n=1 -0.5",
+            "h_bucket,n=1,le=0.5 1 # t=u 0.25 @5000",
+            "h_bucket,n=1,le=2.0 3",
+            "h_bucket,n=1,le=+Inf 4",
+            "h,n=2 schema 3 [(-2, 2), (3, 1)] float 7 [4.0, 1000000000.0, 3.0]",
+            "q_gcount 4",
+            "q_gsum 2.5",
+            "q_bucket,le=0.5 1 # t=u 0.25 @5000",
+            "q_bucket,le=2.0 3",
+            "q_bucket,le=+Inf 4",
+        ]
+    );
+    assert!(
+        text.starts_with("# TYPE c_total counter\n# UNIT c_total seconds\n# HELP c_total a\\n\\\"b\\\"\n"),
+        "{text}"
+    );
+    assert!(text.contains("# TYPE i_info info\n") && text.contains("# TYPE \"g.h\" gauge\n"), "{text}");
 }

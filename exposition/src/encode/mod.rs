@@ -3,6 +3,8 @@
 mod error;
 mod judge;
 mod names;
+#[cfg(feature = "openmetrics2")]
+mod openmetrics2;
 mod openmetrics_rules;
 mod page;
 mod protobuf;

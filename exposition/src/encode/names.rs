@@ -35,7 +35,12 @@ impl OpenFamily {
             let stem = family.strip_suffix(suffix).filter(|stem| !stem.is_empty());
             family = stem.unwrap_or(family);
         }
-        self.suffix = if suffixed || format == Format::OpenMetrics { suffix } else { "" };
+        #[cfg(feature = "openmetrics2")]
+        let has_suffix =
+            suffixed || (format == Format::OpenMetrics2 && metadata.metric_type == MetricType::Info);
+        #[cfg(not(feature = "openmetrics2"))]
+        let has_suffix = suffixed;
+        self.suffix = if has_suffix || format == Format::OpenMetrics { suffix } else { "" };
         self.name.clear();
         self.name.push_str(family);
         if self.escaping != EscapingScheme::AllowUtf8 && !is_valid_metric_name(family) {

@@ -1,6 +1,8 @@
 use promferry_model::{CUSTOM_BUCKETS_SCHEMA, Histogram, MetadataView};
 
 use super::names::OpenFamily;
+#[cfg(feature = "openmetrics2")]
+use super::openmetrics2;
 use super::{BucketPoint, Point, PointExemplar, protobuf, text};
 use crate::model::kept::implied_classic;
 use crate::{Bucket, Format, HistogramValue, Negotiated};
@@ -67,13 +69,17 @@ impl PageWriter {
             Format::Text => text::prometheus_metadata(&mut self.page, &self.family, metadata),
             Format::OpenMetrics => text::openmetrics_metadata(&mut self.page, &self.family, metadata),
             #[cfg(feature = "openmetrics2")]
-            Format::OpenMetrics2 => text::openmetrics_metadata(&mut self.page, &self.family, metadata),
+            Format::OpenMetrics2 => openmetrics2::metadata(&mut self.page, &self.family, metadata),
         }
     }
 
     pub(super) fn number(&mut self, point: &Point<'_>, value: f64, exemplars: &[PointExemplar<'_>]) {
         match self.answer.format() {
             Format::Protobuf => protobuf::number(&mut self.message, &self.family, point, value, exemplars),
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => {
+                openmetrics2::number(&mut self.page, &self.family, point, value, exemplars);
+            }
             format => text::number(&mut self.page, format, &self.family, point, value, exemplars),
         }
     }
@@ -95,6 +101,8 @@ impl PageWriter {
         }
         match format {
             Format::Protobuf => protobuf::histogram(&mut self.message, &self.family, point, &histogram),
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => openmetrics2::histogram(&mut self.page, &self.family, point, &histogram),
             format => text::histogram(&mut self.page, format, &self.family, point, &histogram),
         }
     }
@@ -102,6 +110,8 @@ impl PageWriter {
     pub(super) fn summary(&mut self, point: &Point<'_>, summary: &SummaryValues<'_>) {
         match self.answer.format() {
             Format::Protobuf => protobuf::summary(&mut self.message, &self.family, point, summary),
+            #[cfg(feature = "openmetrics2")]
+            Format::OpenMetrics2 => openmetrics2::summary(&mut self.page, &self.family, point, summary),
             format => text::summary(&mut self.page, format, &self.family, point, summary),
         }
     }
@@ -134,5 +144,10 @@ impl BucketPoint<'static> {
 
 /// Whether a format has a form for the native histogram. None has one for custom buckets.
 const fn carries(format: Format, native: &Histogram) -> bool {
-    matches!(format, Format::Protobuf) && native.schema != CUSTOM_BUCKETS_SCHEMA
+    match format {
+        Format::Protobuf => native.schema != CUSTOM_BUCKETS_SCHEMA,
+        #[cfg(feature = "openmetrics2")]
+        Format::OpenMetrics2 => matches!(native.schema, -4..=8),
+        _ => false,
+    }
 }

@@ -32,20 +32,28 @@ pub(super) fn prometheus_metadata(page: &mut Vec<u8>, family: &OpenFamily, metad
 }
 
 pub(super) fn openmetrics_metadata(page: &mut Vec<u8>, family: &OpenFamily, metadata: MetadataView<'_>) {
-    let mut line = |keyword: &[u8], text: &str| {
-        page.extend_from_slice(keyword);
-        metric_name(page, family, "");
-        page.push(b' ');
-        escaped(page, text, true);
-        page.push(b'\n');
-    };
-    line(b"# TYPE ", metadata.metric_type.as_str());
+    metadata_line(page, family, "", b"# TYPE ", metadata.metric_type.as_str());
     if !metadata.unit.is_empty() {
-        line(b"# UNIT ", metadata.unit);
+        metadata_line(page, family, "", b"# UNIT ", metadata.unit);
     }
     if !metadata.help.is_empty() {
-        line(b"# HELP ", metadata.help);
+        metadata_line(page, family, "", b"# HELP ", metadata.help);
     }
+}
+
+/// A line of OpenMetrics' metadata.
+pub(super) fn metadata_line(
+    page: &mut Vec<u8>,
+    family: &OpenFamily,
+    suffix: &str,
+    keyword: &[u8],
+    text: &str,
+) {
+    page.extend_from_slice(keyword);
+    metric_name(page, family, suffix);
+    page.push(b' ');
+    escaped(page, text, true);
+    page.push(b'\n');
 }
 
 pub(super) fn number(

@@ -121,7 +121,7 @@ pub fn read_families(
 /// A family's name as its series have it. Metadata comes with the escapes of quoted names, since Prometheus leaves them
 /// in; no other names have a backslash.
 fn unescaped(format: Format, family: &str) -> Cow<'_, str> {
-    if !matches!(format, Format::Text | Format::OpenMetrics) || !family.contains('\\') {
+    if format == Format::Protobuf || !family.contains('\\') {
         return Cow::Borrowed(family);
     }
     let mut unescaped = String::with_capacity(family.len());

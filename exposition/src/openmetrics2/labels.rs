@@ -16,7 +16,7 @@ pub(super) fn labels(
     mut named: bool,
     sink: &mut impl LabelSink,
 ) -> Result<bool, ParseError> {
-    let error = |at, problem| ParseError::in_text(page, at, problem);
+    let error = |at, problem: &'static str| ParseError::in_text(page, at, problem);
     let rejected = |r: Rejected| ParseError::in_text(page, r.at, r.problem);
     let mut token = lexer.next_token();
     let mut is_first = true;
