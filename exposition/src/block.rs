@@ -73,6 +73,12 @@ impl LineMarks {
         }
     }
 
+    /// Passes over the line that [`LineMarks::line_end`] last gave the end of.
+    #[inline(always)]
+    pub(crate) const fn pass(&mut self) {
+        self.next += 1;
+    }
+
     /// Marks `page` from `start` on. With `open_end` the page's last line ends where the page does.
     pub(crate) fn mark(&mut self, page: &[u8], start: usize, open_end: bool) {
         self.base = start;
@@ -161,7 +167,9 @@ impl LabelMarks {
     /// The quotes of the text that starts at `start` and is so long, both counted from the part's start.
     #[inline(always)]
     pub(crate) fn quotes(&self, start: usize, length: usize) -> Quotes<'_> {
-        Quotes { quotes: &self.quotes, start, length, at: 0, left: bits_from(&self.quotes, start) }
+        let mut quotes = Quotes { quotes: &self.quotes, start, length, at: 0, left: 0 };
+        quotes.look();
+        quotes
     }
 
     /// How many bytes of a label's name, at most 64, stand from `at` on, counted from the part's start.
@@ -187,6 +195,16 @@ pub(crate) struct Quotes<'m> {
     left: u64,
 }
 
+impl Quotes<'_> {
+    /// Looks at the text from `at` on.
+    #[inline(always)]
+    fn look(&mut self) {
+        let bits = bits_from(self.quotes, self.start + self.at);
+        let beyond = (self.at + u64::BITS as usize).saturating_sub(self.length);
+        self.left = if beyond < u64::BITS as usize { bits << beyond >> beyond } else { 0 };
+    }
+}
+
 impl Iterator for Quotes<'_> {
     type Item = usize;
 
@@ -197,11 +215,11 @@ impl Iterator for Quotes<'_> {
             if self.at >= self.length {
                 return None;
             }
-            self.left = bits_from(self.quotes, self.start + self.at);
+            self.look();
         }
         let quote = self.at + self.left.trailing_zeros() as usize;
         self.left &= self.left - 1;
-        (quote < self.length).then_some(quote)
+        Some(quote)
     }
 }
 

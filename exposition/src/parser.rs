@@ -363,5 +363,9 @@ fn next_of_protobuf<'p>(parser: &'p mut ProtobufParser<'_>) -> Result<Option<Eve
 }
 
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
+    // For what is UTF-8 this is several times faster than asking for replacement characters.
+    match str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }

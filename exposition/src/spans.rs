@@ -5,6 +5,9 @@ use promferry_model::METRIC_NAME;
 
 use crate::{LabelBuffer, ParseError};
 
+/// How many labels have room from the start.
+pub(crate) const MANY: usize = 64;
+
 /// Where a series' labels are, for [`crate::SeriesEvent::split`]: refilled for every series, so that splitting
 /// allocates only when a series has more labels than every one before.
 #[derive(Clone, Debug, Default)]
@@ -15,14 +18,15 @@ pub struct LabelSpans {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spans {
-    /// The metric's name first.
-    pub(crate) spans: Vec<Span>,
+    /// The metric's name first; those behind `count` mean nothing.
+    spans: Vec<Span>,
+    count: usize,
     /// Texts that the page does not have as they are meant: with escapes, or of another form of number.
     pub(crate) rewritten: String,
 }
 
 /// Where a label's name and value start and end, in the series' text with the rewritten one behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     /// Of no meaning for the metric's name.
     pub(crate) name: [u32; 2],
@@ -40,23 +44,15 @@ impl LabelSpans {
         &mut self,
         labels: impl FnOnce(&mut LabelBuffer) -> Result<(), ParseError>,
     ) -> Result<SplitLabels<'_>, ParseError> {
-        let Self { spans: Spans { spans, rewritten }, copied } = self;
+        let Self { spans, copied } = self;
         labels(copied)?;
         spans.clear();
-        rewritten.clear();
-        let mut end = 0;
-        let mut copy = |text: &str| {
-            let start = end;
-            rewritten.push_str(text);
-            end = rewritten.len() as u32;
-            [start, end]
-        };
         let named = copied.iter().position(|(name, _)| name == METRIC_NAME);
-        let name = named.and_then(|at| copied.iter().nth(at)).map_or("", |(_, name)| name);
-        spans.push(Span { name: [0, 0], value: copy(name) });
+        let name = named.and_then(|at| copied.label(at)).map_or("", |(_, name)| name);
+        spans.push_copy("", name);
         for (at, (name, value)) in copied.iter().enumerate() {
             if Some(at) != named {
-                spans.push(Span { name: copy(name), value: copy(value) });
+                spans.push_copy(name, value);
             }
         }
         Ok(self.spans.labels(SeriesText::Str("")))
@@ -65,18 +61,56 @@ impl LabelSpans {
 
 impl Spans {
     pub(crate) const fn new() -> Self {
-        Self { spans: Vec::new(), rewritten: String::new() }
+        Self { spans: Vec::new(), count: 0, rewritten: String::new() }
+    }
+
+    /// Room for as many labels as nearly all series have; [`Spans::set_count`] is then to say how many there are.
+    #[inline(always)]
+    pub(crate) fn places(&mut self) -> Option<(&mut [Span; MANY], &mut String)> {
+        if self.spans.len() < MANY {
+            self.spans.resize(MANY, Span::default());
+        }
+        Some((self.spans.first_chunk_mut()?, &mut self.rewritten))
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_count(&mut self, count: usize) {
+        self.count = count;
+    }
+
+    #[inline]
+    fn push(&mut self, span: Span) {
+        match self.spans.get_mut(self.count) {
+            Some(place) => *place = span,
+            None => self.spans.push(span),
+        }
+        self.count += 1;
+    }
+
+    /// Adds a label that has no place in the series, which has no text.
+    fn push_copy(&mut self, name: &str, value: &str) {
+        let mut copy = |text: &str| {
+            let start = self.rewritten.len() as u32;
+            self.rewritten.push_str(text);
+            [start, self.rewritten.len() as u32]
+        };
+        let span = Span { name: copy(name), value: copy(value) };
+        self.push(span);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.spans.clear();
+        self.count = 0;
         self.rewritten.clear();
     }
 
     /// The labels whose places in `series` these are.
     #[inline]
     pub(crate) fn labels<'s>(&'s self, series: SeriesText<'s>) -> SplitLabels<'s> {
-        SplitLabels { series, spans: &self.spans, rewritten: &self.rewritten }
+        SplitLabels {
+            series,
+            spans: self.spans.get(..self.count).unwrap_or_default(),
+            rewritten: &self.rewritten,
+        }
     }
 }
 
@@ -94,7 +128,7 @@ impl LabelSpans {
     #[inline]
     pub(crate) fn push(&mut self, name: [usize; 2], value: [usize; 2]) {
         let place = |[start, end]: [usize; 2]| [start as u32, end as u32];
-        self.spans.spans.push(Span { name: place(name), value: place(value) });
+        self.spans.push(Span { name: place(name), value: place(value) });
     }
 
     /// Adds a label that is not in the series' text.

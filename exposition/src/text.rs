@@ -28,6 +28,8 @@ pub(crate) struct TextParser<'a> {
     /// The unit of the last UNIT line, of whatever family.
     unit: Range<usize>,
     pub(crate) series: Range<usize>,
+    /// Whether the series is known to stand in what is marked, and to have nothing unusual in it.
+    pub(crate) is_plain: bool,
     pub(crate) exemplar: Option<TextExemplar>,
     pub(crate) lines: LineMarks,
     pub(crate) label_marks: RefCell<LabelMarks>,
@@ -68,6 +70,7 @@ impl<'a> TextParser<'a> {
             family: 0..0,
             unit: 0..0,
             series: 0..0,
+            is_plain: false,
             exemplar: None,
             // A '#' may begin an exemplar in OpenMetrics.
             lines: LineMarks::new(if dialect == Dialect::OpenMetrics { b'#' } else { b'\\' }),
@@ -232,6 +235,7 @@ impl<'a> TextParser<'a> {
             None => text_series::series(self.page, lexer, line, first, &mut Discard)?,
         };
         self.series = line..end;
+        self.is_plain = false;
         let value = self.value(lexer, after, "expected a value after the series")?;
         let timestamp = match self.dialect {
             Dialect::Prometheus => self.careful_timestamp(lexer)?,

@@ -30,7 +30,10 @@ impl<'a> TextParser<'a> {
         if !is_metric_name_start(first) && first != b'{' {
             return None;
         }
-        let (series_end, sample) = self.quick_sample(start, end)?;
+        let is_plain = !self.lines.has_unusual(start, end);
+        let (series_end, sample) = self.quick_sample(start, end, is_plain)?;
+        self.lines.pass();
+        self.is_plain = is_plain && !self.options.type_and_unit_labels;
         self.series = start..series_end;
         self.exemplar = None;
         self.at = end + 1;
@@ -74,10 +77,10 @@ impl<'a> TextParser<'a> {
     /// other byte closes, there being no backslash in the line. Whether the series' bytes obey the grammar
     /// is judged when labels are first asked for.
     #[inline(always)]
-    fn quick_sample(&self, start: usize, end: usize) -> Option<(usize, Sample)> {
+    fn quick_sample(&self, start: usize, end: usize, is_plain: bool) -> Option<(usize, Sample)> {
         let page = self.page;
         let open_metrics = self.dialect == Dialect::OpenMetrics;
-        if self.lines.has_unusual(start, end) && !is_plain(open_metrics, &page[start..end]) {
+        if !is_plain && !seems_plain(open_metrics, &page[start..end]) {
             return None;
         }
         let (value, word) = last_number(page, start, end)?;
@@ -139,7 +142,7 @@ impl<'a> TextParser<'a> {
 /// Whether nothing in a line makes it another one than it seems to be. What is not ASCII does not: it is judged with
 /// the labels.
 #[cold]
-fn is_plain(open_metrics: bool, line: &[u8]) -> bool {
+fn seems_plain(open_metrics: bool, line: &[u8]) -> bool {
     memchr::memchr3(b'\\', 0, if open_metrics { b'#' } else { 0 }, line).is_none()
 }
 

@@ -16,11 +16,27 @@ impl<'a> TextParser<'a> {
         if self.quick_split(&mut spans.spans).is_none() {
             return self.careful_split(spans);
         }
-        let series = match self.text {
+        Ok(spans.spans.labels(self.series_text()))
+    }
+
+    #[inline(always)]
+    fn series_text(&self) -> SeriesText<'_> {
+        match self.text {
             Some(Some(page)) => SeriesText::Str(page.get(self.series.clone()).unwrap_or_default()),
             _ => SeriesText::Bytes { series: self.series(), asked: &self.asked_texts },
-        };
-        Ok(spans.spans.labels(series))
+        }
+    }
+
+    /// Whether nothing in the series needs the whole grammar or has another meaning than it seems to have.
+    #[cold]
+    #[inline(never)]
+    fn is_plain_after_all(&self) -> bool {
+        let series = self.series();
+        self.quick
+            && !self.options.type_and_unit_labels
+            && self.lines.covers(self.series.start, self.series.end)
+            && memchr::memchr2(b'\\', 0, series).is_none()
+            && str::from_utf8(series).is_ok()
     }
 
     #[cold]
@@ -35,8 +51,7 @@ impl<'a> TextParser<'a> {
         let judged = match self.quick_split(&mut spans) {
             Some(()) => {
                 buffer.clear();
-                let series = SeriesText::Bytes { series: self.series(), asked: &self.asked_texts };
-                for (name, value) in spans.labels(series).iter() {
+                for (name, value) in spans.labels(self.series_text()).iter() {
                     buffer.push(name, value);
                 }
                 Ok(())
@@ -50,11 +65,8 @@ impl<'a> TextParser<'a> {
     /// `None` says nothing about the series.
     #[inline(never)]
     fn quick_split(&self, spans: &mut Spans) -> Option<()> {
-        let (start, end) = (self.series.start, self.series.end);
-        if !self.quick || self.options.type_and_unit_labels || !self.lines.covers(start, end) {
-            return None;
-        }
-        if self.lines.has_unusual(start, end) && !is_plain(self.series()) {
+        let start = self.series.start;
+        if !self.is_plain && !self.is_plain_after_all() {
             return None;
         }
         let mut marks = self.label_marks.borrow_mut();
@@ -94,9 +106,12 @@ fn split(
             _ => break,
         }
     }
-    spans.clear();
-    spans.spans.push(Span { name: [0, 0], value: [0, at as u32] });
+    let (places, rewritten) = spans.places()?;
+    rewritten.clear();
+    places[0] = Span { name: [0, 0], value: [0, at as u32] };
+    let mut count = 1;
     if at == text.len() {
+        spans.set_count(count);
         return Some(());
     }
     if *text.get(at)? != b'{' {
@@ -107,6 +122,7 @@ fn split(
     loop {
         let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else {
             // No label, perhaps behind a comma.
+            spans.set_count(count);
             return (text.get(at..)? == b"}").then_some(());
         };
         let &next = text.get(close + 1)?;
@@ -120,11 +136,13 @@ fn split(
         }
         let mut value = [open as u32 + 1, close as u32];
         if length == number_label.len() && &text[at..name_end] == number_label.as_bytes() {
-            value = number(text, value, le_format, spans)?;
+            value = number(text, value, le_format, rewritten)?;
         }
-        spans.spans.push(Span { name: [at as u32, name_end as u32], value });
+        *places.get_mut(count)? = Span { name: [at as u32, name_end as u32], value };
+        count += 1;
         at = close + 2;
         if next == b'}' {
+            spans.set_count(count);
             return (at == text.len()).then_some(());
         }
         if next != b',' {
@@ -134,29 +152,23 @@ fn split(
 }
 
 /// Where the number at `value` is written as it is to be.
-fn number(text: &[u8], value: [u32; 2], le_format: LeFormat, spans: &mut Spans) -> Option<[u32; 2]> {
+fn number(text: &[u8], value: [u32; 2], le_format: LeFormat, rewritten: &mut String) -> Option<[u32; 2]> {
     let number = &text[value[0] as usize..value[1] as usize];
     let written = if le_format == LeFormat::Prometheus3 { canonical(number) } else { Canonical::Unknown };
-    let start = spans.rewritten.len();
+    let start = rewritten.len();
     match written {
         Canonical::Is => return Some(value),
         Canonical::Lacks(fraction) => {
-            spans.rewritten.push_str(str::from_utf8(number).ok()?);
-            spans.rewritten.push_str(fraction);
+            rewritten.push_str(str::from_utf8(number).ok()?);
+            rewritten.push_str(fraction);
         }
         Canonical::Unknown => match le_format.text(str::from_utf8(number).ok()?) {
-            Some(number) => spans.rewritten.push_str(&number),
+            Some(number) => rewritten.push_str(&number),
             None => return Some(value),
         },
     }
     let place = |at: usize| (text.len() + at) as u32;
-    Some([place(start), place(spans.rewritten.len())])
-}
-
-/// Whether nothing in a series needs the whole grammar or has another meaning than it seems to have.
-#[cold]
-fn is_plain(series: &[u8]) -> bool {
-    memchr::memchr2(b'\\', 0, series).is_none() && str::from_utf8(series).is_ok()
+    Some([place(start), place(rewritten.len())])
 }
 
 /// Whether a number is written as `go_float::format_openmetrics` writes it.
