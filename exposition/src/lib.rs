@@ -5,7 +5,7 @@
 //! valid page, with the judgement of Prometheus 3.16: what that accepts is accepted with the same series,
 //! values (bit for bit), timestamps, exemplars, types and start timestamps, and what it refuses is refused.
 //! [`validate`] judges by the OpenMetrics 1.0 specification instead, of which Prometheus lets pass much that is
-//! forbidden. [`read_families`] gives a page as owned data, an [`Encoder`] writes the same formats, and content
+//! forbidden. [`read_families`] gives a page as owned data and [`write_families`] takes them, in every format. Content
 //! negotiation comes as values: [`accept_header`], [`format_for`], [`negotiate`].
 //!
 //! What it is not: it fetches nothing, runs nothing and holds no metrics.
@@ -61,6 +61,10 @@
 //! ```
 //!
 //! # Writing and negotiating
+//!
+//! [`write_families`] and [`StreamingEncoder`] write [`MetricFamily`]s and judge them meanwhile; what is written reads
+//! back as [`MetricFamily::as_kept_by`] says. An [`Encoder`] takes names and numbers as they lie and leaves judging
+//! to its caller.
 //!
 //! ```
 //! use promferry_exposition::{Encoder, negotiate};
