@@ -5,7 +5,7 @@
 use promferry_model::{BUCKET_LABEL, MetricType, QUANTILE_LABEL, Timestamp};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::text_series::{LabelSink, Rejected};
+use crate::text_series::{LabelSink, Rejected, utf8};
 
 const CREATED_SUFFIX: &[u8] = b"_created";
 
@@ -94,7 +94,9 @@ impl LabelSink for Identity<'_> {
         Ok(())
     }
 
-    fn label(&mut self, name: &[u8], value: &[u8], _: usize) -> Result<(), Rejected> {
+    fn label(&mut self, name: &[u8], value: &[u8], at: usize) -> Result<(), Rejected> {
+        // Nobody asks for the labels of a `_created` series, which would judge this.
+        utf8(value, at, "label value is not valid UTF-8")?;
         if self.left_out.is_empty() || name != self.left_out.as_bytes() {
             self.labels.update(name);
             self.labels.update(value);

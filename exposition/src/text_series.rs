@@ -158,7 +158,7 @@ impl LabelSink for Collect<'_> {
     }
 }
 
-fn utf8<'a>(bytes: &'a [u8], at: usize, problem: &'static str) -> Result<&'a str, Rejected> {
+pub(crate) fn utf8<'a>(bytes: &'a [u8], at: usize, problem: &'static str) -> Result<&'a str, Rejected> {
     str::from_utf8(bytes).map_err(|_| Rejected { at, problem: Problem::not_utf8(problem) })
 }
 

@@ -29,14 +29,12 @@ fn agrees_on_custom_buckets() {
 }
 
 #[test]
-#[ignore = "not built"]
 fn agrees_on_type_and_unit_labels() {
     golden::compare(Area::TypeAndUnit);
 }
 
 #[cfg(feature = "openmetrics2")]
 #[test]
-#[ignore = "not built"]
 fn agrees_on_openmetrics_2() {
     golden::compare(Area::OpenMetrics2);
 }

@@ -32,11 +32,14 @@ fn told(mut parser: Parser<'_>) -> Vec<String> {
                 let split = series.split(&mut spans);
                 match (judged, split) {
                     (Ok(()), Ok(split)) => {
-                        let mut copied: Vec<_> = labels.iter().collect();
+                        // An empty name is none.
+                        let is_there = |label: &(&str, &str)| *label != ("__name__", "");
+                        let mut copied: Vec<_> = labels.iter().filter(is_there).collect();
                         // A name in quotes may stand behind labels.
-                        let name = copied.iter().position(|(name, _)| *name == "__name__").unwrap();
-                        copied[..=name].rotate_right(1);
-                        assert_eq!(copied, split.iter().collect::<Vec<_>>());
+                        if let Some(name) = copied.iter().position(|(name, _)| *name == "__name__") {
+                            copied[..=name].rotate_right(1);
+                        }
+                        assert_eq!(copied, split.iter().filter(is_there).collect::<Vec<_>>());
                         line += &format!(" {split:?}");
                     }
                     (Err(error), Err(same)) => {
