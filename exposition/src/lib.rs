@@ -84,6 +84,7 @@
 //!   second metric on.
 //! - Names that are not UTF-8 are refused here, as a scrape refuses them after parsing.
 //! - A native histogram whose spans and buckets disagree is refused wherever it stands in its family.
+//! - A protobuf metric of unknown type that has no value is 0; Prometheus 3.16 gives it the value of the one before.
 //! - Pages over which Prometheus never comes to an end, looking for start timestamps beyond an exemplar that
 //!   it cannot read, are refused.
 //!

@@ -1,7 +1,8 @@
 //! The pull parser for delimited `io.prometheus.client.MetricFamily` messages.
 //!
-//! Each message is read once when it is reached, which judges it; buckets, quantiles, labels and exemplars
-//! are walked again in place as they are asked for, so that nothing has to be kept.
+//! A metric is judged when it is reached: by [`quick`] if it is written as clients write it, else by [`metric`], which
+//! knows everything. Of its lists (buckets, quantiles, labels, exemplars) only the places are noted; they are walked in
+//! place as they are asked for, so that nothing has to be kept.
 
 mod bound_texts;
 pub(crate) mod exemplars;
