@@ -8,9 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use promferry_exposition::{
-    BucketPoint, Encoder, Event, Format, HistogramPoint, LabelBuffer, ParseOptions, Parser,
+    BucketPoint, Encoder, Event, Format, HistogramPoint, LabelBuffer, LabelSpans, ParseOptions, Parser,
 };
-use promferry_model::{MetadataView, MetricType};
+use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, Span};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -116,4 +116,57 @@ fn splitting_labels_into_a_used_buffer() {
     let allocations =
         allocations_in(|| walk_with_labels(Format::Text, page.as_bytes(), &mut labels, &mut exemplar));
     assert_eq!(allocations, 0);
+}
+
+#[test]
+fn protobuf_labels_and_histograms_into_used_lists() {
+    let (positive, negative) = ((0..40).map(|at| 1 + at % 3).collect(), vec![2, 0, -2, 5]);
+    let native = Histogram {
+        counts: BucketCounts::Integer { count: 90, zero_count: 1, positive, negative },
+        positive_spans: vec![Span { offset: -3, length: 30 }, Span { offset: 2, length: 10 }],
+        negative_spans: vec![Span { offset: 0, length: 4 }],
+        ..Histogram::stale()
+    };
+    let buckets = [0.005, 2.5, 1.0 / 3.0].map(|upper_bound| BucketPoint {
+        upper_bound,
+        cumulative_count: 1.0,
+        exemplar: None,
+    });
+    let mut page = Encoder::new(Format::Protobuf);
+    let mut family = page.family(MetadataView {
+        family: "size_bytes",
+        metric_type: MetricType::Histogram,
+        unit: "bytes",
+        help: "Size.",
+    });
+    for (buckets, native) in [(&[][..], Some(&native)), (&buckets, None)] {
+        for number in 0..100 {
+            let number = number.to_string();
+            family.histogram(
+                &[("a", "b"), ("c", &number)],
+                &HistogramPoint { buckets, count: 30.0, sum: 1.5, native },
+            );
+        }
+    }
+    let page = page.finish();
+    let mut options = ParseOptions::default();
+    options.native_histograms = true;
+    let (mut spans, mut value) = (LabelSpans::new(), Histogram::stale());
+    let mut read = || {
+        let mut parser = Parser::new(Format::Protobuf, &page, options);
+        while let Some(event) = parser.next().unwrap() {
+            match event {
+                Event::Series(series) => assert!(series.split(&mut spans).unwrap().len() > 2),
+                Event::Histogram(histogram) => {
+                    assert_eq!(histogram.split(&mut spans).unwrap().len(), 3);
+                    histogram.read_into(&mut value);
+                }
+                _ => {}
+            }
+        }
+    };
+    read();
+    // The parser, and what it takes to find the digits of a third, once.
+    let allocations = allocations_in(read);
+    assert!(allocations <= 3, "{allocations}");
 }
