@@ -14,7 +14,10 @@ mod remote_write;
 mod spool;
 
 pub use config::{config, otel_config};
-pub use exposition::{exposition_round_trip, openmetrics, protobuf, text};
+pub use exposition::{
+    exposition_round_trip, families_round_trip, known_page, openmetrics, openmetrics_strict, openmetrics2,
+    protobuf, text,
+};
 pub use input::replay;
 pub use refusal::refusal;
 pub use relabel::relabel;

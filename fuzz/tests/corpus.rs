@@ -25,8 +25,28 @@ fn protobuf() {
 }
 
 #[test]
+fn openmetrics_strict() {
+    run("openmetrics_strict", promferry_fuzz::openmetrics_strict);
+}
+
+#[test]
+fn openmetrics2() {
+    run("openmetrics2", promferry_fuzz::openmetrics2);
+}
+
+#[test]
+fn known_page() {
+    run("known_page", promferry_fuzz::known_page);
+}
+
+#[test]
 fn exposition_round_trip() {
     run("exposition_round_trip", promferry_fuzz::exposition_round_trip);
+}
+
+#[test]
+fn families_round_trip() {
+    run("families_round_trip", promferry_fuzz::families_round_trip);
 }
 
 #[test]
