@@ -1,6 +1,5 @@
 //! `dns_sd_configs`: names as a pod's `resolv.conf` has them looked up.
 
-use std::env;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,12 +8,10 @@ use promferry_bench::peers::Peer;
 use crate::beside::{Beside, has};
 use crate::collector::{is_full_tier, until};
 use crate::dns_server::{Answer, DnsServer, Record};
+use crate::inside;
 use crate::sandbox::bubblewrap;
 
 const TEST: &str = "dns::names_are_looked_up_as_prometheus_looks_them_up";
-
-/// Set for the second half of the test, the one inside.
-const INSIDE: &str = "PROMFERRY_IN_OWN_NETWORK";
 
 /// As Kubernetes writes it for a pod of the namespace `prod`.
 const RESOLV_CONF: &str = "nameserver 127.0.0.77\n\
@@ -32,9 +29,8 @@ fn names_are_looked_up_as_prometheus_looks_them_up() {
             "SKIPPED {TEST}: no Prometheus with discovery, run scripts/peers prometheus-discovery"
         );
     };
-    if env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        return runtime.block_on(compare(&prometheus));
+    if inside::is_inside() {
+        return inside::run(compare(&prometheus));
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resolv.conf");
@@ -43,9 +39,7 @@ fn names_are_looked_up_as_prometheus_looks_them_up() {
         std::fs::canonicalize("/etc/resolv.conf").map_err(|error| error.to_string()).and_then(|of| {
             let shown = |path: &Path| path.display().to_string();
             let mount = ["--ro-bind".to_owned(), shown(&file), shown(&of)];
-            let network =
-                ["--unshare-net".to_owned(), "--setenv".to_owned(), INSIDE.to_owned(), "1".to_owned()];
-            bubblewrap(&[&mount[..], &network[..]].concat())
+            bubblewrap(&[&mount[..], &["--unshare-net".to_owned()]].concat())
         });
     let command = match command {
         Ok(command) => command,
@@ -54,15 +48,9 @@ fn names_are_looked_up_as_prometheus_looks_them_up() {
             return eprintln!("SKIPPED {TEST}: {reason}");
         }
     };
-    let output = Command::new(&command[0])
-        .args(&command[1..])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", TEST, "--nocapture", "--test-threads=1"])
-        .output()
-        .unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    eprintln!("{stdout}{stderr}");
-    assert!(output.status.success() && stdout.contains("1 passed"), "it failed in a network of its own");
+    let mut sandbox = Command::new(&command[0]);
+    sandbox.args(&command[1..]);
+    inside::run_again(sandbox, TEST);
 }
 
 async fn compare(prometheus: &Path) {

@@ -7,9 +7,14 @@ mod beside;
 #[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod collector;
 mod dns;
+#[path = "../fixture/dns_server.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod dns_server;
 mod file;
 mod http;
+#[path = "../fixture/inside.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod inside;
 mod intended;
 mod kubernetes;
 mod rbac;

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::inside::{attempt, is_root};
+
 /// The start of a command line that runs the rest with a file system that is this one, and `more` of bubblewrap's options.
 /// Why it can't be, if it can't.
 pub(crate) fn bubblewrap(more: &[String]) -> Result<Vec<String>, String> {
@@ -15,13 +17,6 @@ pub(crate) fn bubblewrap(more: &[String]) -> Result<Vec<String>, String> {
     }
     command.extend(more.iter().cloned());
     command.push("--".to_owned());
-    match Command::new("bwrap").args(&command[1..]).arg("true").output() {
-        Ok(output) if output.status.success() => Ok(command),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(format!("bwrap: {error}")),
-    }
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+    attempt(Command::new("bwrap").args(&command[1..]).arg("true"))?;
+    Ok(command)
 }

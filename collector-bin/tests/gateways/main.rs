@@ -9,6 +9,9 @@ mod collector;
 
 mod api_server;
 mod connect;
+#[path = "../fixture/inside.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod inside;
 mod net;
 mod nginx;
 mod pages;

@@ -14,9 +14,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::collector::{LIMIT, is_full_tier};
-
-/// Set for the second half of a test, the one inside.
-const INSIDE: &str = "PROMFERRY_GATEWAYS_INSIDE";
+use crate::inside;
 
 /// The programs that a [`Network`] is made with.
 pub(crate) const NETWORK: &[&str] = &["ip", "unshare", "nsenter", "sh"];
@@ -59,9 +57,8 @@ pub(crate) struct Namespace {
 /// process tree that ends with it: this program runs itself there, for the one test whose name is `test`, with its
 /// modules. `programs` are needed for it. Skips, said aloud, where that can't be; the full tier has to be able to.
 pub(crate) fn in_own_network(test: &str, programs: &[&str], scene: impl AsyncFnOnce()) {
-    if env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        return runtime.block_on(scene());
+    if inside::is_inside() {
+        return inside::run(scene());
     }
     for program in ["bwrap"].iter().chain(programs) {
         if !is_there(program) {
@@ -70,29 +67,15 @@ pub(crate) fn in_own_network(test: &str, programs: &[&str], scene: impl AsyncFnO
     }
     // Wherever the test's own etc comes from, what is there is left as it is.
     let folder = tempfile::tempdir().unwrap();
-    match sandbox(&folder).arg("true").output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skip(test, &String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return skip(test, &format!("bwrap: {error}")),
+    if let Err(reason) = inside::attempt(sandbox(&folder).arg("true")) {
+        return skip(test, &reason);
     }
-    if programs.contains(&"nsenter") {
-        let attempt = sandbox(&folder).args(["sh", "-ec", ATTEMPT]).output().unwrap();
-        if !attempt.status.success() {
-            return skip(
-                test,
-                &format!("no networks of its own: {}", String::from_utf8_lossy(&attempt.stderr)),
-            );
-        }
+    if programs.contains(&"nsenter")
+        && let Err(reason) = inside::attempt(sandbox(&folder).args(["sh", "-ec", ATTEMPT]))
+    {
+        return skip(test, &format!("no networks of its own: {reason}"));
     }
-    let output = sandbox(&folder)
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    eprintln!("{stdout}{stderr}");
-    assert!(output.status.success() && stdout.contains("1 passed"), "it failed in a network of its own");
+    inside::run_again(sandbox(&folder), test);
 }
 
 /// Says that a test does not run; in the full tier, which has to run it, it fails.
@@ -221,7 +204,7 @@ fn is_there(program: &str) -> bool {
 /// bubblewrap. Who is not root becomes root of a user namespace.
 fn sandbox(folder: &TempDir) -> Command {
     let mut command = Command::new("bwrap");
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+    if !inside::is_root() {
         command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
     }
     command.args([

@@ -1,11 +1,13 @@
 //! Names, as a pod's `resolv.conf` has them looked up.
 
+use std::net::Ipv4Addr;
+
 use promferry_bench::farm::Farm;
 use promferry_bench::ledger::Judgement;
 use promferry_bench::sink::Sink;
 
 use crate::container::Container;
-use crate::dns_server::{DnsServer, Over};
+use crate::dns_server::{Answer, DnsServer, Over, Record};
 use crate::network::in_own_network;
 
 /// As Kubernetes writes it for a pod of the namespace `prod`.
@@ -23,7 +25,14 @@ fn dns_search_ndots_and_tcp_fallback() {
             "api.prod.svc.cluster.local",
         ];
         let large = ["many.prod.svc.cluster.local", "pods.monitoring.svc.cluster.local"];
-        let dns = DnsServer::start("127.0.0.77:53".parse().unwrap(), &names, &large).await;
+        let dns = DnsServer::start("127.0.0.77:53".parse().unwrap()).await;
+        let here = || vec![Record::A(Ipv4Addr::LOCALHOST)];
+        for name in names {
+            dns.set(name, Answer::Records(here()));
+        }
+        for name in large {
+            dns.set(name, Answer::OverTcp(here()));
+        }
         let farm = Farm::start(1, 20).await.unwrap();
         let sink = Sink::start(Judgement::EachSeries).await.unwrap();
         let (target, receiver) = (farm.addresses()[0].port(), sink.address().port());

@@ -21,7 +21,12 @@ mod contents;
 mod delivery;
 mod deploy;
 mod dns;
+#[path = "../fixture/dns_server.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
 mod dns_server;
+#[path = "../fixture/inside.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the fixture")]
+mod inside;
 mod layout;
 mod names;
 mod network;

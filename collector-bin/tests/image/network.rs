@@ -4,40 +4,26 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::inside::{self, is_root};
 use crate::layout::Layout;
-
-/// Set for the second half of a test, the one inside.
-const INSIDE: &str = "PROMFERRY_IN_OWN_NETWORK";
 
 /// Runs `scene` with the given image and with a loopback that nobody else has: this program runs itself there, for the
 /// one test whose name is `test`, with its modules. Skips, said aloud, where that can't be.
 pub(crate) fn in_own_network(test: &str, scene: impl AsyncFnOnce(Layout)) {
-    if env::var_os(INSIDE).is_some() {
-        let image = Layout::read(&given_image().unwrap());
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        return runtime.block_on(scene(image));
+    if inside::is_inside() {
+        return inside::run(scene(Layout::read(&given_image().unwrap())));
     }
     if given_image().is_none() {
         let how = "PROMFERRY_IMAGE names no image, make one: scripts/image --profile dev target/image";
         return skip(test, how);
     }
-    if let Err(error) = Command::new("umoci").arg("--version").output() {
-        return skip(test, &format!("umoci: {error}"));
+    let least = format!("exec {} /bin/true", inner().join(" "));
+    let tried = inside::attempt(Command::new("umoci").arg("--version"))
+        .and_then(|()| inside::attempt(outer().args(["/bin/sh", "-c", &least])));
+    if let Err(reason) = tried {
+        return skip(test, &reason);
     }
-    match outer().args(["/bin/sh", "-c", &format!("exec {} /bin/true", inner().join(" "))]).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skip(test, &String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return skip(test, &format!("bwrap: {error}")),
-    }
-    let output = outer()
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    eprintln!("{stdout}{stderr}");
-    assert!(output.status.success() && stdout.contains("1 passed"), "it failed in a network of its own");
+    inside::run_again(outer(), test);
 }
 
 /// Says that a test does not run; where it has to, it fails.
@@ -91,10 +77,6 @@ pub(crate) fn as_nobody() -> Vec<String> {
         return Vec::new();
     }
     ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"].map(str::to_owned).to_vec()
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
 }
 
 /// Whether this is root, and not only called so in a user namespace.
