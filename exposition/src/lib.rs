@@ -87,6 +87,8 @@
 //! - A protobuf metric of unknown type that has no value is 0; Prometheus 3.16 gives it the value of the one before.
 //! - Pages over which Prometheus never comes to an end, looking for start timestamps beyond an exemplar that
 //!   it cannot read, are refused.
+//! - Pages over which Prometheus panics, looking for start timestamps where fewer bytes are left than the family's
+//!   name has, are read.
 //!
 //! # Features
 //!

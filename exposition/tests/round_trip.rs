@@ -320,6 +320,12 @@ proptest! {
         comes_back(Format::Protobuf, &families)?;
     }
 
+    #[test]
+    #[cfg(feature = "openmetrics2")]
+    fn families_come_back_from_openmetrics2(families in families()) {
+        comes_back(Format::OpenMetrics2, &families)?;
+    }
+
     /// The judgement of what is to be written is that of the page.
     #[test]
     fn what_is_refused_would_not_be_valid(families in families()) {

@@ -52,6 +52,8 @@ impl Judge {
         }
         if self.is_openmetrics() {
             self.openmetrics_family(family, open)?;
+        } else if !matches!(self.format, Format::Text | Format::Protobuf) {
+            unit_can_be_written(&family.unit)?;
         }
         self.metrics.clear();
         self.last = LastGroup::default();
@@ -70,9 +72,7 @@ impl Judge {
             if matches!(family.metric_type, MetricType::Info | MetricType::StateSet) {
                 return fault(StrictRule::Unit, "info and stateset have no unit");
             }
-            if family.unit.contains(['\\', '"', '\n', '\r', '\0']) {
-                return fault(StrictRule::Unit, "a unit with a character that UNIT cannot write");
-            }
+            unit_can_be_written(&family.unit)?;
             if !open.name.strip_suffix(&*family.unit).is_some_and(|name| name.ends_with('_')) {
                 return fault(StrictRule::Unit, "unit is not a suffix of the family's name as it is written");
             }
@@ -196,6 +196,13 @@ impl Judge {
         }
         xxh3_128_with_seed(&self.bytes, self.seed)
     }
+}
+
+fn unit_can_be_written(unit: &str) -> Result<(), Fault> {
+    if unit.contains(['\\', '"', '\n', '\r', '\0']) {
+        return fault(StrictRule::Unit, "a unit with a character that UNIT cannot write");
+    }
+    Ok(())
 }
 
 /// What the names of a type's samples end with.

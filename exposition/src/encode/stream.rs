@@ -2,12 +2,13 @@ use std::io;
 
 use promferry_model::{Labels, MetadataView, MetricType};
 
-use super::error::{EncodeError, StreamError, fault};
+use super::error::{EncodeError, Fault, StreamError, fault};
 use super::judge::Judge;
 use super::page::{HistogramValues, PageWriter, SummaryValues};
 use super::{BucketPoint, Point, PointExemplar};
 use crate::{
-    Exemplar, Format, HistogramValue, Metric, MetricFamily, MetricPoint, Negotiated, PointValue, StrictRule,
+    Exemplar, Format, HistogramValue, Metric, MetricFamily, MetricPoint, Negotiated, ParseOptions,
+    PointValue, ReadError, StrictRule, read_families,
 };
 
 /// What is written is sent on when it is as long as this.
@@ -18,7 +19,7 @@ const SENT_FROM_BYTES: usize = 64 * 1024;
 /// What comes back from [`read_families`](crate::read_families) is each of them
 /// [`as_kept_by`](MetricFamily::as_kept_by) the format. A page of OpenMetrics is valid by
 /// [`validate`](crate::validate); to that end it is judged while it is written, and so it is refused what other
-/// formats take: a counter that is negative, say. Native histograms of custom buckets are written as classic ones
+/// formats take: a counter that is negative, say. OpenMetrics 2.0 is written as far as its reader takes it. Native histograms of custom buckets are written as classic ones
 /// in every format, for which none has a form.
 ///
 /// # Errors
@@ -153,11 +154,18 @@ struct JudgedPage {
     judge: Judge,
     /// The open family's name; `None` before the first and after one that was refused.
     family: Option<String>,
+    /// What the page says of the open family, where a metric is judged by reading it back.
+    head: Vec<u8>,
 }
 
 impl JudgedPage {
     fn new(answer: Negotiated) -> Self {
-        Self { writer: PageWriter::new(answer), judge: Judge::new(answer.format()), family: None }
+        Self {
+            writer: PageWriter::new(answer),
+            judge: Judge::new(answer.format()),
+            family: None,
+            head: Vec::new(),
+        }
     }
 
     fn family(&mut self, family: &MetricFamily) -> Result<(), EncodeError> {
@@ -168,27 +176,66 @@ impl JudgedPage {
         self.judge
             .family(family, self.writer.open_family())
             .map_err(|fault| EncodeError::of_family(name, fault))?;
+        let begin = self.writer.page.len();
         self.writer.begin_family(metadata);
+        self.head.clear();
+        if is_judged_by_reading(self.writer.answer().format()) {
+            self.head.extend_from_slice(&self.writer.page[begin..]);
+            self.read_back(begin, b"", StrictRule::Metadata)
+                .map_err(|fault| EncodeError::of_family(name, fault))?;
+        }
         self.family = Some(name.clone());
         Ok(())
     }
 
     fn metric(&mut self, metric: &Metric) -> Result<(), EncodeError> {
-        let Some(family) = self.family.as_deref() else {
+        let Some(family) = self.family.clone() else {
             let no_family =
                 fault(StrictRule::SampleName, "a metric without a family that it could belong to");
             return no_family.map_err(|fault| EncodeError::of_metric("", &metric.labels, fault));
         };
         self.judge
             .metric(metric, self.writer.open_family())
-            .map_err(|fault| EncodeError::of_metric(family, &metric.labels, fault))?;
+            .map_err(|fault| EncodeError::of_metric(&family, &metric.labels, fault))?;
         let labels = pairs(&metric.labels);
+        let begin = self.writer.page.len();
         // Protobuf has a message for each point, which says at least that there is one.
         let needs_value = self.writer.answer().format() != Format::Protobuf;
         for point in metric.points.iter().filter(|point| !(needs_value && point.value.is_empty())) {
             write_point(&mut self.writer, &labels, point);
         }
+        if is_judged_by_reading(self.writer.answer().format()) {
+            let lines = self.writer.page[begin..].to_vec();
+            let read = self.read_back(begin, &lines, StrictRule::SampleValue);
+            read.map_err(|fault| EncodeError::of_metric(&family, &metric.labels, fault))?;
+        }
         Ok(())
+    }
+
+    /// Takes what was written from `begin` on away again if `lines` of the open family cannot be read.
+    fn read_back(&mut self, begin: usize, lines: &[u8], rule: StrictRule) -> Result<(), Fault> {
+        let options = ParseOptions {
+            native_histograms: true,
+            always_classic_histograms: true,
+            ..ParseOptions::default()
+        };
+        let page = [&self.head, lines, b"# EOF\n"].concat();
+        let problem = match read_families(self.writer.answer().format(), &page, options) {
+            Ok(_) => return Ok(()),
+            Err(ReadError::Parse(error)) => error.problem().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.writer.page.truncate(begin);
+        fault(rule, problem)
+    }
+}
+
+/// OpenMetrics 2.0 has no rules here but those of its reader.
+const fn is_judged_by_reading(format: Format) -> bool {
+    match format {
+        #[cfg(feature = "openmetrics2")]
+        Format::OpenMetrics2 => true,
+        _ => false,
     }
 }
 
