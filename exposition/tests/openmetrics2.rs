@@ -226,8 +226,8 @@ fn refusals_say_where_and_what() {
         (
             "histogram",
             "{count:1,sum:1,schema:0,zero_threshold:0,zero_count:0}",
-            25,
-            "0 observations found in buckets, but the count is 1",
+            10,
+            "buckets have 0 observations, but the count is 1",
         ),
     ] {
         let page = format!("# TYPE a {metric_type}\na {value}\n");

@@ -6,6 +6,7 @@ use promferry_model::{BucketCounts, Histogram, MetricType, ResetHint, Span};
 
 use crate::classic_histogram::ClassicHistogram;
 use crate::error::Problem;
+use crate::go_float::NumberError;
 use crate::{ParseError, go_float};
 
 /// A field of a composite value.
@@ -238,8 +239,8 @@ impl<'a> Composite<'a> {
         if self.is_gauge() { ResetHint::Gauge } else { ResetHint::Unknown }
     }
 
-    /// Reads the native histogram into `histogram`, whose lists are used again, and judges it.
-    pub(super) fn read_native(&self, histogram: &mut Histogram) -> Result<(), ParseError> {
+    /// Judges the native histogram as [`Histogram::validate`] would, without keeping its lists.
+    pub(super) fn judge_native(&self) -> Result<Native, ParseError> {
         let at = |field| self.fields[field as usize].0;
         let count_at = at(if self.is_gauge() { Field::GaugeCount } else { Field::Count });
         let (start, end) = self.fields[Field::Schema as usize];
@@ -261,77 +262,116 @@ impl<'a> Composite<'a> {
         if zero_count < 0.0 {
             return Err(self.error(at(Field::ZeroCount), "count is negative"));
         }
-        histogram.schema = schema as i32;
-        histogram.zero_threshold = zero_threshold;
-        histogram.sum = sum;
-        histogram.custom_values.clear();
-        histogram.reset_hint = self.reset_hint();
-        self.spans(Field::PositiveSpans, &mut histogram.positive_spans)?;
-        self.spans(Field::NegativeSpans, &mut histogram.negative_spans)?;
         let is_float = [count, zero_count].iter().any(|&n| n.trunc() != n || n >= 2_f64.powi(64))
             || [Field::PositiveBuckets, Field::NegativeBuckets].iter().any(|&field| self.has_fraction(field));
-        if is_float {
-            let (mut positive, mut negative) = match &mut histogram.counts {
-                BucketCounts::Float { positive, negative, .. } => {
-                    (std::mem::take(positive), std::mem::take(negative))
+        let mut in_buckets = zero_count as u64;
+        for (spans, buckets) in SIDES {
+            let promised = self.judge_spans(spans)?;
+            let mut have: u64 = 0;
+            for (at, item) in self.items(buckets)? {
+                let is_negative = if is_float {
+                    float(item).map_err(|error| self.error(at, Cow::Owned(error.to_string())))? < 0.0
+                } else {
+                    let count =
+                        integer(item).ok_or_else(|| self.error(at, "expected an integer of 64 bits"))?;
+                    in_buckets = in_buckets.wrapping_add(count as u64);
+                    count < 0
+                };
+                if is_negative {
+                    return Err(self.error(at, "count of a bucket is negative"));
                 }
-                BucketCounts::Integer { .. } => (Vec::new(), Vec::new()),
-            };
-            self.floats(Field::PositiveBuckets, &mut positive)?;
-            self.floats(Field::NegativeBuckets, &mut negative)?;
-            histogram.counts = BucketCounts::Float { count, zero_count, positive, negative };
-        } else {
-            let (mut positive, mut negative) = match &mut histogram.counts {
-                BucketCounts::Integer { positive, negative, .. } => {
-                    (std::mem::take(positive), std::mem::take(negative))
-                }
-                BucketCounts::Float { .. } => (Vec::new(), Vec::new()),
-            };
-            self.deltas(Field::PositiveBuckets, &mut positive)?;
-            self.deltas(Field::NegativeBuckets, &mut negative)?;
-            let (count, zero_count) = (count as u64, zero_count as u64);
-            histogram.counts = BucketCounts::Integer { count, zero_count, positive, negative };
+                have += 1;
+            }
+            if promised != have {
+                let problem = format!("spans promise {promised} buckets, but there are {have}");
+                return Err(self.error(at(spans).max(start), Cow::Owned(problem)));
+            }
         }
-        histogram.validate().map_err(|error| self.error(start, Cow::Owned(error.to_string())))
+        // Observations that are not numbers make the sum none, and are in no bucket.
+        let most = count as u64;
+        if !is_float && (in_buckets > most || (in_buckets != most && !sum.is_nan())) {
+            let problem = format!("buckets have {in_buckets} observations, but the count is {most}");
+            return Err(self.error(count_at, Cow::Owned(problem)));
+        }
+        Ok(Native { schema: schema as i32, count, sum, zero_threshold, zero_count, is_float })
+    }
+
+    /// How many buckets the spans promise.
+    fn judge_spans(&self, field: Field) -> Result<u64, ParseError> {
+        let (mut promised, mut end) = (0, 0_i64);
+        for (number, (at, item)) in self.items(field)?.enumerate() {
+            let Span { offset, length } =
+                span(item).ok_or_else(|| self.error(at, "expected a span, as in 0:3"))?;
+            if if number == 0 { offset == i32::MIN } else { offset < 0 } {
+                return Err(self.error(at, "expected a span that does not go back"));
+            }
+            promised += u64::from(length);
+            end += i64::from(offset) + i64::from(length);
+            if end - 1 > i64::from(i32::MAX) {
+                return Err(self.error(at, "span reaches a bucket beyond 32 bits"));
+            }
+        }
+        Ok(promised)
+    }
+
+    /// Puts the histogram, which was judged, into `histogram`, whose lists are used again.
+    pub(super) fn read_native(&self, native: Native, histogram: &mut Histogram) {
+        let Native { schema, count, sum, zero_threshold, zero_count, is_float } = native;
+        (histogram.schema, histogram.zero_threshold, histogram.sum) = (schema, zero_threshold, sum);
+        histogram.custom_values.clear();
+        histogram.reset_hint = self.reset_hint();
+        for (field, spans) in [
+            (Field::PositiveSpans, &mut histogram.positive_spans),
+            (Field::NegativeSpans, &mut histogram.negative_spans),
+        ] {
+            spans.clear();
+            spans.extend(self.items(field).into_iter().flatten().filter_map(|(_, item)| span(item)));
+        }
+        let items = |field| self.items(field).into_iter().flatten().map(|(_, item)| item);
+        if is_float {
+            if !matches!(histogram.counts, BucketCounts::Float { .. }) {
+                let (positive, negative) = (Vec::new(), Vec::new());
+                histogram.counts = BucketCounts::Float { count, zero_count, positive, negative };
+            }
+            if let BucketCounts::Float { count: c, zero_count: z, positive, negative } = &mut histogram.counts
+            {
+                (*c, *z) = (count, zero_count);
+                for (field, counts) in
+                    [(Field::PositiveBuckets, positive), (Field::NegativeBuckets, negative)]
+                {
+                    counts.clear();
+                    counts.extend(items(field).filter_map(|item| float(item).ok()));
+                }
+            }
+        } else {
+            let (count, zero_count) = (count as u64, zero_count as u64);
+            if !matches!(histogram.counts, BucketCounts::Integer { .. }) {
+                let (positive, negative) = (Vec::new(), Vec::new());
+                histogram.counts = BucketCounts::Integer { count, zero_count, positive, negative };
+            }
+            if let BucketCounts::Integer { count: c, zero_count: z, positive, negative } =
+                &mut histogram.counts
+            {
+                (*c, *z) = (count, zero_count);
+                for (field, deltas) in
+                    [(Field::PositiveBuckets, positive), (Field::NegativeBuckets, negative)]
+                {
+                    let mut before: i64 = 0;
+                    deltas.clear();
+                    deltas.extend(
+                        items(field)
+                            .filter_map(integer)
+                            .map(|count| count.wrapping_sub(std::mem::replace(&mut before, count))),
+                    );
+                }
+            }
+        }
     }
 
     /// Whether a list of counts has one that is written as a float.
     fn has_fraction(&self, field: Field) -> bool {
         let (start, end) = self.fields[field as usize];
         self.page[start..end].iter().any(|c| matches!(c, b'.' | b'e' | b'E'))
-    }
-
-    fn spans(&self, field: Field, spans: &mut Vec<Span>) -> Result<(), ParseError> {
-        spans.clear();
-        for (at, item) in self.items(field)? {
-            let span = item.split_once(':').and_then(|(offset, length)| {
-                let length = length.trim();
-                // Go reads no sign here.
-                let length = length.parse().ok().filter(|_| !length.starts_with('+'))?;
-                Some(Span { offset: offset.trim().parse().ok()?, length })
-            });
-            spans.push(span.ok_or_else(|| self.error(at, "expected a span, as in 0:3"))?);
-        }
-        Ok(())
-    }
-
-    fn deltas(&self, field: Field, deltas: &mut Vec<i64>) -> Result<(), ParseError> {
-        deltas.clear();
-        let mut before: i64 = 0;
-        for (at, item) in self.items(field)? {
-            let count: i64 = item.parse().map_err(|_| self.error(at, "expected an integer of 64 bits"))?;
-            deltas.push(count.wrapping_sub(std::mem::replace(&mut before, count)));
-        }
-        Ok(())
-    }
-
-    fn floats(&self, field: Field, counts: &mut Vec<f64>) -> Result<(), ParseError> {
-        counts.clear();
-        for (at, item) in self.items(field)? {
-            let count = go_float::parse(item.as_bytes());
-            counts.push(count.map_err(|error| self.error(at, Cow::Owned(error.to_string())))?);
-        }
-        Ok(())
     }
 
     /// The items of a list; an absent one has none.
@@ -351,6 +391,37 @@ impl<'a> Composite<'a> {
     fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
+}
+
+/// A native histogram but for its lists.
+#[derive(Clone, Copy)]
+pub(super) struct Native {
+    schema: i32,
+    count: f64,
+    sum: f64,
+    zero_threshold: f64,
+    zero_count: f64,
+    is_float: bool,
+}
+
+/// Spans with their buckets.
+const SIDES: [(Field, Field); 2] =
+    [(Field::PositiveSpans, Field::PositiveBuckets), (Field::NegativeSpans, Field::NegativeBuckets)];
+
+fn span(item: &str) -> Option<Span> {
+    let (offset, length) = item.split_once(':')?;
+    let length = length.trim();
+    // Go reads no sign here.
+    let length = length.parse().ok().filter(|_| !length.starts_with('+'))?;
+    Some(Span { offset: offset.trim().parse().ok()?, length })
+}
+
+fn integer(item: &str) -> Option<i64> {
+    item.parse().ok()
+}
+
+fn float(item: &str) -> Result<f64, NumberError> {
+    go_float::parse(item.as_bytes())
 }
 
 /// The items between brackets, without blanks around them, and where they start. Empty ones are passed over, as

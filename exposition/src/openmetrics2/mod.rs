@@ -7,12 +7,14 @@ mod composite;
 mod labels;
 mod tail;
 
+use std::cell::RefCell;
+
 use promferry_model::{BUCKET_LABEL, Histogram, MetricType, QUANTILE_LABEL, Timestamp};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use self::composite::{Composite, Field, Pair, Pairs};
+use self::composite::{Composite, Field, Native, Pair, Pairs};
 use self::labels::{Collect, CollectExemplar, Named};
-use self::tail::{Exemplar, Tail, Times};
+use self::tail::{Details, Exemplar, Tail};
 use crate::classic_histogram::{ClassicHistogram, copy_histogram};
 use crate::context::Context;
 use crate::error::Problem;
@@ -34,16 +36,18 @@ pub(crate) struct OpenMetrics2Parser<'a> {
     unit: &'a [u8],
     /// Where the current series starts and ends.
     series: (usize, usize),
-    times: Times,
-    /// The current line's exemplars; once a bucket has been reached, those of each bucket together.
-    exemplars: Vec<Exemplar>,
+    details: Details,
+    /// The current line's exemplars, once those of a bucket have been asked for, in the order of the buckets.
+    exemplars: RefCell<Vec<Exemplar>>,
     composite: Composite<'a>,
     part: Part,
     /// What is left of the current value's buckets or quantiles.
     pairs: Pairs<'a>,
     /// Whether the classic series come behind the current histogram.
     classic_follows: bool,
-    histogram: Histogram,
+    /// The current native histogram; the current converted one otherwise.
+    native: Option<Native>,
+    converted: Histogram,
     classic: ClassicHistogram,
 }
 
@@ -56,10 +60,10 @@ enum Part {
     Histogram,
     Count,
     Sum,
-    /// A classic bucket, with where its exemplars start and end.
+    /// A classic bucket, with the bound of the one below it.
     Bucket {
+        lower_bound: Option<f64>,
         upper_bound: f64,
-        exemplars: (usize, usize),
     },
     Quantile(f64),
 }
@@ -83,13 +87,14 @@ impl<'a> OpenMetrics2Parser<'a> {
             family: b"",
             unit: b"",
             series: (0, 0),
-            times: Times::default(),
-            exemplars: Vec::new(),
+            details: Details::default(),
+            exemplars: RefCell::new(Vec::new()),
             composite: Composite::none(page),
             part: Part::Value,
             pairs: Pairs::none(),
             classic_follows: false,
-            histogram: Histogram::stale(),
+            native: None,
+            converted: Histogram::stale(),
             classic: ClassicHistogram::new(),
         }
     }
@@ -102,7 +107,7 @@ impl<'a> OpenMetrics2Parser<'a> {
                 None => return Ok(None),
             },
         };
-        let timestamp = self.times.timestamp;
+        let timestamp = self.details.timestamp;
         let family = || String::from_utf8_lossy(self.family);
         Ok(Some(match entry {
             Entry::Help(text) => {
@@ -120,8 +125,8 @@ impl<'a> OpenMetrics2Parser<'a> {
     fn next_line(&mut self) -> Result<Option<Entry<'a>>, ParseError> {
         self.part = Part::Value;
         self.classic_follows = false;
-        self.times = Times::default();
-        self.exemplars.clear();
+        self.details = Details::default();
+        self.exemplars.get_mut().clear();
         let line = self.at;
         let mut lexer = Lexer::new(self.page, Dialect::OpenMetrics, line);
         let entry = match lexer.next_token() {
@@ -238,7 +243,7 @@ impl<'a> OpenMetrics2Parser<'a> {
     /// Reads what follows the value.
     fn tail(&mut self, at: usize) -> Result<(), ParseError> {
         let mut tail = Tail::new(self.page, at);
-        self.times = tail.read(&mut self.exemplars)?;
+        self.details = tail.read()?;
         self.at = tail.at;
         Ok(())
     }
@@ -269,14 +274,15 @@ impl<'a> OpenMetrics2Parser<'a> {
         let (composite, end) = Composite::read(self.page, at, metric_type)?;
         self.tail(end)?;
         self.composite = composite;
+        self.native = None;
         if metric_type != MetricType::Summary {
             let keeps_classic = self.options.always_classic_histograms;
             if composite.is_native() && self.options.native_histograms {
-                composite.read_native(&mut self.histogram)?;
+                self.native = Some(composite.judge_native()?);
                 self.part = Part::Histogram;
                 self.classic_follows = keeps_classic && composite.has(Field::Bucket);
             } else if self.options.convert_classic_to_custom_buckets {
-                composite.convert(&mut self.classic, &mut self.histogram)?;
+                composite.convert(&mut self.classic, &mut self.converted)?;
                 self.part = Part::Histogram;
                 self.classic_follows = keeps_classic;
             }
@@ -306,31 +312,26 @@ impl<'a> OpenMetrics2Parser<'a> {
             }
             Part::Sum if self.metric_type() != MetricType::Summary && !self.composite.has(Field::Bucket) => {
                 // Of a native histogram that is not wanted; the count says all that is known.
-                self.part = Part::Bucket { upper_bound: f64::INFINITY, exemplars: (0, self.exemplars.len()) };
+                self.part = Part::Bucket { lower_bound: None, upper_bound: f64::INFINITY };
                 Ok(Some(Entry::Series(self.composite.count()?)))
             }
             Part::Sum => {
                 self.pairs = self.composite.pairs()?;
-                self.exemplars.sort_by(|a, b| a.value.total_cmp(&b.value));
-                Ok(self.next_pair(0))
+                Ok(self.next_pair(None))
             }
-            Part::Bucket { exemplars, .. } => Ok(self.next_pair(exemplars.1)),
-            Part::Quantile(_) => Ok(self.next_pair(0)),
+            Part::Bucket { upper_bound, .. } => Ok(self.next_pair(Some(upper_bound))),
+            Part::Quantile(_) => Ok(self.next_pair(None)),
         }
     }
 
-    /// Turns to the next bucket, whose exemplars start at number `from`, or quantile.
-    fn next_pair(&mut self, from: usize) -> Option<Entry<'a>> {
+    /// Turns to the next bucket, below which is `lower_bound`, or quantile.
+    fn next_pair(&mut self, lower_bound: Option<f64>) -> Option<Entry<'a>> {
         // Judged when the line was read, so an error does not come.
         let Pair { bound, value, .. } = self.pairs.next()?.ok()?;
         self.part = if self.metric_type() == MetricType::Summary {
             Part::Quantile(bound)
         } else {
-            let rest = self.exemplars.get_mut(from..).unwrap_or_default();
-            // What is not a number comes last and belongs to the last bucket.
-            let length = rest.partition_point(|e| e.value <= bound || bound == f64::INFINITY);
-            rest[..length].sort_by_key(|exemplar| exemplar.labels_at);
-            Part::Bucket { upper_bound: bound, exemplars: (from, from + length) }
+            Part::Bucket { lower_bound, upper_bound: bound }
         };
         Some(Entry::Series(value))
     }
@@ -338,7 +339,7 @@ impl<'a> OpenMetrics2Parser<'a> {
     pub(crate) fn start(&self) -> Option<Timestamp> {
         // Zero is how Prometheus says that there is none.
         let wanted = self.options.parse_start_timestamps;
-        self.times.start.filter(|start| wanted && start.as_millis() != 0)
+        self.details.start.filter(|start| wanted && start.as_millis() != 0)
     }
 
     pub(crate) fn key(&self, seed: u64) -> SeriesKey {
@@ -417,15 +418,26 @@ impl<'a> OpenMetrics2Parser<'a> {
         Ok(())
     }
 
-    /// The exemplar behind `next` earlier ones.
+    /// The exemplar that `next`, which starts at 0, has come to.
     pub(crate) fn exemplar(&self, next: &mut usize, labels: &mut LabelBuffer) -> Option<ExemplarSample> {
-        let (start, end) = match self.part {
-            Part::Value | Part::Histogram => (0, self.exemplars.len()),
-            Part::Bucket { exemplars, .. } => exemplars,
+        let exemplar = match self.part {
+            Part::Value | Part::Histogram => {
+                let first = self.details.exemplars_at?;
+                let mut tail = Tail::new(self.page, if *next == 0 { first } else { *next });
+                if *next == NO_MORE_EXEMPLARS {
+                    return None;
+                }
+                let (exemplar, another_follows) = tail.exemplar().ok()?;
+                *next = if another_follows { tail.at } else { NO_MORE_EXEMPLARS };
+                exemplar
+            }
+            Part::Bucket { lower_bound, upper_bound } => {
+                let exemplar = self.bucket_exemplar(lower_bound, upper_bound, *next)?;
+                *next += 1;
+                exemplar
+            }
             Part::Count | Part::Sum | Part::Quantile(_) => return None,
         };
-        let exemplar = self.exemplars.get(start..end)?.get(*next)?;
-        *next += 1;
         labels.clear();
         let mut lexer = Lexer::in_labels(self.page, exemplar.labels_at);
         let mut collect = CollectExemplar(labels);
@@ -433,14 +445,40 @@ impl<'a> OpenMetrics2Parser<'a> {
         Some(ExemplarSample { value: exemplar.value, timestamp: Some(exemplar.timestamp) })
     }
 
+    /// Of the exemplars in a bucket that of this number.
+    fn bucket_exemplar(&self, lower_bound: Option<f64>, upper_bound: f64, number: usize) -> Option<Exemplar> {
+        let at = self.details.exemplars_at?;
+        let mut exemplars = self.exemplars.borrow_mut();
+        if exemplars.is_empty() {
+            exemplars.extend(tail::exemplars(self.page, Some(at)));
+            exemplars.sort_by(|a, b| a.value.total_cmp(&b.value));
+        }
+        let start = lower_bound.map_or(0, |bound| exemplars.partition_point(|e| e.value <= bound));
+        // What is not a number comes last and belongs to the last bucket.
+        let of_bucket = exemplars.get_mut(start..)?;
+        let length = of_bucket.partition_point(|e| e.value <= upper_bound || upper_bound == f64::INFINITY);
+        let of_bucket = &mut of_bucket[..length];
+        if number == 0 {
+            // In the order of the page; other buckets' places do not change by it.
+            of_bucket.sort_by_key(|exemplar| exemplar.labels_at);
+        }
+        of_bucket.get(number).copied()
+    }
+
     pub(crate) fn read_into(&self, histogram: &mut Histogram) {
-        copy_histogram(&self.histogram, histogram);
+        match self.native {
+            Some(native) => self.composite.read_native(native, histogram),
+            None => copy_histogram(&self.converted, histogram),
+        }
     }
 
     fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
 }
+
+/// Where [`OpenMetrics2Parser::exemplar`] has come to when all have been given: no page is so long.
+const NO_MORE_EXEMPLARS: usize = usize::MAX;
 
 fn metric_type(word: &[u8]) -> Option<MetricType> {
     Some(match word {

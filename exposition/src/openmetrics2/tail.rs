@@ -8,11 +8,13 @@ use crate::text_lexer::Lexer;
 use crate::text_series::{Discard, ListOf};
 use crate::{ParseError, go_float};
 
-/// The times of a sample.
+/// What a line says of a sample beside its value.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Times {
+pub(super) struct Details {
     pub(super) timestamp: Option<Timestamp>,
     pub(super) start: Option<Timestamp>,
+    /// Where the first exemplar's label list starts, if there is an exemplar.
+    pub(super) exemplars_at: Option<usize>,
 }
 
 /// An exemplar but for its labels.
@@ -45,27 +47,28 @@ impl<'a> Tail<'a> {
         Self { page, at }
     }
 
-    /// Reads up to the next line; exemplars are appended to `exemplars`.
-    pub(super) fn read(&mut self, exemplars: &mut Vec<Exemplar>) -> Result<Times, ParseError> {
-        let mut times = Times::default();
+    /// Reads up to the next line.
+    pub(super) fn read(&mut self) -> Result<Details, ParseError> {
+        let mut details = Details::default();
         loop {
             let at = self.at;
             match self.token(true) {
-                Token::Linebreak => return Ok(times),
-                Token::Number(..) if times.timestamp.is_some() => {
+                Token::Linebreak => return Ok(details),
+                Token::Number(..) if details.timestamp.is_some() => {
                     return Err(self.error(at + 1, "timestamp is there already"));
                 }
-                Token::Number(..) if times.start.is_some() => {
+                Token::Number(..) if details.start.is_some() => {
                     return Err(self.error(at + 1, "timestamp must precede the start timestamp"));
                 }
-                Token::Number(start, end) => times.timestamp = Some(self.seconds(start, end)?),
-                Token::Start(..) if times.start.is_some() => {
+                Token::Number(start, end) => details.timestamp = Some(self.seconds(start, end)?),
+                Token::Start(..) if details.start.is_some() => {
                     return Err(self.error(at + 1, "start timestamp is there already"));
                 }
-                Token::Start(start, end) => times.start = Some(self.seconds(start, end)?),
+                Token::Start(start, end) => details.start = Some(self.seconds(start, end)?),
                 Token::ExemplarOpen => {
-                    while self.exemplar(exemplars)? {}
-                    return Ok(times);
+                    details.exemplars_at = Some(self.at);
+                    while self.exemplar()?.1 {}
+                    return Ok(details);
                 }
                 Token::Invalid => {
                     return Err(self.error(
@@ -78,7 +81,7 @@ impl<'a> Tail<'a> {
     }
 
     /// Reads an exemplar behind its opening brace and what ends it; whether another one follows.
-    fn exemplar(&mut self, exemplars: &mut Vec<Exemplar>) -> Result<bool, ParseError> {
+    pub(super) fn exemplar(&mut self) -> Result<(Exemplar, bool), ParseError> {
         let labels_at = self.at;
         let mut lexer = Lexer::in_labels(self.page, labels_at);
         labels(self.page, &mut lexer, ListOf::Exemplar, true, &mut Discard)?;
@@ -91,11 +94,11 @@ impl<'a> Tail<'a> {
         let Token::Number(start, end) = self.token(false) else {
             return Err(self.error(at, "expected the exemplar's timestamp in seconds"));
         };
-        exemplars.push(Exemplar { labels_at, value, timestamp: self.seconds(start, end)? });
+        let exemplar = Exemplar { labels_at, value, timestamp: self.seconds(start, end)? };
         let at = self.at;
         match self.token(false) {
-            Token::Linebreak => Ok(false),
-            Token::ExemplarOpen => Ok(true),
+            Token::Linebreak => Ok((exemplar, false)),
+            Token::ExemplarOpen => Ok((exemplar, true)),
             _ => Err(self.error(at, "expected another exemplar or the end of the line")),
         }
     }
@@ -147,4 +150,15 @@ impl<'a> Tail<'a> {
     fn error(&self, at: usize, problem: impl Into<Problem>) -> ParseError {
         ParseError::in_text(self.page, at, problem)
     }
+}
+
+/// The exemplars of a line that has been judged, from the one on whose label list starts at `at`.
+pub(super) fn exemplars(page: &[u8], at: Option<usize>) -> impl Iterator<Item = Exemplar> + '_ {
+    let mut next = at;
+    std::iter::from_fn(move || {
+        let mut tail = Tail::new(page, next?);
+        let (exemplar, another_follows) = tail.exemplar().ok()?;
+        next = another_follows.then_some(tail.at);
+        Some(exemplar)
+    })
 }
