@@ -100,6 +100,9 @@ impl<'p> HistogramEvent<'p> {
 
     /// The exemplars that have a timestamp: the histogram's own or, if it has none, those of its classic
     /// buckets. (Prometheus 3.16 forgets them from a family's second metric on; here all are given.)
+    ///
+    /// Those of a text page's classic histogram that was converted come from its classic series, with a time or
+    /// without.
     pub fn exemplars(&self) -> Exemplars<'p> {
         match self.source {
             Source::Protobuf(parser) => Exemplars::of_protobuf(parser),
