@@ -64,6 +64,14 @@ fn agrees_on_numbers() {
     questions::compare("float");
 }
 
+/// What fuzzing has found worth keeping, in the folder `PROMFERRY_PAGES` with one for each target.
+#[test]
+#[ignore = "needs Go and pages"]
+fn agrees_on_found_pages() {
+    let folder = std::env::var_os("PROMFERRY_PAGES").expect("PROMFERRY_PAGES is a folder");
+    golden::compare_now(corpus::found(folder.as_ref()));
+}
+
 /// `PROMFERRY_AREA` names the one to judge, if not all: `formats`, `custom_buckets`, `type_and_unit`, `openmetrics2`, `others`.
 #[test]
 #[ignore = "needs Go; writes the verdicts"]

@@ -10,7 +10,7 @@ mod traps;
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use histogram_traps::HISTOGRAM_TRAPS;
 use mutate::{lines, mutate};
@@ -192,6 +192,40 @@ const OPENMETRICS2_OPTIONS: &[&str] = &[
     "nhcb native classic",
     "typeunit native",
 ];
+
+/// The pages in a folder that has one for each target of fuzzing, each with every set of options.
+pub(crate) fn found(folder: &Path) -> Vec<Case> {
+    let formats = [
+        ("text", Format::Text),
+        ("openmetrics", Format::OpenMetrics),
+        ("openmetrics_strict", Format::OpenMetrics),
+        ("protobuf", Format::Protobuf),
+        #[cfg(feature = "openmetrics2")]
+        ("openmetrics2", Format::OpenMetrics2),
+    ];
+    let options = [
+        "",
+        "start",
+        "native",
+        "native classic start",
+        "nhcb",
+        "nhcb classic start",
+        "typeunit",
+        "nhcb native",
+    ];
+    let mut cases = Cases(Vec::new());
+    for (name, format) in formats {
+        let Ok(files) = fs::read_dir(folder.join(name)) else { continue };
+        for (number, file) in files.enumerate() {
+            let page = fs::read(file.unwrap().path()).unwrap();
+            for options in options {
+                let name = format!("found/{name}/{number}/{options}");
+                cases.add(name, format, options, page.clone(), true);
+            }
+        }
+    }
+    cases.0
+}
 
 /// A part of the whole corpus: what has no mutations, and some of those.
 pub(crate) fn cases() -> Vec<Case> {

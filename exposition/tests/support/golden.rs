@@ -144,24 +144,10 @@ fn report(differences: Vec<(Case, Vec<String>)>, asked: bool) -> String {
 pub(crate) fn judge_anew(area: Area) {
     let cases = area.cases();
     let written = std::env::var_os("PROMFERRY_RANDOM_PAGES").is_none();
-    let verdicts = ask(cases.iter().map(question).collect());
     if !written {
-        let mut differences = Vec::new();
-        for (case, verdict) in cases.into_iter().zip(&verdicts) {
-            let lines = judge(&case);
-            let hash = digest(&lines);
-            let theirs = match verdict["digest"].as_str() {
-                Some(hash) => hash.to_owned(),
-                None => digest(&serde_json::from_value::<Vec<String>>(verdict["lines"].clone()).unwrap()),
-            };
-            if ![UNJUDGED_HANGS, UNJUDGED_PANICS].contains(&theirs.as_str()) && theirs != hash {
-                differences.push((case, lines));
-            }
-        }
-        let number = differences.len();
-        assert!(number == 0, "{number} of {} pages differ:\n{}", verdicts.len(), report(differences, true));
-        return;
+        return compare_now(cases);
     }
+    let verdicts = ask(cases.iter().map(question).collect());
     let lines: Vec<String> = verdicts.iter().map(|verdict| format!("{verdict}\n")).collect();
     fs::write(path(area, "jsonl"), lines.concat()).unwrap();
     let groups = area.mutations();
@@ -173,6 +159,24 @@ pub(crate) fn judge_anew(area: Area) {
         }
     }
     fs::write(path(area, "bin"), golden).unwrap();
+}
+
+/// Asks Prometheus about pages of which nothing is kept.
+pub(crate) fn compare_now(cases: Vec<Case>) {
+    let verdicts = ask(cases.iter().map(question).collect());
+    let mut differences = Vec::new();
+    for (case, verdict) in cases.into_iter().zip(&verdicts) {
+        let lines = judge(&case);
+        let theirs = match verdict["digest"].as_str() {
+            Some(hash) => hash.to_owned(),
+            None => digest(&serde_json::from_value::<Vec<String>>(verdict["lines"].clone()).unwrap()),
+        };
+        if ![UNJUDGED_HANGS, UNJUDGED_PANICS].contains(&theirs.as_str()) && theirs != digest(&lines) {
+            differences.push((case, lines));
+        }
+    }
+    let number = differences.len();
+    assert!(number == 0, "{number} of {} pages differ:\n{}", verdicts.len(), report(differences, true));
 }
 
 /// Has Prometheus judge what is read otherwise on purpose.

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use promferry_exposition::{
     Encoder, Event, Format, LabelBuffer, MetricFamily, ParseOptions, Parser, go_float, read_families,
     validate, write_families,
@@ -61,7 +63,10 @@ pub fn families_round_trip(mut data: &[u8]) {
     options.native_histograms = true;
     options.always_classic_histograms = true;
     options.parse_start_timestamps = true;
-    let Ok(families) = read_families(FORMATS[chosen % FORMATS.len()], data, options) else { return };
+    let Ok(mut families) = read_families(FORMATS[chosen % FORMATS.len()], data, options) else { return };
+    // Of two families of one name a page cannot say whose a sample is.
+    let mut names = HashSet::new();
+    families.retain(|family| names.insert(stem(&family.name).to_owned()));
     for format in FORMATS {
         let writable: Vec<MetricFamily> = families
             .iter()
@@ -85,4 +90,12 @@ pub fn families_round_trip(mut data: &[u8]) {
     }
 }
 
-const FORMATS: [Format; 3] = [Format::Text, Format::OpenMetrics, Format::Protobuf];
+/// The name without all suffixes that a type may add or take.
+fn stem(mut name: &str) -> &str {
+    while let Some(shorter) = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")) {
+        name = shorter;
+    }
+    name
+}
+
+const FORMATS: [Format; 4] = [Format::Text, Format::OpenMetrics, Format::Protobuf, Format::OpenMetrics2];
