@@ -23,6 +23,7 @@ pub mod limits;
 mod listener;
 pub mod logging;
 pub mod pages;
+pub mod parse;
 pub mod pipeline;
 pub mod promise;
 mod reasons;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use promferry_collector::cli::{self, Aws, Command, DemoArgs, documents};
-use promferry_collector::{aws, check, demo, run, spool};
+use promferry_collector::{aws, check, demo, parse, run, spool};
 
 // Many threads allocate and free pages and buffers of all sizes: glibc's allocator keeps what jemalloc gives
 // back.
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Parse(args)) => parse::run(&args),
         Some(Command::Aws { what: Aws::Whoami(args) }) => aws::whoami(&args),
         Some(Command::Spool { what }) => spool::run(&what),
         Some(Command::Demo(args)) => demo::run(&args),

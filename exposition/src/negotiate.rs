@@ -19,9 +19,10 @@ use crate::Format;
 pub enum ScrapeProtocol {
     /// Delimited protobuf, the only one with native histograms.
     PrometheusProto,
-    /// OpenMetrics 2.0.0, whose specification is a release candidate.
+    /// OpenMetrics 2.0.0, whose specification is a release candidate. Configuration cannot ask for it, as it can't in
+    /// Prometheus without a feature flag: serde writes it and does not read it.
     #[cfg(feature = "openmetrics2")]
-    #[cfg_attr(feature = "serde", serde(rename = "OpenMetricsText2.0.0"))]
+    #[cfg_attr(feature = "serde", serde(rename = "OpenMetricsText2.0.0", skip_deserializing))]
     OpenMetricsText2_0_0,
     /// OpenMetrics 1.0.0.
     #[cfg_attr(feature = "serde", serde(rename = "OpenMetricsText1.0.0"))]

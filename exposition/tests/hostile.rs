@@ -199,7 +199,12 @@ fn walking_and_refusing_take_hardly_any_memory() {
             }
             Ok::<(), ParseError>(())
         });
-        assert!(peak <= 4 << 10, "{name} as {format:?}: {peak} bytes");
+        let most = match format {
+            Format::Text | Format::OpenMetrics | Format::Protobuf => 4 << 10,
+            // A composite value is judged whole, and so read when it is reached.
+            _ => (4 << 10) + 12 * page.len(),
+        };
+        assert!(peak <= most, "{name} as {format:?}: {peak} bytes, not {most}");
     }
 }
 

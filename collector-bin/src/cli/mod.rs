@@ -8,6 +8,7 @@ pub mod documents;
 pub mod features;
 mod log;
 mod opentelemetry;
+mod parse;
 pub mod prometheus;
 mod run;
 mod spool;
@@ -22,6 +23,7 @@ pub use demo::DemoArgs;
 pub use features::Features;
 pub use log::{LogFormat, LogLevel};
 pub use opentelemetry::OpenTelemetryArgs;
+pub use parse::{PageFormat, ParseArgs, ParseOutput};
 pub use run::{AOT_CONFIG_CONTENT, RunArgs};
 pub use spool::{DrainArgs, Spool, SpoolDirectory};
 pub use web::WebArgs;
@@ -45,6 +47,9 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Judge files without running anything.
     Check(CheckArgs),
+    /// Judge a page of metrics as a scrape or the OpenMetrics specification does, and print what it says. Exit status 0
+    /// when it is accepted, 1 when it is refused, 2 when it cannot be read.
+    Parse(ParseArgs),
     /// Look at the AWS side from where this runs.
     Aws {
         /// What to look at.
