@@ -389,7 +389,8 @@ mod tests {
             positive_spans: vec![Span { offset: 0, length: 1 }, Span { offset: 1, length: 1 }],
             negative_spans: Vec::new(),
             custom_values: vec![f64::NEG_INFINITY, 2.0],
-            ..valid.clone()
+            sum: valid.sum,
+            ..Histogram::stale()
         };
         let with_count = |count| {
             let mut with = valid.clone();
