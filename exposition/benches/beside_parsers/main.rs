@@ -18,7 +18,7 @@ mod rivals;
 use std::{hint::black_box, process::ExitCode, time::Duration};
 
 use pages::{Page, pages};
-use promferry_exposition::{Event, HistogramEvent, LabelBuffer, LabelSpans, ParseOptions, Parser};
+use promferry_exposition::{Event, HistogramEvent, LabelSpans, ParseOptions, Parser};
 use promferry_model::Histogram;
 use rivals::Rivals;
 use rustix::time::{ClockId, clock_gettime};
@@ -60,7 +60,6 @@ struct Walk {
 #[derive(Default)]
 struct Buffers {
     spans: LabelSpans,
-    labels: LabelBuffer,
     histogram: Option<Histogram>,
 }
 
@@ -233,8 +232,8 @@ fn labels(page: &Page, buffers: &mut Buffers) -> Walk {
             Some(labels.len() as u64 ^ series.value().to_bits())
         }
         Event::Histogram(histogram) => {
-            histogram.labels(&mut buffers.labels).unwrap();
-            Some(buffers.labels.len() as u64 ^ read(&histogram, buffers))
+            let labels = histogram.split(&mut buffers.spans).unwrap().len() as u64;
+            Some(labels ^ read(&histogram, buffers))
         }
         _ => None,
     })
@@ -247,8 +246,8 @@ fn labels_touched(page: &Page, buffers: &mut Buffers) -> Walk {
             Some(touch(labels.iter()) ^ series.value().to_bits())
         }
         Event::Histogram(histogram) => {
-            histogram.labels(&mut buffers.labels).unwrap();
-            Some(touch(buffers.labels.iter()) ^ read(&histogram, buffers))
+            let labels = touch(histogram.split(&mut buffers.spans).unwrap().iter());
+            Some(labels ^ read(&histogram, buffers))
         }
         _ => None,
     })
