@@ -80,7 +80,9 @@ fn agrees_in_all(page: &[u8]) {
 
 #[test]
 fn pages_of_the_corpus() {
-    for case in corpus::cases() {
+    // Of the thousands of mutations a quarter is enough beside the properties below.
+    for (_, case) in corpus::cases().into_iter().enumerate().filter(|(at, case)| !case.digest || at % 4 == 0)
+    {
         agrees(case.format, &case.page, case.options);
     }
 }
