@@ -62,7 +62,7 @@
 //! - A target that comes back under the same public labels before its series were ended goes on with them.
 //! - Two spellings of one series on one page are one series: the first counts.
 //! - A sample whose timestamp on the page is not later than the one before is left out and counted.
-//! - Converting classic histograms to ones with custom buckets, and `__unix_socket__`, are refused by name.
+//! - `__unix_socket__` is refused by name.
 //! - A page may take no more than its share of the memory budget, whatever `body_size_limit` says.
 
 mod alike;

@@ -426,6 +426,15 @@ const PROTOBUF: &str =
 /// A delimited `MetricFamily` of one native histogram with `deltas` in consecutive buckets of schema 3 and a
 /// classic bucket beside them (prometheus/client_model `metrics.proto`).
 fn native_histogram(deltas: &[u8]) -> Vec<u8> {
+    let buckets = deltas.iter().scan(0, |bucket, delta| {
+        *bucket += u16::from(*delta);
+        Some(*bucket)
+    });
+    native_histogram_of(buckets.sum(), deltas)
+}
+
+/// The same with a count that need not be right.
+fn native_histogram_of(count: u16, deltas: &[u8]) -> Vec<u8> {
     fn field(number: u8, content: &[u8]) -> Vec<u8> {
         [&[number << 3 | 2, content.len() as u8], content].concat()
     }
@@ -433,7 +442,7 @@ fn native_histogram(deltas: &[u8]) -> Vec<u8> {
     let zigzag: Vec<u8> = deltas.iter().map(|delta| delta * 2).collect();
     let bucket = [&[0x08, 1, 0x11][..], &2.0f64.to_le_bytes()].concat();
     let histogram = [
-        &[0x08, 9, 0x11][..],
+        &[0x08, count as u8 | 0x80, (count >> 7) as u8, 0x11][..],
         &7.5f64.to_le_bytes(),
         &field(3, &bucket),
         // schema 3 as sint32, then spans and deltas of the positive side
@@ -486,6 +495,18 @@ fn native_histograms_keep_their_limits_and_end_as_histograms() {
             .collect::<Vec<_>>(),
         ["h_count", "h_sum", "h_bucket", "h_bucket"]
     );
+}
+
+#[test]
+fn a_histogram_that_prometheus_would_not_store_fails_the_scrape() {
+    let mut pages = Pages::new(json!({"scrape_native_histograms": true}));
+    for (count, is_right) in [(11, true), (10, false), (12, false)] {
+        let (outcome, _) = pages.bytes(native_histogram_of(count, &[1, 2, 0, 1]), PROTOBUF);
+        match outcome.result {
+            Ok(()) => assert!(is_right, "{count}"),
+            Err(error) => assert!(!is_right && error.to_string().contains("count"), "{count}: {error}"),
+        }
+    }
 }
 
 #[test]

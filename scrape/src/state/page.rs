@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use promferry_exposition::{Event, Exemplars, Format, Parser};
-use promferry_model::{Sample, SeriesId, TargetSink, Timestamp};
+use promferry_model::{HistogramError, Sample, SeriesId, TargetSink, Timestamp};
 
 use super::admission::{Admission, Line};
 use super::{PageCounts, TargetState};
@@ -84,8 +84,11 @@ impl<T: TargetSink> TargetState<T> {
                         continue;
                     };
                     let mut histogram = series.histogram();
-                    // What contradicts itself fails the scrape, as it does when Prometheus stores it.
-                    histogram.check().map_err(|error| ScrapeError::Series { reason: error.to_string() })?;
+                    // What contradicts itself fails the scrape, as it does when Prometheus stores it; resolutions that it
+                    // does not store are what the limits bring down.
+                    let contradiction =
+                        |error: HistogramError| ScrapeError::Series { reason: error.to_string() };
+                    histogram.check().map_err(contradiction)?;
                     if job.histogram_limits.exceeded_by(&histogram)
                         && !job.histogram_limits.apply(&mut histogram)
                     {
@@ -94,6 +97,7 @@ impl<T: TargetSink> TargetState<T> {
                         counts.post_metric_relabeling += 1;
                         continue;
                     }
+                    histogram.validate().map_err(contradiction)?;
                     let (timestamp, start) = (series.timestamp(), series.start());
                     let Some(timestamp) = self.place(&mut reading, scratch, counts, id, timestamp) else {
                         continue;
