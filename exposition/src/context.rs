@@ -1,4 +1,4 @@
-use promferry_model::MetricType;
+use promferry_model::{METRIC_NAME, MetricType};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::{Format, LeFormat, ParseOptions};
@@ -10,10 +10,59 @@ use crate::{Format, LeFormat, ParseOptions};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesKey(pub [u64; 2]);
 
+impl SeriesKey {
+    pub(crate) const fn of_hash(hash: u128) -> Self {
+        Self([hash as u64, (hash >> 64) as u64])
+    }
+
+    /// The key of what this one stands for together with `bytes`.
+    #[inline]
+    pub(crate) fn with(self, bytes: &[u8]) -> Self {
+        let Self([low, high]) = self;
+        Self::of_hash(xxh3_128_with_seed(bytes, low ^ high.rotate_left(32)))
+    }
+
+    /// The key of one sample of several that have this one in common.
+    #[inline]
+    pub(crate) fn of_part(self, kind: u64, bound: f64, seed: u64) -> Self {
+        let Self([low, high]) = self;
+        let mut bytes = [0; 32];
+        for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound.to_bits()]) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        Self::of_hash(xxh3_128_with_seed(&bytes, seed))
+    }
+}
+
 /// The label that says a series' type, under [`ParseOptions::type_and_unit_labels`].
 pub(crate) const TYPE_LABEL: &str = "__type__";
 /// The label that says a series' unit, likewise.
 pub(crate) const UNIT_LABEL: &str = "__unit__";
+
+/// A family's type and unit where they become labels of its series.
+#[derive(Clone, Copy)]
+pub(crate) struct TypeAndUnit<'a> {
+    pub(crate) metric_type: MetricType,
+    pub(crate) unit: &'a str,
+}
+
+impl<'a> TypeAndUnit<'a> {
+    /// The labels: none for what is not known.
+    pub(crate) fn labels(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let metric_type = match self.metric_type {
+            MetricType::Unknown => "",
+            known => known.as_str(),
+        };
+        [(TYPE_LABEL, metric_type), (UNIT_LABEL, self.unit)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Whether a label of the page gives way: to one of these, or to the metric's name.
+    pub(crate) fn replaces(self, name: &str) -> bool {
+        name == METRIC_NAME || self.labels().any(|(label, _)| label == name)
+    }
+}
 
 /// What decides, beside its own bytes, which series a line means.
 #[derive(Clone, Debug)]
@@ -79,8 +128,7 @@ impl Context {
 
     #[inline]
     pub(crate) fn key(&self, bytes: &[u8], seed: u64) -> SeriesKey {
-        let hash = xxh3_128_with_seed(bytes, seed ^ self.hash);
-        SeriesKey([hash as u64, (hash >> 64) as u64])
+        SeriesKey::of_hash(xxh3_128_with_seed(bytes, seed ^ self.hash))
     }
 
     fn rehash(&mut self) {

@@ -5,7 +5,7 @@
 //! them, the page's end too, is held back until the histogram has been given.
 
 use promferry_model::{BUCKET_LABEL, Histogram, METRIC_NAME, MetricType, Timestamp};
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::classic_histogram::{ClassicHistogram, copy_histogram};
 use crate::exemplars::ExemplarSample;
@@ -19,7 +19,7 @@ pub(crate) struct CustomBuckets<'a> {
     /// The family whose type was last declared, if that is a histogram: only its series are collected.
     histogram_family: Option<&'a [u8]>,
     state: State<'a>,
-    /// The labels of the series that was read last.
+    /// The labels of the series that was read last, if it may be a histogram's.
     labels: LabelBuffer,
     /// Its own time.
     timestamp: Option<Timestamp>,
@@ -89,7 +89,10 @@ impl<'a> CustomBuckets<'a> {
             let ends_histogram = match &entry {
                 Some(Entry::Series { value, timestamp }) => {
                     self.timestamp = *timestamp;
-                    self.text.labels(&mut self.labels)?;
+                    // No other series is collected, nor goes on with what is.
+                    if self.histogram_family.is_some() {
+                        self.text.labels(&mut self.labels)?;
+                    }
                     let ends = self.is_collecting() && !self.is_of_collected() && self.convert();
                     is_collected = !ends && self.collect(*value);
                     if self.is_collecting() {
@@ -202,14 +205,8 @@ impl<'a> CustomBuckets<'a> {
     }
 
     pub(crate) fn key(&self, seed: u64) -> SeriesKey {
-        let mut hash = u128::from(seed);
-        for (name, value) in self.base.iter() {
-            for text in [name, value] {
-                hash =
-                    xxh3_128_with_seed(text.as_bytes(), hash as u64 ^ ((hash >> 64) as u64).rotate_left(32));
-            }
-        }
-        SeriesKey([hash as u64, (hash >> 64) as u64])
+        let texts = self.base.iter().flat_map(|(name, value)| [name, value]);
+        texts.fold(SeriesKey([seed, 0]), |key, text| key.with(text.as_bytes()))
     }
 
     /// Puts the histogram's labels into `labels`; they were judged with those of its classic series.

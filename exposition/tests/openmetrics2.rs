@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use proptest::prelude::*;
+
 use promferry_exposition::{
     BucketPoint, Encoder, Event, Exemplars, Format, HistogramPoint, LabelBuffer, ParseError, ParseOptions,
     Parser, Point, PointExemplar, SummaryPoint,
@@ -270,6 +272,72 @@ fn each_sample_of_a_value_has_a_key_of_its_own() {
         assert_eq!(before, None, "two series with one key");
     }
     assert_eq!(series_of_key.len(), 1 + 5 + 5 + 4 + 1);
+}
+
+/// Spans and absolute counts of one side, more often than not as many as there should be.
+fn side() -> impl Strategy<Value = (Vec<Span>, Vec<i64>)> {
+    let offset = prop_oneof![12 => 0..3_i32, 1 => -2..0_i32, 1 => Just(i32::MAX), 1 => Just(i32::MIN)];
+    let spans = (offset, 0..3_u32).prop_map(|(offset, length)| Span { offset, length });
+    (prop::collection::vec(spans, 0..3), prop::bool::weighted(0.1)).prop_flat_map(|(spans, one_more)| {
+        let promised = spans.iter().map(|span| span.length as usize).sum::<usize>();
+        let count = prop_oneof![20 => 0..4_i64, 1 => Just(-1)];
+        (Just(spans), prop::collection::vec(count, promised + usize::from(one_more)))
+    })
+}
+
+proptest! {
+    /// A native histogram is judged without its lists being kept; here they are.
+    #[test]
+    fn what_could_not_be_stored_is_refused(
+        schema in -6..11_i32, positive in side(), negative in side(), zero_count in 0..3_i64,
+        off in prop_oneof![4 => Just(0), 1 => -1..2_i64], is_float: bool, has_nan: bool,
+    ) {
+        let ((positive_spans, positive), (negative_spans, negative)) = (positive, negative);
+        let in_buckets: i64 = [zero_count].iter().chain(&positive).chain(&negative).sum();
+        let count = (in_buckets + off).max(0);
+        let deltas = |counts: &[i64]| {
+            let before = [0].into_iter().chain(counts.iter().copied());
+            counts.iter().zip(before).map(|(count, before)| count - before).collect::<Vec<_>>()
+        };
+        let halved = |counts: &[i64]| counts.iter().map(|&count| count as f64 / 2.0).collect::<Vec<_>>();
+        let histogram = Histogram {
+            schema,
+            zero_threshold: 0.0,
+            sum: if has_nan { f64::NAN } else { 1.0 },
+            counts: if is_float {
+                let (positive, negative) = (halved(&positive), halved(&negative));
+                BucketCounts::Float { count: count as f64 + 0.5, zero_count: zero_count as f64, positive, negative }
+            } else {
+                let (positive, negative) = (deltas(&positive), deltas(&negative));
+                BucketCounts::Integer { count: count as u64, zero_count: zero_count as u64, positive, negative }
+            },
+            positive_spans,
+            negative_spans,
+            custom_values: Vec::new(),
+            reset_hint: ResetHint::Unknown,
+        };
+        let list = |items: Vec<String>| format!("[{}]", items.join(","));
+        let spans = |spans: &[Span]| list(spans.iter().map(|s| format!("{}:{}", s.offset, s.length)).collect());
+        let counts = |counts: &[i64]| {
+            list(counts.iter().map(|&n| if is_float { (n as f64 / 2.0).to_string() } else { n.to_string() }).collect())
+        };
+        let page = format!(
+            "# TYPE h histogram\nh {{count:{count}{},sum:{},schema:{schema},zero_threshold:0,zero_count:{zero_count},\
+             positive_spans:{},positive_buckets:{},negative_spans:{},negative_buckets:{}}}\n# EOF\n",
+            if is_float { ".5" } else { "" },
+            histogram.sum,
+            spans(&histogram.positive_spans), counts(&positive), spans(&histogram.negative_spans), counts(&negative),
+        );
+        let mut parser = Parser::new(Format::OpenMetrics2, page.as_bytes(), everything());
+        parser.next().unwrap();
+        match (parser.next(), histogram.validate()) {
+            (Ok(Some(Event::Histogram(event))), Ok(())) => {
+                prop_assert_eq!(format!("{:?}", event.histogram()), format!("{:?}", histogram));
+            }
+            (Err(_), Err(_)) => {}
+            (read, judged) => panic!("{read:?} but {judged:?}: {page}"),
+        }
+    }
 }
 
 #[test]

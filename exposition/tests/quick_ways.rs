@@ -71,7 +71,12 @@ fn agrees_in_all(page: &[u8]) {
     let mut options = ParseOptions::default();
     agrees(Format::Text, page, options);
     agrees(Format::OpenMetrics, page, options);
-    options.le_format = LeFormat::Otel;
+    // Each that the quick ways know, alone: what the next ones ask for they leave to the whole grammar.
+    for le_format in [LeFormat::Verbatim, LeFormat::Otel] {
+        options.le_format = le_format;
+        agrees(Format::Text, page, options);
+        agrees(Format::OpenMetrics, page, options);
+    }
     options.type_and_unit_labels = true;
     options.parse_start_timestamps = true;
     agrees(Format::Text, page, options);

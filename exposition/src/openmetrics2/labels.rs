@@ -1,8 +1,9 @@
 //! The grammar of label lists in OpenMetrics 2.0, which is stricter than in 1.0: a name in quotes comes first, and
 //! no name is empty.
 
-use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType};
+use promferry_model::{BUCKET_LABEL, METRIC_NAME};
 
+use crate::context::TypeAndUnit;
 use crate::error::Problem;
 use crate::text_lexer::{Lexer, Token};
 use crate::text_series::{LabelSink, ListOf, Rejected, unescape_into};
@@ -105,50 +106,26 @@ impl LabelSink for Named<'_> {
 /// Puts the labels of a judged series into a buffer, unescaped.
 pub(super) struct Collect<'b, 'a> {
     pub(super) labels: &'b mut LabelBuffer,
-    /// What the names of a composite value's series end with.
-    pub(super) suffix: &'static str,
     /// The family's type and unit where they are to be labels.
-    pub(super) type_and_unit: Option<(MetricType, &'a str)>,
+    pub(super) type_and_unit: Option<TypeAndUnit<'a>>,
     /// How the bound of this label is written anew.
     pub(super) le_format: Option<LeFormat>,
 }
 
-const TYPE_LABEL: &str = "__type__";
-const UNIT_LABEL: &str = "__unit__";
-
 impl LabelSink for Collect<'_, '_> {
     fn metric_name(&mut self, name: &[u8], at: usize) -> Result<(), Rejected> {
         let name = text(name, at)?;
-        self.labels.push_with(
-            |text| text.push_str(METRIC_NAME),
-            |text| {
-                unescape_into(name, text);
-                text.push_str(self.suffix);
-            },
-        );
-        if let Some((metric_type, unit)) = self.type_and_unit {
-            if metric_type != MetricType::Unknown {
-                self.labels.push(TYPE_LABEL, metric_type.as_str());
-            }
-            if !unit.is_empty() {
-                self.labels.push(UNIT_LABEL, unit);
-            }
+        self.labels.push_with(|text| text.push_str(METRIC_NAME), |text| unescape_into(name, text));
+        for (name, value) in self.type_and_unit.into_iter().flat_map(TypeAndUnit::labels) {
+            self.labels.push(name, value);
         }
         Ok(())
     }
 
     fn label(&mut self, name: &[u8], value: &[u8], at: usize) -> Result<(), Rejected> {
         let (name, value) = (text(name, at)?, text(value, at)?);
-        if let Some((metric_type, unit)) = self.type_and_unit {
-            let gives_way = match name {
-                METRIC_NAME => true,
-                TYPE_LABEL => metric_type != MetricType::Unknown,
-                UNIT_LABEL => !unit.is_empty(),
-                _ => false,
-            };
-            if gives_way {
-                return Ok(());
-            }
+        if self.type_and_unit.is_some_and(|labels| labels.replaces(name)) {
+            return Ok(());
         }
         if name == BUCKET_LABEL
             && let Some(written) = self.le_format.and_then(|format| format.text(value))

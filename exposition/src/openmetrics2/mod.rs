@@ -7,17 +7,17 @@ mod composite;
 mod labels;
 mod tail;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use promferry_model::{BUCKET_LABEL, Histogram, MetricType, QUANTILE_LABEL, Timestamp};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::composite::{Composite, Field, Native, Pair, Pairs};
 use self::labels::{Collect, CollectExemplar, Named};
 use self::tail::{Details, Exemplar, Tail};
 use crate::classic_histogram::{ClassicHistogram, copy_histogram};
-use crate::context::Context;
+use crate::context::{Context, TypeAndUnit};
 use crate::error::Problem;
+use crate::text::metric_type;
 use crate::text_lexer::{Lexer, Token};
 use crate::text_series::{LabelSink, ListOf};
 use crate::{
@@ -36,6 +36,9 @@ pub(crate) struct OpenMetrics2Parser<'a> {
     unit: &'a [u8],
     /// Where the current series starts and ends.
     series: (usize, usize),
+    line_key: Cell<Option<(u64, SeriesKey)>>,
+    /// What the labels of a composite value's samples have in common, once they have been asked for.
+    common_labels: RefCell<LabelBuffer>,
     details: Details,
     /// The current line's exemplars, once those of a bucket have been asked for, in the order of the buckets.
     exemplars: RefCell<Vec<Exemplar>>,
@@ -87,6 +90,8 @@ impl<'a> OpenMetrics2Parser<'a> {
             family: b"",
             unit: b"",
             series: (0, 0),
+            line_key: Cell::new(None),
+            common_labels: RefCell::new(LabelBuffer::new()),
             details: Details::default(),
             exemplars: RefCell::new(Vec::new()),
             composite: Composite::none(page),
@@ -127,6 +132,8 @@ impl<'a> OpenMetrics2Parser<'a> {
         self.classic_follows = false;
         self.details = Details::default();
         self.exemplars.get_mut().clear();
+        self.line_key.set(None);
+        self.common_labels.get_mut().clear();
         let line = self.at;
         let mut lexer = Lexer::new(self.page, Dialect::OpenMetrics, line);
         let entry = match lexer.next_token() {
@@ -175,7 +182,7 @@ impl<'a> OpenMetrics2Parser<'a> {
         }
         let entry = match kind {
             Token::Type => {
-                let Some(metric_type) = metric_type(text) else {
+                let Some(metric_type) = metric_type(Dialect::OpenMetrics, text) else {
                     return Err(self.error(
                         at,
                         "expected one of counter, gauge, gaugehistogram, histogram, info, stateset, summary and unknown",
@@ -343,22 +350,29 @@ impl<'a> OpenMetrics2Parser<'a> {
     }
 
     pub(crate) fn key(&self, seed: u64) -> SeriesKey {
-        let (start, end) = self.series;
-        let SeriesKey([low, high]) = self.context.key(&self.page[start..end], seed);
+        let key = self.line_key(seed);
         let (kind, bound) = match self.part {
-            Part::Value => return SeriesKey([low, high]),
-            Part::Histogram => (1_u64, 0),
-            Part::Count => (2, 0),
-            Part::Sum => (3, 0),
-            Part::Quantile(quantile) => (4, quantile.to_bits()),
-            Part::Bucket { upper_bound, .. } => (5, upper_bound.to_bits()),
+            Part::Value => return key,
+            Part::Histogram => (1, 0.0),
+            Part::Count => (2, 0.0),
+            Part::Sum => (3, 0.0),
+            Part::Quantile(quantile) => (4, quantile),
+            Part::Bucket { upper_bound, .. } => (5, upper_bound),
         };
-        let mut bytes = [0; 32];
-        for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound]) {
-            place.copy_from_slice(&word.to_le_bytes());
+        key.of_part(kind, bound, seed)
+    }
+
+    /// The key of what the line's samples have in common.
+    fn line_key(&self, seed: u64) -> SeriesKey {
+        if let Some((of, key)) = self.line_key.get()
+            && of == seed
+        {
+            return key;
         }
-        let hash = xxh3_128_with_seed(&bytes, seed);
-        SeriesKey([hash as u64, (hash >> 64) as u64])
+        let (start, end) = self.series;
+        let key = self.context.key(&self.page[start..end], seed);
+        self.line_key.set(Some((seed, key)));
+        key
     }
 
     /// The current series as it is written, unless it is a part of a composite value.
@@ -372,27 +386,60 @@ impl<'a> OpenMetrics2Parser<'a> {
     }
 
     pub(crate) fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
-        labels.clear();
         let is_gauge = self.metric_type() == MetricType::GaugeHistogram;
-        let is_native_histogram = self.part == Part::Histogram && self.metric_type() == MetricType::Histogram;
-        let unit = str::from_utf8(self.unit);
-        let unit = unit.map_err(|_| self.error(self.series.0, "the family's unit is not valid UTF-8"));
-        let mut collect = Collect {
-            suffix: match self.part {
-                Part::Value | Part::Histogram | Part::Quantile(_) => "",
-                Part::Count if is_gauge => "_gcount",
-                Part::Count => "_count",
-                Part::Sum if is_gauge => "_gsum",
-                Part::Sum => "_sum",
-                Part::Bucket { .. } => "_bucket",
-            },
-            type_and_unit: match self.options.type_and_unit_labels {
-                true => Some((self.metric_type(), unit?)),
-                false => None,
-            },
-            le_format: is_native_histogram.then_some(self.options.le_format),
-            labels,
+        let suffix = match self.part {
+            Part::Value | Part::Histogram => return self.line_labels(labels),
+            Part::Quantile(_) => "",
+            Part::Count if is_gauge => "_gcount",
+            Part::Count => "_count",
+            Part::Sum if is_gauge => "_gsum",
+            Part::Sum => "_sum",
+            Part::Bucket { .. } => "_bucket",
         };
+        let mut common = self.common_labels.borrow_mut();
+        if common.is_empty()
+            && let Err(error) = self.line_labels(&mut common)
+        {
+            common.clear();
+            return Err(error);
+        }
+        labels.clear();
+        let mut common = common.iter();
+        if let Some((name, metric_name)) = common.next() {
+            labels.push_with(
+                |text| text.push_str(name),
+                |text| {
+                    text.push_str(metric_name);
+                    text.push_str(suffix);
+                },
+            );
+        }
+        common.for_each(|(name, value)| labels.push(name, value));
+        match self.part {
+            Part::Quantile(quantile) => {
+                labels.push(QUANTILE_LABEL, &self.options.le_format.number(quantile));
+            }
+            Part::Bucket { upper_bound, .. } => {
+                labels.push(BUCKET_LABEL, &self.options.le_format.number(upper_bound));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts the labels as the line has them into `labels`, the metric's name first.
+    fn line_labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
+        labels.clear();
+        let is_native_histogram = self.part == Part::Histogram && self.metric_type() == MetricType::Histogram;
+        let type_and_unit = if self.options.type_and_unit_labels {
+            let unit = str::from_utf8(self.unit)
+                .map_err(|_| self.error(self.series.0, "the family's unit is not valid UTF-8"))?;
+            Some(TypeAndUnit { metric_type: self.metric_type(), unit })
+        } else {
+            None
+        };
+        let le_format = is_native_histogram.then_some(self.options.le_format);
+        let mut collect = Collect { type_and_unit, le_format, labels };
         let (line, end) = self.series;
         let mut lexer = Lexer::new(self.page, Dialect::OpenMetrics, line);
         let is_named = lexer.next_token() == Token::MetricName;
@@ -405,15 +452,6 @@ impl<'a> OpenMetrics2Parser<'a> {
                 lexer.next_token();
             }
             labels::labels(self.page, &mut lexer, ListOf::Series, is_named, &mut collect)?;
-        }
-        match self.part {
-            Part::Quantile(quantile) => {
-                labels.push(QUANTILE_LABEL, &self.options.le_format.number(quantile));
-            }
-            Part::Bucket { upper_bound, .. } => {
-                labels.push(BUCKET_LABEL, &self.options.le_format.number(upper_bound));
-            }
-            _ => {}
         }
         Ok(())
     }
@@ -479,17 +517,3 @@ impl<'a> OpenMetrics2Parser<'a> {
 
 /// Where [`OpenMetrics2Parser::exemplar`] has come to when all have been given: no page is so long.
 const NO_MORE_EXEMPLARS: usize = usize::MAX;
-
-fn metric_type(word: &[u8]) -> Option<MetricType> {
-    Some(match word {
-        b"counter" => MetricType::Counter,
-        b"gauge" => MetricType::Gauge,
-        b"gaugehistogram" => MetricType::GaugeHistogram,
-        b"histogram" => MetricType::Histogram,
-        b"info" => MetricType::Info,
-        b"stateset" => MetricType::StateSet,
-        b"summary" => MetricType::Summary,
-        b"unknown" => MetricType::Unknown,
-        _ => return None,
-    })
-}

@@ -1,11 +1,13 @@
 //! The labels of a sample: those of its metric, with what the sample's part of it adds.
 
-use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL};
+use std::cell::{Cell, Ref, RefCell};
+
+use promferry_model::{BUCKET_LABEL, METRIC_NAME, QUANTILE_LABEL};
 
 use super::fields::last_of;
 use super::metric::next_of;
 use super::{Part, ProtobufParser};
-use crate::context::{TYPE_LABEL, UNIT_LABEL};
+use crate::context::TypeAndUnit;
 use crate::wire::{Message, WireError, WireProblem};
 use crate::{LabelBuffer, LabelSpans, ParseError, SplitLabels};
 
@@ -20,26 +22,39 @@ impl<'a> ProtobufParser<'a> {
             }
             self.begin_labels(buffer);
         }
-        let (metric_type, unit) = self.type_and_unit().map_err(|error| self.refused(error))?;
-        for (name, value) in [(TYPE_LABEL, metric_type), (UNIT_LABEL, unit)] {
-            if !value.is_empty() {
-                buffer.push(name, value);
-            }
-        }
-        let gives_way = |name: &str| match name {
-            METRIC_NAME => self.options.type_and_unit_labels,
-            TYPE_LABEL => !metric_type.is_empty(),
-            UNIT_LABEL => !unit.is_empty(),
-            _ => false,
-        };
-        let mut fields = self.metric_message();
-        while let Some(label) = next_of(&mut fields, 1, Message::skip) {
-            let (name, value) = judge(label).map_err(|error| self.refused(error))?;
-            if !gives_way(name) {
-                buffer.push(name, value);
-            }
+        for (name, value) in self.judged_labels().map_err(|error| self.refused(error))?.iter() {
+            buffer.push(name, value);
         }
         self.end_labels(buffer);
+        Ok(())
+    }
+
+    /// The labels that all samples of the metric have, by the careful way.
+    fn judged_labels(&self) -> Result<Ref<'_, LabelBuffer>, WireError> {
+        if !self.has_judged_labels() {
+            self.judge_labels(&mut self.judged_labels.labels.borrow_mut())?;
+            self.judged_labels.metric_start.set(Some(self.metric.start));
+        }
+        Ok(self.judged_labels.labels.borrow())
+    }
+
+    fn has_judged_labels(&self) -> bool {
+        self.judged_labels.metric_start.get() == Some(self.metric.start)
+    }
+
+    fn judge_labels(&self, labels: &mut LabelBuffer) -> Result<(), WireError> {
+        labels.clear();
+        let type_and_unit = self.type_and_unit()?;
+        for (name, value) in type_and_unit.into_iter().flat_map(TypeAndUnit::labels) {
+            labels.push(name, value);
+        }
+        let mut fields = self.metric_message();
+        while let Some(label) = next_of(&mut fields, 1, Message::skip) {
+            let (name, value) = judge(label)?;
+            if !type_and_unit.is_some_and(|labels| labels.replaces(name)) {
+                labels.push(name, value);
+            }
+        }
         Ok(())
     }
 
@@ -87,7 +102,7 @@ impl<'a> ProtobufParser<'a> {
     /// The labels' fields, if all of them are UTF-8 and are all that there is to a sample's labels.
     #[inline]
     fn quick_labels(&self) -> Option<&'a str> {
-        if self.options.type_and_unit_labels {
+        if self.options.type_and_unit_labels || self.has_judged_labels() {
             return None;
         }
         self.labels_text.or_else(|| self.read_labels_text())
@@ -121,19 +136,23 @@ impl<'a> ProtobufParser<'a> {
         }
     }
 
-    /// What the options want to see of the family's type and unit; empty for what is not wanted or not known.
-    fn type_and_unit(&self) -> Result<(&str, &str), WireError> {
+    fn type_and_unit(&self) -> Result<Option<TypeAndUnit<'_>>, WireError> {
         if !self.options.type_and_unit_labels {
-            return Ok(("", ""));
+            return Ok(None);
         }
-        let metric_type = match self.metric_type() {
-            MetricType::Unknown => "",
-            known => known.as_str(),
-        };
         let unit = str::from_utf8(self.family.unit)
             .map_err(|_| WireError { at: last_of(self.family_message(), 5), problem: WireProblem::Unit })?;
-        Ok((metric_type, unit))
+        Ok(Some(TypeAndUnit { metric_type: self.metric_type(), unit }))
     }
+}
+
+/// What the careful way made of a metric's labels: it walks all of the metric for them, which it is not to do for each
+/// bucket.
+#[derive(Default)]
+pub(super) struct JudgedLabels {
+    /// Where the metric starts that has them.
+    metric_start: Cell<Option<usize>>,
+    labels: RefCell<LabelBuffer>,
 }
 
 const LABEL: u8 = 1 << 3 | 2;

@@ -2,7 +2,7 @@
 //!
 //! A metric is judged when it is reached: by [`quick`] if it is written as clients write it, else by [`metric`], which
 //! knows everything. Of its lists (buckets, quantiles, labels, exemplars) only the places are noted; they are walked in
-//! place as they are asked for, so that nothing has to be kept.
+//! place as they are asked for, so that nothing has to be kept but the labels that the careful way judged.
 
 mod bound_texts;
 pub(crate) mod exemplars;
@@ -15,11 +15,11 @@ mod quick;
 use std::cell::Cell;
 
 use promferry_model::{Histogram, MetricType, ResetHint, Timestamp};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use bound_texts::BoundTexts;
 use exemplars::ProtobufExemplars;
 use fields::{field_at, last_of};
+use labels::JudgedLabels;
 use metric::{Metric, NEGATIVE, POSITIVE, Run, Side, Within};
 use quick::Rest;
 
@@ -47,6 +47,7 @@ pub(crate) struct ProtobufParser<'a> {
     part: Part,
     /// The labels' fields where several samples have them and all of it is UTF-8.
     labels_text: Option<&'a str>,
+    judged_labels: JudgedLabels,
     /// What is left of the current metric's buckets or quantiles.
     items: Within<'a>,
     metric_key: Cell<Option<(u64, SeriesKey)>>,
@@ -139,6 +140,7 @@ impl<'a> ProtobufParser<'a> {
             metric: Metric::default(),
             part: Part::Value,
             labels_text: None,
+            judged_labels: JudgedLabels::default(),
             items: Within::new(nothing, 0, 0),
             metric_key: Cell::new(None),
             bounds: BoundTexts::new(),
@@ -479,22 +481,17 @@ impl<'a> ProtobufParser<'a> {
     }
 
     pub(crate) fn key(&self, seed: u64) -> SeriesKey {
-        let SeriesKey([low, high]) = self.metric_key(seed);
         let (kind, bound) = match self.part {
-            Part::Value => (0_u64, 0),
-            Part::Native => (1, 0),
-            Part::Count => (2, 0),
-            Part::Sum => (3, 0),
-            Part::Quantile { quantile, .. } => (4, quantile.to_bits()),
-            Part::Bucket { upper_bound, .. } => (5, upper_bound.to_bits()),
-            Part::InfinityBucket => (5, f64::INFINITY.to_bits()),
-            Part::CustomBuckets => (6, 0),
+            Part::Value => (0, 0.0),
+            Part::Native => (1, 0.0),
+            Part::Count => (2, 0.0),
+            Part::Sum => (3, 0.0),
+            Part::Quantile { quantile, .. } => (4, quantile),
+            Part::Bucket { upper_bound, .. } => (5, upper_bound),
+            Part::InfinityBucket => (5, f64::INFINITY),
+            Part::CustomBuckets => (6, 0.0),
         };
-        let mut bytes = [0; 32];
-        for (place, word) in bytes.chunks_exact_mut(8).zip([low, high, kind, bound]) {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
-        to_key(xxh3_128_with_seed(&bytes, seed))
+        self.metric_key(seed).of_part(kind, bound, seed)
     }
 
     /// The key of what the metric's samples have in common: context, family and labels.
@@ -504,24 +501,15 @@ impl<'a> ProtobufParser<'a> {
         {
             return key;
         }
-        let SeriesKey([low, high]) = self.context.key(self.family.name_bytes, seed);
-        let key = match self.metric.labels {
-            Some((start, end)) if !self.metric.labels_scattered => {
-                let labels = xxh3_128_with_seed(&self.page[start..end], low ^ high.rotate_left(32));
-                to_key(labels)
+        let mut key = self.context.key(self.family.name_bytes, seed);
+        if self.metric.labels_scattered {
+            let mut fields = self.metric_message();
+            while let Some(label) = metric::next_of(&mut fields, 1, Message::skip) {
+                key = key.with(label.bytes());
             }
-            _ => {
-                let mut hash = u128::from(low) | u128::from(high) << 64;
-                let mut fields = self.metric_message();
-                while let Some(label) = metric::next_of(&mut fields, 1, Message::skip) {
-                    hash = xxh3_128_with_seed(
-                        label.bytes(),
-                        hash as u64 ^ ((hash >> 64) as u64).rotate_left(32),
-                    );
-                }
-                to_key(hash)
-            }
-        };
+        } else if let Some((start, end)) = self.metric.labels {
+            key = key.with(&self.page[start..end]);
+        }
         self.metric_key.set(Some((seed, key)));
         key
     }
@@ -546,8 +534,4 @@ impl<'a> ProtobufParser<'a> {
 
 fn read_bucket(message: Message<'_>) -> Option<metric::Bucket> {
     quick::bucket(Rest::of(message), |_| Some(())).or_else(|| metric::Bucket::read(message).ok())
-}
-
-fn to_key(hash: u128) -> SeriesKey {
-    SeriesKey([hash as u64, (hash >> 64) as u64])
 }

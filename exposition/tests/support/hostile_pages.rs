@@ -168,6 +168,25 @@ pub(crate) const TEXT: &[(&str, MakePage)] = &[
             "+Inf:1]}\n",
         )
     }),
+    ("one composite value's buckets, and a label", |size| {
+        // Each bucket gives the label, so it is short.
+        let label = "c".repeat(isqrt(size));
+        let buckets = numbered(size, |n| format!("{n}:1,"));
+        let series = format!("# TYPE a histogram\na{{b=\"{label}\"}} {{count:1,sum:1,bucket:[");
+        framed(&series, &buckets, "+Inf:1]}\n")
+    }),
+    ("one composite value's buckets, and a label that gives way", |size| {
+        let label = "c".repeat(size / 2);
+        let buckets = numbered(size / 2, |n| format!("{n}:1,"));
+        let series = format!("# TYPE a histogram\na{{__type__=\"{label}\"}} {{count:1,sum:1,bucket:[");
+        framed(&series, &buckets, "+Inf:1]}\n")
+    }),
+    ("one composite value's buckets, and blanks behind a label", |size| {
+        let blanks = " ".repeat(size / 2);
+        let buckets = numbered(size / 2, |n| format!("{n}:1,"));
+        let series = format!("# TYPE a histogram\na{{b=\"c\",{blanks}}} {{count:1,sum:1,bucket:[");
+        framed(&series, &buckets, "+Inf:1]}\n")
+    }),
     ("one composite value's falling buckets", |size| {
         framed(
             "# TYPE a histogram\na {count:1,sum:1,bucket:[",
@@ -242,6 +261,43 @@ pub(crate) const PROTOBUF: &[(&str, MakePage)] = &[
         let label = field(1, &[field(1, b"b"), field(2, b"c")].concat());
         let labels = repeat_bytes(&label, isqrt(size));
         histogram_family(&labels, &repeat_bytes(&bucket(1, 1.0, &[]), isqrt(size)), &[])
+    }),
+    ("labels and buckets of one metric, the labels given way", |size| {
+        // As many of both, and hardly a label is given.
+        let label = field(1, &field(1, b"__type__"));
+        let labels = repeat_bytes(&label, size / 2);
+        histogram_family(&labels, &repeat_bytes(&bucket(1, 1.0, &[]), size / 2), &[])
+    }),
+    ("a label of many names, and buckets", |size| {
+        let label = field(1, &repeat_bytes(&field(1, b"b"), size / 2));
+        histogram_family(&label, &repeat_bytes(&bucket(1, 1.0, &[]), size / 2), &[])
+    }),
+    ("parts of one histogram", |size| {
+        let part = field(7, &bucket(1, 1.0, &[]));
+        delimited(&[field(1, b"a"), number(3, 4), metric(&repeat_bytes(&part, size))].concat())
+    }),
+    ("parts of one histogram between two labels", |size| {
+        let label = field(1, &[field(1, b"b"), field(2, b"c")].concat());
+        let parts = repeat_bytes(&field(7, &bucket(1, 1.0, &[])), size);
+        let metric = metric(&[&label[..], &parts, &label].concat());
+        delimited(&[field(1, b"a"), number(3, 4), metric].concat())
+    }),
+    ("parts of one histogram among labels", |size| {
+        // Each bucket gives all labels, so there are fewer of them.
+        let label = field(1, &[field(1, b"b"), field(2, b"c")].concat());
+        let part = field(7, &bucket(1, 1.0, &[]));
+        let labels_and_parts = [label, part.clone()].concat();
+        let metric = [repeat_bytes(&labels_and_parts, isqrt(size)), repeat_bytes(&part, size)].concat();
+        delimited(&[field(1, b"a"), number(3, 4), self::metric(&metric)].concat())
+    }),
+    ("parts of one summary", |size| {
+        let part = field(4, &field(3, &[double(1, 0.5), double(2, 1.0)].concat()));
+        delimited(&[field(1, b"a"), number(3, 2), metric(&repeat_bytes(&part, size))].concat())
+    }),
+    ("parts of one native histogram", |size| {
+        let part = field(7, &[field(12, &[0x10, 1]), field(13, &[2])].concat());
+        let parts = [field(7, &native()), repeat_bytes(&part, size)].concat();
+        delimited(&[field(1, b"a"), number(3, 4), metric(&parts)].concat())
     }),
     ("buckets of one histogram", |size| {
         histogram_family(&[], &numbered_bytes(size, |n| bucket(u64::from(n), f64::from(n), &[])), &[])
