@@ -4,62 +4,12 @@
 #[path = "support/corpus.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod corpus;
+#[path = "support/told.rs"]
+mod told;
 
+use promferry_exposition::{Format, LeFormat, ParseOptions, Parser};
 use proptest::prelude::*;
-
-use promferry_exposition::{Event, Format, LabelBuffer, LabelSpans, LeFormat, ParseOptions, Parser};
-
-/// All that a page says, and at the end where it was refused.
-fn told(mut parser: Parser<'_>) -> Vec<String> {
-    let (mut labels, mut spans) = (LabelBuffer::new(), LabelSpans::new());
-    let mut told = Vec::new();
-    loop {
-        match parser.next() {
-            Ok(Some(Event::Series(series))) => {
-                let bytes = series.series_bytes().map(String::from_utf8_lossy);
-                let mut line = format!(
-                    "{bytes:?} {:x} {:?} {:?} {:?}",
-                    series.value().to_bits(),
-                    series.timestamp(),
-                    series.start(),
-                    series.key(1)
-                );
-                let mut exemplars = series.exemplars();
-                while let Some(exemplar) = exemplars.next(&mut labels) {
-                    line += &format!(" {exemplar:?} {labels:?}");
-                }
-                let judged = series.labels(&mut labels);
-                let split = series.split(&mut spans);
-                match (judged, split) {
-                    (Ok(()), Ok(split)) => {
-                        // An empty name is none.
-                        let is_there = |label: &(&str, &str)| *label != ("__name__", "");
-                        let mut copied: Vec<_> = labels.iter().filter(is_there).collect();
-                        // A name in quotes may stand behind labels.
-                        if let Some(name) = copied.iter().position(|(name, _)| *name == "__name__") {
-                            copied[..=name].rotate_right(1);
-                        }
-                        assert_eq!(copied, split.iter().filter(is_there).collect::<Vec<_>>());
-                        line += &format!(" {split:?}");
-                    }
-                    (Err(error), Err(same)) => {
-                        assert_eq!(error, same);
-                        told.push(format!("refused on line {:?}", error.line()));
-                        return told;
-                    }
-                    (judged, split) => panic!("labels gives {judged:?}, split {split:?}"),
-                }
-                told.push(line);
-            }
-            Ok(Some(event)) => told.push(format!("{event:?}")),
-            Ok(None) => return told,
-            Err(error) => {
-                told.push(format!("refused on line {:?}", error.line()));
-                return told;
-            }
-        }
-    }
-}
+use told::told;
 
 fn agrees(format: Format, page: &[u8], options: ParseOptions) {
     let quick = told(Parser::new(format, page, options));
