@@ -36,6 +36,7 @@ fn steady(line: &str) -> String {
             (r"\b\d{10}\b", "SECONDS"),
             (r"\b20\d{6}T\d{6}Z\b", "TIME"),
             (r"failures=\d+", "failures=N"),
+            (r"\(\d+ s\)", "(N s)"),
         ];
         changes.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).into()
     });
