@@ -1,19 +1,62 @@
 use promferry_model::MetricType;
 
-/// Suffixes that a family's series may have beside the family's name itself.
-const fn suffixes(metric_type: MetricType) -> &'static [&'static str] {
-    match metric_type {
-        MetricType::Counter => &["_total"],
-        MetricType::Histogram => &["_bucket", "_sum", "_count"],
-        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
-        MetricType::Summary => &["_sum", "_count"],
-        MetricType::Info => &["_info"],
-        _ => &[],
+/// What comes behind a family's name in the name of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Suffix {
+    None,
+    Total,
+    Created,
+    Sum,
+    Count,
+    Bucket,
+    GaugeSum,
+    GaugeCount,
+    Info,
+}
+
+impl Suffix {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Total => "_total",
+            Self::Created => "_created",
+            Self::Sum => "_sum",
+            Self::Count => "_count",
+            Self::Bucket => "_bucket",
+            Self::GaugeSum => "_gsum",
+            Self::GaugeCount => "_gcount",
+            Self::Info => "_info",
+        }
+    }
+
+    /// Those that samples of a type have.
+    pub(crate) const fn of(metric_type: MetricType) -> &'static [Self] {
+        match metric_type {
+            MetricType::Counter => &[Self::Total, Self::Created],
+            MetricType::Histogram => &[Self::Bucket, Self::Sum, Self::Count, Self::Created],
+            MetricType::GaugeHistogram => &[Self::Bucket, Self::GaugeSum, Self::GaugeCount],
+            MetricType::Summary => &[Self::None, Self::Sum, Self::Count, Self::Created],
+            MetricType::Info => &[Self::Info],
+            _ => &[Self::None],
+        }
+    }
+
+    /// Its place in a set of suffixes.
+    pub(crate) const fn bit(self) -> u16 {
+        1 << self as u16
     }
 }
 
-/// Every suffix that one of the types has.
-const SUFFIXES: [&str; 7] = ["_total", "_bucket", "_sum", "_count", "_gsum", "_gcount", "_info"];
+/// Every suffix that series of one of the types have.
+const SUFFIXES: [Suffix; 7] = [
+    Suffix::Total,
+    Suffix::Bucket,
+    Suffix::Sum,
+    Suffix::Count,
+    Suffix::GaugeSum,
+    Suffix::GaugeCount,
+    Suffix::Info,
+];
 
 /// Whether a series of the metric `name` belongs to the family `family` of this type (Prometheus 3.16
 /// `scrape.isSeriesPartOfFamily`). A counter's or info's family may itself be named with the suffix.
@@ -23,9 +66,8 @@ pub fn belongs_to_family(name: &str, family: &str, metric_type: MetricType) -> b
     }
     let without = |text: &'_ str| -> usize {
         suffixes(metric_type)
-            .iter()
-            .find(|s| text.ends_with(**s))
-            .map_or(text.len(), |s| text.len() - s.len())
+            .find(|suffix| text.ends_with(suffix))
+            .map_or(text.len(), |suffix| text.len() - suffix.len())
     };
     let family = match metric_type {
         MetricType::Counter | MetricType::Info => &family[..without(family)],
@@ -50,6 +92,12 @@ pub fn family_of(name: &str, type_of: impl Fn(&str) -> Option<MetricType>) -> Op
     }
     SUFFIXES
         .iter()
-        .filter_map(|suffix| name.strip_suffix(suffix))
+        .filter_map(|suffix| name.strip_suffix(suffix.as_str()))
         .find(|family| type_of(family).is_some_and(|of| belongs_to_family(name, family, of)))
+}
+
+/// Suffixes that a family's series may have in any format, beside the family's name itself.
+fn suffixes(metric_type: MetricType) -> impl Iterator<Item = &'static str> {
+    let suffixes = Suffix::of(metric_type).iter();
+    suffixes.filter(|suffix| !matches!(suffix, Suffix::None | Suffix::Created)).map(|suffix| suffix.as_str())
 }

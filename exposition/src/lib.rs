@@ -118,8 +118,10 @@ mod negotiate;
 mod number;
 #[cfg(feature = "openmetrics2")]
 mod openmetrics2;
+mod openmetrics_rules;
 mod parser;
 mod protobuf;
+mod seeded_hasher;
 mod spans;
 mod strict;
 mod text;

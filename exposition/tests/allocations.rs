@@ -1,46 +1,19 @@
 //! Walking a valid page allocates nothing, however many samples it has.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/held_memory.rs"]
+mod held_memory;
 #[path = "support/realistic.rs"]
 mod realistic;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use held_memory::taken_by;
 use promferry_exposition::{
     BucketPoint, Encoder, Event, Format, HistogramPoint, LabelBuffer, LabelSpans, ParseOptions, Parser,
 };
 use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, Span};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts what the current thread allocates.
-struct Counting;
-
-#[expect(unsafe_code, reason = "counting allocations takes an allocator; it passes everything on unchanged")]
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 fn allocations_in(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.with(Cell::get);
-    work();
-    ALLOCATIONS.with(Cell::get) - before
+    taken_by(work).0.allocations
 }
 
 fn walk(format: Format, page: &[u8]) -> usize {

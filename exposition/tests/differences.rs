@@ -7,6 +7,8 @@
 mod corpus;
 #[path = "support/differences.rs"]
 mod listed;
+#[path = "support/protobuf_bytes.rs"]
+mod protobuf_bytes;
 #[path = "support/verdict.rs"]
 mod verdict;
 

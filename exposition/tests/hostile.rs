@@ -1,68 +1,22 @@
 //! Whatever a page holds: time in proportion to it and to what it gives, little memory beside it, and no panic.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/held_memory.rs"]
+mod held_memory;
 #[path = "support/hostile_pages.rs"]
 mod hostile_pages;
+#[path = "support/linear_time.rs"]
+mod linear_time;
+#[path = "support/protobuf_bytes.rs"]
+mod protobuf_bytes;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use held_memory::taken_by;
 use hostile_pages::MakePage;
+use linear_time::{SIZES, assert_linear};
 use promferry_exposition::{
     Event, Exemplars, Format, LabelBuffer, LabelSpans, LeFormat, ParseError, ParseOptions, Parser, validate,
 };
 use promferry_model::{BucketCounts, Histogram};
-use rustix::time::{ClockId, clock_gettime};
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts the bytes that the current thread holds.
-struct Counting;
-
-impl Counting {
-    fn add(bytes: isize) {
-        let _ = HELD.try_with(|held| {
-            held.set(held.get() + bytes);
-            let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-        });
-    }
-}
-
-#[expect(unsafe_code, reason = "counting allocations takes an allocator; it passes everything on unchanged")]
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Self::add(layout.size() as isize);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        Self::add(-(layout.size() as isize));
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// The most bytes that `work` holds at one time, what it returns included.
-fn peak_in<T>(work: impl FnOnce() -> T) -> (usize, T) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let result = work();
-    ((PEAK.get() - before).unsigned_abs(), result)
-}
-
-/// The processor's time that the current thread has taken, in nanoseconds: other programs' work does not count.
-fn cpu_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
-}
 
 /// Asks for everything that a page says, and counts its bytes.
 #[derive(Default)]
@@ -165,47 +119,23 @@ fn text_formats() -> Vec<Format> {
     ]
 }
 
-/// Nanoseconds for each byte that `work` reads or gives, for pages of two sizes, the least of some tries. `work` returns
-/// how many bytes it gave.
-fn costs(make: MakePage, end: &str, work: impl Fn(&[u8]) -> usize) -> (f64, f64) {
-    const SIZES: [usize; 2] = [4 << 10, 32 << 10];
-    let [small, large] = SIZES.map(|size| [&make(size), end.as_bytes()].concat());
-    let cost = |page: &[u8]| {
-        let start = cpu_time();
-        let given = work(page);
-        (cpu_time() - start) / (page.len() + given) as f64
-    };
-    let (mut of_small, mut of_large) = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..5 {
-        of_small = of_small.min(cost(&small));
-        of_large = of_large.min(cost(&large));
-        if of_large <= of_small * MOST_GROWTH {
-            break;
-        }
-    }
-    (of_small, of_large)
-}
-
-/// By how much the cost of a byte may grow when the page is eight times as long. It does a little, as caches are left
-/// behind and labels are sorted; in quadratic time it grows eightfold.
-const MOST_GROWTH: f64 = 3.0;
-
-#[track_caller]
-fn assert_linear(name: &str, how: &str, (small, large): (f64, f64)) {
-    assert!(large <= small * MOST_GROWTH, "{name} {how}: {small:.1} ns a byte became {large:.1}");
+fn pages(make: MakePage, end: &str) -> [Vec<u8>; 2] {
+    SIZES.map(|size| [&make(size), end.as_bytes()].concat())
 }
 
 #[track_caller]
 fn assert_reads_in_linear_time(name: &str, make: MakePage, end: &str, format: Format) {
+    let pages = pages(make, end);
     for options in all_options() {
-        let all = costs(make, end, |page| {
+        let how = format!("as {format:?} with {options:?}");
+        assert_linear(name, &how, &pages, |page| {
             let mut reader = Reader::default();
             let _ = reader.read(format, page, options);
-            reader.given
+            page.len() + reader.given
         });
-        assert_linear(name, &format!("as {format:?} with {options:?}"), all);
-        let known = costs(make, end, |page| read_known(format, page, options));
-        assert_linear(name, &format!("as {format:?} with {options:?}, if known"), known);
+        assert_linear(name, &format!("{how}, if known"), &pages, |page| {
+            page.len() + read_known(format, page, options)
+        });
     }
 }
 
@@ -226,7 +156,7 @@ fn walking_and_refusing_take_hardly_any_memory() {
         let mut options = all_options()[2];
         // That one collects histograms.
         options.convert_classic_to_custom_buckets = false;
-        let (peak, _) = peak_in(|| {
+        let (taken, _) = taken_by(|| {
             let mut parser = Parser::new(format, &page, options);
             while let Some(event) = parser.next()? {
                 std::hint::black_box(&event);
@@ -238,6 +168,7 @@ fn walking_and_refusing_take_hardly_any_memory() {
             // A composite value is judged whole, and so read when it is reached.
             _ => (4 << 10) + 12 * page.len(),
         };
+        let peak = taken.peak;
         assert!(peak <= most, "{name} as {format:?}: {peak} bytes, not {most}");
     }
 }
@@ -254,8 +185,9 @@ fn what_is_given_takes_memory_for_the_longest_line() {
                 Format::Protobuf => page.len(),
                 _ => page.split(|&b| b == b'\n').map(<[u8]>::len).max().unwrap_or(0),
             };
-            let (peak, _) = peak_in(|| Reader::default().read(format, &page, options));
+            let (taken, _) = taken_by(|| Reader::default().read(format, &page, options));
             let most = (8 << 10) + 48 * longest_line;
+            let peak = taken.peak;
             assert!(peak <= most, "{name} as {format:?} with {options:?}: {peak} bytes, not {most}");
         }
     }
@@ -266,8 +198,9 @@ fn strict_mode_takes_memory_in_proportion_to_the_page() {
     for (name, make) in hostile_pages::TEXT {
         for size in [1 << 10, 64 << 10] {
             let page = [&make(size)[..], b"# EOF\n"].concat();
-            let (peak, _) = peak_in(|| validate(&page).is_ok());
+            let (taken, _) = taken_by(|| validate(&page).is_ok());
             let most = (4 << 10) + 40 * page.len();
+            let peak = taken.peak;
             assert!(peak <= most, "{name}: {peak} bytes for {} of page", page.len());
         }
     }
@@ -292,10 +225,9 @@ fn protobuf_takes_linear_time() {
 #[test]
 fn strict_mode_takes_linear_time() {
     for (name, make) in hostile_pages::TEXT {
-        let cost = costs(*make, "# EOF\n", |page| {
+        assert_linear(name, "in strict mode", &pages(*make, "# EOF\n"), |page| {
             let _ = validate(page);
-            0
+            page.len()
         });
-        assert_linear(name, "in strict mode", cost);
     }
 }

@@ -1,14 +1,17 @@
 //! Families read from a page take memory in proportion to the page, whatever it says.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/held_memory.rs"]
+mod held_memory;
+#[path = "support/protobuf_bytes.rs"]
+mod protobuf_bytes;
 #[path = "support/realistic.rs"]
 mod realistic;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use held_memory::taken_by;
 use promferry_exposition::{Encoder, Format, HistogramPoint, ParseOptions, read_families};
 use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType};
+use protobuf_bytes::{delimited, field, number};
 
 /// Bytes of families to a byte of the page, at most. The worst are pages of nothing but short names: `a 1` and its
 /// newline, four bytes, become a family (112 bytes), a metric (40), a point (72) and a name.
@@ -20,49 +23,14 @@ const KEPT_OF_REAL: usize = 8;
 /// What even an empty page may take.
 const FIXED: usize = 4096;
 
-thread_local! {
-    static HELD: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-/// Counts what the current thread holds, and the most that it held.
-struct Counting;
-
-#[expect(unsafe_code, reason = "counting allocations takes an allocator; it passes everything on unchanged")]
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = HELD.try_with(|held| {
-            let now = held.get().0.wrapping_add(layout.size());
-            held.set((now, held.get().1.max(now)));
-        });
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        let _ = HELD.try_with(|held| {
-            let (now, most) = held.get();
-            held.set((now.wrapping_sub(layout.size()), most));
-        });
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// Bytes kept and the most bytes held, of the families of a page.
 fn memory(format: Format, page: &[u8]) -> (usize, usize) {
     let mut options = ParseOptions::default();
     options.native_histograms = true;
     options.always_classic_histograms = true;
     options.parse_start_timestamps = true;
-    HELD.with(|held| held.set((0, 0)));
-    let families = read_families(format, page, options);
-    let held = HELD.with(Cell::get);
-    drop(families);
-    held
+    let (taken, _families) = taken_by(|| read_families(format, page, options));
+    (taken.kept, taken.peak)
 }
 
 fn repeated(size: usize, mut line: impl FnMut(usize) -> String) -> String {
@@ -144,16 +112,8 @@ fn protobuf_page(size: usize) -> Vec<u8> {
 
 /// One family of metrics that say nothing: two bytes each.
 fn empty_metrics(size: usize) -> Vec<u8> {
-    let mut family = vec![0x0a, 1, b'a', 0x18, 1];
-    family.extend([0x22, 0].repeat(size / 2));
-    let mut length = Vec::new();
-    let mut rest = family.len();
-    while rest >= 0x80 {
-        length.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    length.push(rest as u8);
-    [length, family].concat()
+    let metrics = field(4, b"").repeat(size / 2);
+    delimited(&[field(1, b"a"), number(3, 1), metrics].concat())
 }
 
 #[test]

@@ -11,6 +11,10 @@ mod corpus;
 mod differences;
 #[path = "support/golden.rs"]
 mod golden;
+#[path = "support/protobuf_bytes.rs"]
+mod protobuf_bytes;
+#[path = "support/question_texts.rs"]
+mod question_texts;
 #[path = "support/questions.rs"]
 mod questions;
 #[path = "support/verdict.rs"]

@@ -169,7 +169,7 @@ fn a_refusal_says_where_and_why() {
     let families = [family("jobs", MetricType::Counter, vec![metric(&[("queue", "in")], -1.0)])];
     assert_eq!(
         write_families(Format::OpenMetrics, &families).unwrap_err().to_string(),
-        "family \"jobs\", metric {queue=\"in\"}: a counter is a number that is not negative; rule sample-value: \
+        "family \"jobs\", metric {queue=\"in\"}: expected a value that is not negative; rule sample-value: \
          totals, counts, buckets and sums are neither NaN nor negative, counts and buckets are integers, quantiles \
          are not negative, info is 1, a state is 0 or 1"
     );
@@ -197,6 +197,58 @@ fn what_is_refused_leaves_no_trace_and_the_page_goes_on() {
         String::from_utf8(page.finish().unwrap()).unwrap(),
         "# TYPE a counter\na_total{n=\"0\"} 1.0\na_total{n=\"1\"} 2.0\n# TYPE b gauge\nb 3.0\n# EOF\n"
     );
+}
+
+/// A metric that is refused for what it says may come again and say something else.
+#[test]
+fn a_metric_that_was_refused_may_come_again() {
+    let nan_in_counter = metric(&[("b", "c")], f64::NAN);
+    for (format, family, refused, accepted) in [
+        (
+            Format::OpenMetrics,
+            family("a", MetricType::Counter, vec![]),
+            nan_in_counter.clone(),
+            metric(&[("b", "c")], 1.0),
+        ),
+        #[cfg(feature = "openmetrics2")]
+        (
+            Format::OpenMetrics2,
+            family("a", MetricType::Counter, vec![]),
+            nan_in_counter,
+            metric(&[("b", "c")], 1.0),
+        ),
+        (
+            Format::OpenMetrics,
+            family("a", MetricType::StateSet, vec![metric(&[("a", "on")], 1.0)]),
+            // Its second point is, when the first is noted already.
+            Metric {
+                points: vec![PointValue::Number(0.0).into(), PointValue::Number(0.0).into()],
+                ..metric(&[("a", "off")], 0.0)
+            },
+            metric(&[("a", "off")], 0.0),
+        ),
+        (
+            Format::Text,
+            family("a", MetricType::Gauge, vec![]),
+            metric(&[("b", "c")], SummaryValue::default()),
+            metric(&[("b", "c")], 1.0),
+        ),
+        (
+            Format::Protobuf,
+            family("a", MetricType::Gauge, vec![]),
+            metric(&[("b", "c")], SummaryValue::default()),
+            metric(&[("b", "c")], 1.0),
+        ),
+    ] {
+        let mut page = StreamingEncoder::new(Vec::new(), Negotiated::newest(format));
+        page.family(&family).unwrap();
+        page.metric(&refused).unwrap_err();
+        page.metric(&accepted).unwrap();
+        let mut whole = family.clone();
+        whole.metrics.push(accepted);
+        let expected = write_families(format, &[whole]).unwrap();
+        assert_eq!(page.finish().unwrap(), expected, "{format:?} {}", family.metric_type.as_str());
+    }
 }
 
 /// Counts what comes and fails when it is full.

@@ -36,7 +36,8 @@ impl EncodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// What was given was refused, and nothing of it is on the page; the page can go on.
+    /// A family or a metric was refused and is not on the page, which can go on. Of a family that was given with its
+    /// metrics, it and those before the refused one are on the page, those behind it are not.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The page could not be sent on.

@@ -2,43 +2,44 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 
 use promferry_model::{BUCKET_LABEL, METRIC_NAME, MetricType, QUANTILE_LABEL, Timestamp};
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::error::{Fault, fault};
+use super::group::Group;
 use super::names::OpenFamily;
-use super::openmetrics_rules::{Group, LastGroup};
+use crate::family::Suffix;
 use crate::model::kept::implied_classic;
+use crate::seeded_hasher::SeededHasher;
 use crate::{Format, HistogramValue, Metric, MetricFamily, MetricPoint, PointValue, StrictRule};
-
-/// Stands between texts, in none of which it can stand: it is no byte of UTF-8.
-const SEPARATOR: u8 = 0xff;
 
 /// Judges families and metrics in the order in which they are to be written. What is refused leaves no trace.
 #[derive(Debug)]
 pub(super) struct Judge {
     format: Format,
-    seed: u64,
-    /// OpenMetrics only: names that samples of the families so far may have.
-    sample_names: HashSet<String>,
+    hasher: SeededHasher,
+    /// OpenMetrics only: names that samples of the families so far may have, as hashes.
+    sample_names: HashSet<u128>,
     /// Of the open family, by the hash of their labels as they are written.
     metrics: HashSet<u128>,
-    last: LastGroup,
-    /// Memory that is used again.
-    bytes: Vec<u8>,
+    /// OpenMetrics only: the state set that was written last, with which other states can go on.
+    states: Option<Group>,
+}
+
+/// A metric that was judged and is to be written.
+#[derive(Debug)]
+pub(super) struct JudgedMetric {
+    labels: u128,
 }
 
 impl Judge {
     pub(super) fn new(format: Format) -> Self {
         Self {
             format,
-            seed: RandomState::new().hash_one(0),
+            hasher: SeededHasher::new(),
             sample_names: HashSet::new(),
             metrics: HashSet::new(),
-            last: LastGroup::default(),
-            bytes: Vec::new(),
+            states: None,
         }
     }
 
@@ -56,7 +57,7 @@ impl Judge {
             unit_can_be_written(&family.unit)?;
         }
         self.metrics.clear();
-        self.last = LastGroup::default();
+        self.states = None;
         Ok(())
     }
 
@@ -77,20 +78,26 @@ impl Judge {
                 return fault(StrictRule::Unit, "unit is not a suffix of the family's name as it is written");
             }
         }
-        let suffixes = sample_suffixes(family.metric_type);
-        let names = suffixes.iter().map(|suffix| format!("{}{suffix}", open.name));
+        let suffixes = Suffix::of(family.metric_type);
         // No family is named as another's sample either.
-        let names: Vec<String> = names.chain([open.name.clone()]).collect();
-        if let Some(known) = names.iter().find(|name| self.sample_names.contains(*name)) {
-            let problem = format!("an earlier family could have the sample name {known:?} too");
-            return fault(StrictRule::NameClash, problem);
+        let own_name = (!suffixes.contains(&Suffix::None)).then_some(&Suffix::None);
+        let mut names = Vec::new();
+        for suffix in own_name.into_iter().chain(suffixes) {
+            let suffix = suffix.as_str();
+            let name = self.hasher.hash_name(&open.name, suffix);
+            if self.sample_names.contains(&name) {
+                let name = format!("{}{suffix}", open.name);
+                let problem = format!("an earlier family could have the sample name {name:?} too");
+                return fault(StrictRule::NameClash, problem);
+            }
+            names.push(name);
         }
         self.sample_names.extend(names);
         Ok(())
     }
 
     /// A metric of the family that was judged last.
-    pub(super) fn metric(&mut self, metric: &Metric, open: &OpenFamily) -> Result<(), Fault> {
+    pub(super) fn metric(&mut self, metric: &Metric, open: &OpenFamily) -> Result<JudgedMetric, Fault> {
         let own_label = self.own_label(open.metric_type);
         for label in &metric.labels {
             if label.name.is_empty() {
@@ -126,28 +133,36 @@ impl Judge {
         } else {
             None
         };
-        let key = self.hash(&labels);
+        let written = labels.iter().map(|(name, value)| (&**name, *value));
+        let key = self.hasher.hash_labels(written);
+        let judged = JudgedMetric { labels: key };
         if self.is_openmetrics() {
-            let mut group = match self.last.group_of(key) {
-                Some(group) if is_state => group.clone(),
-                _ if self.metrics.contains(&key) => {
-                    return fault(StrictRule::Grouping, "the samples of a metric do not stand together");
-                }
-                _ => Group::new(key),
-            };
-            for point in &metric.points {
-                group.add(point, state, open)?;
+            let state = state.map(|state| self.hasher.hash(state.as_bytes()));
+            let goes_on = self.states.as_mut().filter(|states| is_state && states.is_of(key));
+            if let Some(states) = goes_on {
+                states.add_metric(&metric.points, state, open)?;
+                return Ok(judged);
             }
-            group.close(open.metric_type)?;
+            if self.metrics.contains(&key) {
+                return fault(StrictRule::Grouping, "the samples of a metric do not stand together");
+            }
+            let mut group = Group::new(key);
+            group.add_metric(&metric.points, state, open)?;
             if group.is_empty() {
-                return Ok(());
+                return Ok(judged);
             }
-            self.last = LastGroup::from(group);
+            self.states = is_state.then_some(group);
         } else if self.metrics.contains(&key) {
             return fault(StrictRule::Grouping, "a second metric of these labels");
         }
         self.metrics.insert(key);
-        Ok(())
+        Ok(judged)
+    }
+
+    /// Forgets the metric that was judged last, which is not written after all: in formats other than OpenMetrics 1.0,
+    /// whose judgement is the last word.
+    pub(super) fn take_back(&mut self, metric: &JudgedMetric) {
+        self.metrics.remove(&metric.labels);
     }
 
     /// What every format asks of a point.
@@ -185,17 +200,6 @@ impl Judge {
     const fn is_openmetrics(&self) -> bool {
         matches!(self.format, Format::OpenMetrics)
     }
-
-    fn hash(&mut self, labels: &[(Cow<'_, str>, &str)]) -> u128 {
-        self.bytes.clear();
-        for (name, value) in labels {
-            for text in [&**name, *value] {
-                self.bytes.extend_from_slice(text.as_bytes());
-                self.bytes.push(SEPARATOR);
-            }
-        }
-        xxh3_128_with_seed(&self.bytes, self.seed)
-    }
 }
 
 fn unit_can_be_written(unit: &str) -> Result<(), Fault> {
@@ -203,18 +207,6 @@ fn unit_can_be_written(unit: &str) -> Result<(), Fault> {
         return fault(StrictRule::Unit, "a unit with a character that UNIT cannot write");
     }
     Ok(())
-}
-
-/// What the names of a type's samples end with.
-const fn sample_suffixes(metric_type: MetricType) -> &'static [&'static str] {
-    match metric_type {
-        MetricType::Counter => &["_total", "_created"],
-        MetricType::Histogram => &["_bucket", "_sum", "_count", "_created"],
-        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount"],
-        MetricType::Summary => &["_sum", "_count", "_created"],
-        MetricType::Info => &["_info"],
-        _ => &[],
-    }
 }
 
 /// The histogram as a format without native ones writes it.

@@ -1,11 +1,11 @@
 //! Writing pages: one interface, every format.
 
 mod error;
+mod group;
 mod judge;
 mod names;
 #[cfg(feature = "openmetrics2")]
 mod openmetrics2;
-mod openmetrics_rules;
 mod page;
 mod protobuf;
 mod stream;

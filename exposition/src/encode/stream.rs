@@ -19,8 +19,8 @@ const SENT_FROM_BYTES: usize = 64 * 1024;
 /// What comes back from [`read_families`](crate::read_families) is each of them
 /// [`as_kept_by`](MetricFamily::as_kept_by) the format. A page of OpenMetrics is valid by
 /// [`validate`](crate::validate); to that end it is judged while it is written, and so it is refused what other
-/// formats take: a counter that is negative, say. OpenMetrics 2.0 is written as far as its reader takes it. Native histograms of custom buckets are written as classic ones
-/// in every format, for which none has a form.
+/// formats take: a counter that is negative, say. OpenMetrics 2.0 is written as far as its reader takes it. Native
+/// histograms of custom buckets are written as classic ones in every format, for which none has a form.
 ///
 /// # Errors
 /// Says which family or metric cannot be written, and why.
@@ -64,8 +64,8 @@ pub fn write_families(format: Format, families: &[MetricFamily]) -> Result<Vec<u
 
 /// Writes a page to wherever it goes, family by family or metric by metric, and judges it meanwhile as
 /// [`write_families`] does. It holds a part of the page at a time: of the text formats some ten kilobytes or a longer
-/// metric, of protobuf one family; and for its judgement a few dozen bytes for each family and, while its family is
-/// written, for each metric.
+/// metric, of protobuf one family; and for its judgement some dozen bytes for each name that samples of a family may
+/// have and, while its family is written, for each metric and state.
 ///
 /// What is refused is not on the page, which can go on with the next metric or family.
 ///
@@ -154,7 +154,8 @@ struct JudgedPage {
     judge: Judge,
     /// The open family's name; `None` before the first and after one that was refused.
     family: Option<String>,
-    /// What the page says of the open family, where a metric is judged by reading it back.
+    /// The open family's type as the page says it, where a metric is judged by reading it back. Its unit and help,
+    /// which may be long, are no part of any metric.
     head: Vec<u8>,
 }
 
@@ -177,57 +178,56 @@ impl JudgedPage {
             .family(family, self.writer.open_family())
             .map_err(|fault| EncodeError::of_family(name, fault))?;
         let begin = self.writer.page.len();
-        self.writer.begin_family(metadata);
-        self.head.clear();
         if is_judged_by_reading(self.writer.answer().format()) {
-            self.head.extend_from_slice(&self.writer.page[begin..]);
-            self.read_back(begin, b"", StrictRule::Metadata)
+            self.writer.begin_family(MetadataView { unit: "", help: "", ..metadata });
+            self.head.clear();
+            self.head.extend(self.writer.page.drain(begin..));
+            self.writer.begin_family(metadata);
+            read_back(&mut self.writer, b"", begin, StrictRule::Metadata)
                 .map_err(|fault| EncodeError::of_family(name, fault))?;
+        } else {
+            self.writer.begin_family(metadata);
         }
         self.family = Some(name.clone());
         Ok(())
     }
 
     fn metric(&mut self, metric: &Metric) -> Result<(), EncodeError> {
-        let Some(family) = self.family.clone() else {
+        let Some(family) = &self.family else {
             let no_family =
                 fault(StrictRule::SampleName, "a metric without a family that it could belong to");
             return no_family.map_err(|fault| EncodeError::of_metric("", &metric.labels, fault));
         };
-        self.judge
-            .metric(metric, self.writer.open_family())
-            .map_err(|fault| EncodeError::of_metric(&family, &metric.labels, fault))?;
+        let refusal = |fault| EncodeError::of_metric(family, &metric.labels, fault);
+        let judged = self.judge.metric(metric, self.writer.open_family()).map_err(refusal)?;
         let labels = pairs(&metric.labels);
         let begin = self.writer.page.len();
+        let format = self.writer.answer().format();
         // Protobuf has a message for each point, which says at least that there is one.
-        let needs_value = self.writer.answer().format() != Format::Protobuf;
+        let needs_value = format != Format::Protobuf;
         for point in metric.points.iter().filter(|point| !(needs_value && point.value.is_empty())) {
             write_point(&mut self.writer, &labels, point);
         }
-        if is_judged_by_reading(self.writer.answer().format()) {
-            let lines = self.writer.page[begin..].to_vec();
-            let read = self.read_back(begin, &lines, StrictRule::SampleValue);
-            read.map_err(|fault| EncodeError::of_metric(&family, &metric.labels, fault))?;
+        if is_judged_by_reading(format) {
+            let read = read_back(&mut self.writer, &self.head, begin, StrictRule::SampleValue);
+            read.inspect_err(|_| self.judge.take_back(&judged)).map_err(refusal)?;
         }
         Ok(())
     }
+}
 
-    /// Takes what was written from `begin` on away again if `lines` of the open family cannot be read.
-    fn read_back(&mut self, begin: usize, lines: &[u8], rule: StrictRule) -> Result<(), Fault> {
-        let options = ParseOptions {
-            native_histograms: true,
-            always_classic_histograms: true,
-            ..ParseOptions::default()
-        };
-        let page = [&self.head, lines, b"# EOF\n"].concat();
-        let problem = match read_families(self.writer.answer().format(), &page, options) {
-            Ok(_) => return Ok(()),
-            Err(ReadError::Parse(error)) => error.problem().to_owned(),
-            Err(error) => error.to_string(),
-        };
-        self.writer.page.truncate(begin);
-        fault(rule, problem)
-    }
+/// Takes what was written from `begin` on away again if it cannot be read behind `head`.
+fn read_back(writer: &mut PageWriter, head: &[u8], begin: usize, rule: StrictRule) -> Result<(), Fault> {
+    let options =
+        ParseOptions { native_histograms: true, always_classic_histograms: true, ..ParseOptions::default() };
+    let page = [head, &writer.page[begin..], b"# EOF\n"].concat();
+    let problem = match read_families(writer.answer().format(), &page, options) {
+        Ok(_) => return Ok(()),
+        Err(ReadError::Parse(error)) => error.problem().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    writer.page.truncate(begin);
+    fault(rule, problem)
 }
 
 /// OpenMetrics 2.0 has no rules here but those of its reader.

@@ -48,8 +48,9 @@ fn place(line: Option<usize>) -> String {
 ///
 /// A sample belongs to the family that was last declared by a `TYPE` if its name and labels make it a part of that;
 /// else to one of those declared so far; else it is of unknown type and its own family, as is a bucket whose `le` is
-/// missing or no number. In OpenMetrics 2.0 a type is that of samples of the same name alone. What a page says of one family in several places is put together; the same name
-/// under another type is another family.
+/// missing or no number. In OpenMetrics 2.0 a type is that of samples of the same name alone. What a page says of one
+/// family in several places is put together; the same name under another type is another family.
+///
 /// Samples of one metric that follow each other and have the same time are one point, until something comes that the
 /// point already has.
 ///

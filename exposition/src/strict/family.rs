@@ -6,56 +6,12 @@ use std::collections::HashSet;
 use promferry_model::MetricType;
 
 use super::decimal::Decimal;
-use super::hasher::Hasher;
 use super::line::{Exemplar, Label, Metadata, MetadataKind, Sample};
 use super::{Refusal, StrictRule};
+use crate::family::Suffix;
 use crate::go_float;
-
-/// What comes behind a family's name in the name of a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Suffix {
-    None,
-    Total,
-    Created,
-    Sum,
-    Count,
-    Bucket,
-    GaugeSum,
-    GaugeCount,
-    Info,
-}
-
-impl Suffix {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Total => "_total",
-            Self::Created => "_created",
-            Self::Sum => "_sum",
-            Self::Count => "_count",
-            Self::Bucket => "_bucket",
-            Self::GaugeSum => "_gsum",
-            Self::GaugeCount => "_gcount",
-            Self::Info => "_info",
-        }
-    }
-
-    /// Those that samples of a type have.
-    pub(super) const fn of(metric_type: MetricType) -> &'static [Self] {
-        match metric_type {
-            MetricType::Counter => &[Self::Total, Self::Created],
-            MetricType::Histogram => &[Self::Bucket, Self::Sum, Self::Count, Self::Created],
-            MetricType::GaugeHistogram => &[Self::Bucket, Self::GaugeSum, Self::GaugeCount],
-            MetricType::Summary => &[Self::None, Self::Sum, Self::Count, Self::Created],
-            MetricType::Info => &[Self::Info],
-            _ => &[Self::None],
-        }
-    }
-
-    const fn bit(self) -> u16 {
-        1 << self as u16
-    }
-}
+use crate::openmetrics_rules::{HistogramFault, HistogramRules, MAX_EXEMPLAR_CHARS, judge_value};
+use crate::seeded_hasher::SeededHasher;
 
 /// The family whose lines are being read.
 #[derive(Debug)]
@@ -89,9 +45,7 @@ struct Point {
     at: usize,
     /// Suffixes of the samples so far.
     suffixes: u16,
-    /// The bound and count of the last bucket.
-    bucket: Option<(f64, f64)>,
-    first_bound_is_negative: bool,
+    buckets: HistogramRules,
     count: Option<(f64, usize)>,
     sum: Option<(f64, usize)>,
 }
@@ -159,7 +113,7 @@ impl<'a> Family<'a> {
         sample: &Sample<'a>,
         suffix: Suffix,
         labels: &[Label<'a>],
-        hasher: &mut Hasher,
+        hasher: &mut SeededHasher,
     ) -> Result<(), Refusal> {
         let metric_type = self.metric_type();
         let own_label = match metric_type {
@@ -190,12 +144,14 @@ impl<'a> Family<'a> {
             }
             (None, false) => None,
         };
-        judge_value(metric_type, suffix, sample)?;
+        judge_value(metric_type, suffix, sample.value.value)
+            .map_err(|problem| Refusal::new(StrictRule::SampleValue, sample.value.at, problem))?;
         if let Some(exemplar) = &sample.exemplar {
             judge_exemplar(suffix, own_value.as_ref(), exemplar)?;
         }
         let own_name_at = own_label.map(|label| label.name_at);
-        let metric = hasher.hash_labels(labels.iter().filter(|label| Some(label.name_at) != own_name_at));
+        let others = labels.iter().filter(|label| Some(label.name_at) != own_name_at);
+        let metric = hasher.hash_labels(others.map(|label| (&*label.name, &*label.value)));
         self.enter(sample, metric)?;
         self.samples += 1;
         let value_is_new = match &own_value {
@@ -313,39 +269,6 @@ impl<'l> OwnValue<'l> {
     }
 }
 
-fn judge_value(metric_type: MetricType, suffix: Suffix, sample: &Sample<'_>) -> Result<(), Refusal> {
-    let value = sample.value.value;
-    let problem = match suffix {
-        Suffix::Total | Suffix::Sum | Suffix::Bucket | Suffix::Count | Suffix::GaugeCount
-            if value.is_nan() =>
-        {
-            "expected a number, not NaN"
-        }
-        Suffix::Total | Suffix::Sum | Suffix::Bucket | Suffix::Count | Suffix::GaugeCount if value < 0.0 => {
-            "expected a value that is not negative"
-        }
-        // Infinity has no fraction either, and is no count.
-        Suffix::Bucket | Suffix::Count | Suffix::GaugeCount
-            if value.fract() != 0.0 || value.is_infinite() =>
-        {
-            "expected an integer"
-        }
-        Suffix::GaugeSum if value.is_nan() => "expected a number, not NaN",
-        Suffix::Info if value != 1.0 => "the value of an info is 1",
-        Suffix::None if metric_type == MetricType::StateSet && value != 0.0 && value != 1.0 => {
-            "the value of a state is 0 or 1"
-        }
-        Suffix::None if metric_type == MetricType::Summary && value < 0.0 => {
-            "expected a quantile's value that is not negative"
-        }
-        _ => return Ok(()),
-    };
-    Err(Refusal::new(StrictRule::SampleValue, sample.value.at, problem))
-}
-
-/// Code points that the names and values of an exemplar's labels may have together.
-const MAX_EXEMPLAR_CHARS: usize = 128;
-
 fn judge_exemplar(
     suffix: Suffix,
     own_value: Option<&OwnValue<'_>>,
@@ -377,22 +300,13 @@ impl Point {
         let value = sample.value.value;
         match (suffix, own) {
             (Suffix::Bucket, Some(OwnValue::Bound(bound))) => {
-                match self.bucket {
-                    None => self.first_bound_is_negative = bound < 0.0,
-                    Some((before, _)) if bound <= before => {
-                        let problem = "the bounds of a histogram's buckets do not rise";
-                        return Err(Refusal::new(StrictRule::Histogram, sample.at, problem));
-                    }
-                    Some((_, before)) if value < before => {
-                        let problem = "the counts of a histogram's buckets fall";
-                        return Err(Refusal::new(StrictRule::Histogram, sample.value.at, problem));
-                    }
-                    Some(_) => {}
-                }
-                self.bucket = Some((bound, value));
+                self.buckets.add(bound, value).map_err(|fault| {
+                    let at = if fault == HistogramFault::CountsFall { sample.value.at } else { sample.at };
+                    Refusal::new(StrictRule::Histogram, at, fault.problem())
+                })?;
             }
             (Suffix::Count | Suffix::Sum | Suffix::GaugeCount | Suffix::GaugeSum, _)
-                if is_histogram && self.bucket.is_none() =>
+                if is_histogram && self.buckets.is_empty() =>
             {
                 let problem = "a histogram's count or sum before its buckets";
                 return Err(Refusal::new(StrictRule::Histogram, sample.at, problem));
@@ -405,25 +319,17 @@ impl Point {
     }
 
     fn close_histogram(&self, metric_type: MetricType) -> Result<(), Refusal> {
-        let refuse = |at, problem| Err(Refusal::new(StrictRule::Histogram, at, problem));
-        let Some((f64::INFINITY, highest)) = self.bucket else {
-            return refuse(self.at, "a histogram without the bucket +Inf at the end of its buckets");
-        };
-        let is_gauge = metric_type == MetricType::GaugeHistogram;
-        match (self.count, self.sum) {
-            (None, None) => Ok(()),
-            (Some((_, at)), None) => refuse(at, "a histogram's count without a sum"),
-            (None, Some((_, at))) => refuse(at, "a histogram's sum without a count"),
-            (Some((count, at)), Some(_)) if count != highest => {
-                refuse(at, "the count differs from that of the bucket +Inf")
-            }
-            (Some(_), Some((_, at))) if !is_gauge && self.first_bound_is_negative => {
-                refuse(at, "a sum although a bucket has a negative bound")
-            }
-            (Some(_), Some((sum, at))) if is_gauge && sum < 0.0 && !self.first_bound_is_negative => {
-                refuse(at, "a negative sum although no bucket has a negative bound")
-            }
-            _ => Ok(()),
-        }
+        let value = |part: Option<(f64, usize)>| part.map(|(value, _)| value);
+        let place = |part: Option<(f64, usize)>| part.map_or(self.at, |(_, at)| at);
+        self.buckets.close(metric_type, value(self.count), value(self.sum)).map_err(|fault| {
+            let at = match fault {
+                HistogramFault::CountWithoutSum | HistogramFault::CountDiffers => place(self.count),
+                HistogramFault::SumWithoutCount
+                | HistogramFault::SumForbidden
+                | HistogramFault::NegativeSum => place(self.sum),
+                _ => self.at,
+            };
+            Refusal::new(StrictRule::Histogram, at, fault.problem())
+        })
     }
 }

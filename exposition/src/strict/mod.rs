@@ -2,7 +2,6 @@
 
 mod decimal;
 mod family;
-mod hasher;
 mod line;
 mod rule;
 
@@ -10,12 +9,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use family::{Family, Suffix};
-use hasher::Hasher;
+use family::Family;
 use line::Label;
 pub use rule::{StrictError, StrictRule};
 
 use crate::ParseError;
+use crate::family::Suffix;
+use crate::seeded_hasher::SeededHasher;
 
 /// What a valid page holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ struct Validator<'a> {
     family: Option<Family<'a>>,
     /// Names that samples of the families so far may have, as hashes, with the line on which the family begins.
     sample_names: HashMap<u128, usize>,
-    hasher: Hasher,
+    hasher: SeededHasher,
     /// Working memory for the labels of a line and of its exemplar.
     labels: Vec<Label<'a>>,
     exemplar_labels: Vec<Label<'a>>,
@@ -96,7 +96,7 @@ impl<'a> Validator<'a> {
             line_number: 0,
             family: None,
             sample_names: HashMap::new(),
-            hasher: Hasher::new(),
+            hasher: SeededHasher::new(),
             labels: Vec::new(),
             exemplar_labels: Vec::new(),
         }

@@ -3,6 +3,7 @@
 use promferry_exposition::{Format, ParseOptions};
 
 use super::corpus::Case;
+use crate::protobuf_bytes::{delimited, double, field, number};
 
 /// What is different, and how the page is read here.
 pub(crate) struct Difference {
@@ -51,7 +52,7 @@ pub(crate) fn differences() -> Vec<Difference> {
             "a metric of unknown type without a value",
             Format::Protobuf,
             plain,
-            family("u", 3, &[field(5, &[&[0x09], 7.5_f64.to_le_bytes().as_slice()].concat()), vec![]]),
+            family("u", 3, &[field(5, &double(1, 7.5)), vec![]]),
             &[
                 "help \"u\" \"\"",
                 "type \"u\" unknown",
@@ -83,32 +84,20 @@ pub(crate) fn differences() -> Vec<Difference> {
     ]
 }
 
-fn family(name: &str, metric_type: u8, metrics: &[Vec<u8>]) -> Vec<u8> {
-    let mut family = field(1, name.as_bytes());
-    family.extend([0x18, metric_type]);
-    for metric in metrics {
-        family.extend(field(4, metric));
-    }
-    let length = [family.len() as u8 & 0x7f | 0x80, (family.len() >> 7) as u8];
-    [&length, family.as_slice()].concat()
+fn family(name: &str, metric_type: u64, metrics: &[Vec<u8>]) -> Vec<u8> {
+    let metrics = metrics.iter().flat_map(|metric| field(4, metric)).collect();
+    delimited(&[field(1, name.as_bytes()), number(3, metric_type), metrics].concat())
 }
 
 /// A metric with this label, one span of this length and these deltas.
-fn histogram(label: &str, deltas: &[u8], span: u8, exemplar: bool) -> Vec<u8> {
+fn histogram(label: &str, deltas: &[u8], span: u64, exemplar: bool) -> Vec<u8> {
     let pair = |name: &str| field(1, &[field(1, name.as_bytes()), field(2, label.as_bytes())].concat());
-    let double = |number: u8, value: f64| [vec![number << 3 | 1], value.to_le_bytes().to_vec()].concat();
     let deltas: Vec<u8> = deltas.iter().map(|delta| delta << 1).collect();
-    let mut histogram = [vec![0x08, 1], double(2, 2.0), vec![0x28, 0], double(6, 0.001)].concat();
-    histogram.extend(field(12, &[0x08, 0, 0x10, span]));
+    let mut histogram = [number(1, 1), double(2, 2.0), number(5, 0), double(6, 0.001)].concat();
+    histogram.extend(field(12, &[number(1, 0), number(2, span)].concat()));
     histogram.extend(field(13, &deltas));
     if exemplar {
-        let exemplar = [pair("t"), double(2, 0.5), field(3, &[0x08, 1])].concat();
-        histogram.extend([0x82, 0x01, exemplar.len() as u8]);
-        histogram.extend(exemplar);
+        histogram.extend(field(16, &[pair("t"), double(2, 0.5), field(3, &number(1, 1))].concat()));
     }
     [pair("l"), field(7, &histogram)].concat()
-}
-
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    [&[number << 3 | 2, content.len() as u8], content].concat()
 }

@@ -1,5 +1,7 @@
 //! Pages of any size that would cost a careless reader more than their length.
 
+use crate::protobuf_bytes::{delimited, double, field, number, varint};
+
 /// A page of about as many bytes as asked for.
 pub(crate) type MakePage = fn(usize) -> Vec<u8>;
 
@@ -412,32 +414,6 @@ fn numbered_bytes(size: usize, bytes: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 
 fn isqrt(size: usize) -> usize {
     size.isqrt()
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
-}
-
-fn field(number: u64, content: &[u8]) -> Vec<u8> {
-    [varint(number << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn double(field: u64, value: f64) -> Vec<u8> {
-    [varint(field << 3 | 1), value.to_le_bytes().to_vec()].concat()
-}
-
-fn delimited(message: &[u8]) -> Vec<u8> {
-    [varint(message.len() as u64), message.to_vec()].concat()
 }
 
 fn metric(content: &[u8]) -> Vec<u8> {

@@ -1,5 +1,4 @@
-//! The rules of OpenMetrics 1.0 for a metric's samples, as [`crate::validate`] judges them on a page, on the data
-//! before it is written.
+//! The samples of one metric as OpenMetrics 1.0 has them stand together, judged before they are written.
 
 use std::collections::HashSet;
 
@@ -8,72 +7,79 @@ use promferry_model::{MetricType, Timestamp};
 use super::error::{Fault, fault};
 use super::judge::as_classic;
 use super::names::OpenFamily;
+use crate::family::Suffix;
 use crate::model::kept::openmetrics_seconds;
+use crate::openmetrics_rules::{HistogramRules, MAX_EXEMPLAR_CHARS, judge_value};
 use crate::{Exemplar, HistogramValue, MetricPoint, PointValue, StrictRule, SummaryValue};
-
-/// Code points that the names and values of an exemplar's labels may have together.
-const MAX_EXEMPLAR_CHARS: usize = 128;
-
-/// The group of samples that was written last, with which states can go on.
-#[derive(Debug, Default)]
-pub(super) struct LastGroup(Option<Group>);
-
-impl LastGroup {
-    pub(super) fn group_of(&self, labels: u128) -> Option<&Group> {
-        self.0.as_ref().filter(|group| group.labels == labels)
-    }
-}
-
-impl From<Group> for LastGroup {
-    fn from(group: Group) -> Self {
-        Self(Some(group))
-    }
-}
 
 /// The samples that have the same labels but for those that belong to the type: one metric, or all states of one
 /// set.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Group {
     labels: u128,
     /// The seconds of the samples so far; `None` before the first of them.
     time: Option<Option<f64>>,
-    /// Quantiles and states without a time.
+    /// Those without a time.
     untimed: HashSet<Untimed>,
+    /// What the metric that is being judged has added to them.
+    added: Vec<Untimed>,
     point: Point,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Untimed {
     Number,
     Created,
     Count,
     Sum,
     Quantile(u64),
-    State(String),
+    /// By the hash of its name.
+    State(u128),
 }
 
 /// The samples of one time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Point {
-    /// The bound and count of the last bucket.
-    bucket: Option<(f64, f64)>,
-    first_bound_is_negative: bool,
+    buckets: HistogramRules,
     count: Option<f64>,
     sum: Option<f64>,
 }
 
 impl Group {
     pub(super) fn new(labels: u128) -> Self {
-        Self { labels, time: None, untimed: HashSet::new(), point: Point::default() }
+        let (untimed, added) = (HashSet::new(), Vec::new());
+        Self { labels, time: None, untimed, added, point: Point::default() }
     }
 
-    /// A point with what belongs to it; `state` is the value of a state's own label.
-    pub(super) fn add(
+    /// Whether a state with these other labels belongs to it.
+    pub(super) const fn is_of(&self, labels: u128) -> bool {
+        self.labels == labels
+    }
+
+    /// The points of a metric; `state` is the hash of the value of a state's own label. A metric that is refused leaves
+    /// no trace.
+    pub(super) fn add_metric(
         &mut self,
-        point: &MetricPoint,
-        state: Option<&str>,
+        points: &[MetricPoint],
+        state: Option<u128>,
         open: &OpenFamily,
     ) -> Result<(), Fault> {
+        let (time, point) = (self.time, self.point);
+        self.added.clear();
+        let mut points = points.iter();
+        let judged = points.try_for_each(|point| self.add(point, state, open));
+        let judged = judged.and_then(|()| self.close(open.metric_type));
+        if judged.is_err() {
+            for sample in &self.added {
+                self.untimed.remove(sample);
+            }
+            (self.time, self.point) = (time, point);
+        }
+        judged
+    }
+
+    /// A point with what belongs to it.
+    fn add(&mut self, point: &MetricPoint, state: Option<u128>, open: &OpenFamily) -> Result<(), Fault> {
         let metric_type = open.metric_type;
         let has_start = point.start.is_some()
             && matches!(metric_type, MetricType::Counter | MetricType::Histogram | MetricType::Summary);
@@ -83,11 +89,13 @@ impl Group {
         self.enter(point.timestamp, metric_type)?;
         match &point.value {
             PointValue::Number(value) => {
-                judge_number(metric_type, *value)?;
-                self.once(match state {
-                    Some(state) => Untimed::State(state.to_owned()),
-                    None => Untimed::Number,
-                })?;
+                let suffix = match metric_type {
+                    MetricType::Counter => Suffix::Total,
+                    MetricType::Info => Suffix::Info,
+                    _ => Suffix::None,
+                };
+                can_be(metric_type, suffix, *value)?;
+                self.once(state.map_or(Untimed::Number, Untimed::State))?;
                 if let Some(exemplar) = point.exemplars.first().filter(|_| metric_type == MetricType::Counter)
                 {
                     judge_exemplar(exemplar, None, open)?;
@@ -105,10 +113,12 @@ impl Group {
     }
 
     /// The group has no more samples.
-    pub(super) fn close(&self, metric_type: MetricType) -> Result<(), Fault> {
+    fn close(&self, metric_type: MetricType) -> Result<(), Fault> {
         let is_histogram = matches!(metric_type, MetricType::Histogram | MetricType::GaugeHistogram);
         if is_histogram && self.time.is_some() {
-            self.point.close(metric_type)?;
+            let Point { buckets, count, sum } = self.point;
+            let judged = buckets.close(metric_type, count, sum);
+            return judged.or_else(|broken| fault(StrictRule::Histogram, broken.problem()));
         }
         Ok(())
     }
@@ -135,8 +145,11 @@ impl Group {
 
     /// Samples without a time come once.
     fn once(&mut self, sample: Untimed) -> Result<(), Fault> {
-        if self.time == Some(None) && !self.untimed.insert(sample) {
-            return fault(StrictRule::Grouping, "a second point without a time");
+        if self.time == Some(None) {
+            if !self.untimed.insert(sample) {
+                return fault(StrictRule::Grouping, "a second point without a time");
+            }
+            self.added.push(sample);
         }
         Ok(())
     }
@@ -146,58 +159,46 @@ impl Group {
             if !(0.0..=1.0).contains(&quantile.quantile) {
                 return fault(StrictRule::RequiredLabel, "expected a quantile from 0 to 1");
             }
-            if quantile.value < 0.0 {
-                return fault(StrictRule::SampleValue, "a quantile's value that is negative");
-            }
+            can_be(MetricType::Summary, Suffix::None, quantile.value)?;
             // Zero is one quantile, whatever its sign.
             self.once(Untimed::Quantile((quantile.quantile + 0.0).to_bits()))?;
         }
         if let Some(sum) = summary.sum {
-            judge_sum(sum)?;
+            can_be(MetricType::Summary, Suffix::Sum, sum)?;
             self.once(Untimed::Sum)?;
         }
         if let Some(count) = summary.count {
-            judge_count(count)?;
+            can_be(MetricType::Summary, Suffix::Count, count)?;
             self.once(Untimed::Count)?;
         }
         Ok(())
     }
 
     fn add_histogram(&mut self, histogram: &HistogramValue, open: &OpenFamily) -> Result<(), Fault> {
-        let is_gauge = open.metric_type == MetricType::GaugeHistogram;
+        let metric_type = open.metric_type;
+        let (sum_suffix, count_suffix) = match metric_type {
+            MetricType::GaugeHistogram => (Suffix::GaugeSum, Suffix::GaugeCount),
+            _ => (Suffix::Sum, Suffix::Count),
+        };
         for bucket in &histogram.buckets {
-            judge_count(bucket.cumulative_count)?;
             let (bound, count) = (bucket.upper_bound, bucket.cumulative_count);
+            can_be(metric_type, Suffix::Bucket, count)?;
             if bound.is_nan() || bound == f64::NEG_INFINITY {
                 return fault(StrictRule::RequiredLabel, "a bucket's bound is a number or +Inf");
             }
-            match self.point.bucket {
-                None => self.point.first_bound_is_negative = bound < 0.0,
-                Some((before, _)) if bound <= before => {
-                    return fault(StrictRule::Histogram, "the bounds of a histogram's buckets do not rise");
-                }
-                Some((_, before)) if count < before => {
-                    return fault(StrictRule::Histogram, "the counts of a histogram's buckets fall");
-                }
-                Some(_) => {}
-            }
-            self.point.bucket = Some((bound, count));
+            let judged = self.point.buckets.add(bound, count);
+            judged.or_else(|broken| fault(StrictRule::Histogram, broken.problem()))?;
             if let Some(exemplar) = &bucket.exemplar {
                 judge_exemplar(exemplar, Some(bound), open)?;
             }
         }
         if let Some(sum) = histogram.sum {
-            if is_gauge && sum.is_nan() {
-                return fault(StrictRule::SampleValue, "a sum that is not a number");
-            }
-            if !is_gauge {
-                judge_sum(sum)?;
-            }
+            can_be(metric_type, sum_suffix, sum)?;
             self.point.sum = Some(sum);
             self.once(Untimed::Sum)?;
         }
         if let Some(count) = histogram.count {
-            judge_count(count)?;
+            can_be(metric_type, count_suffix, count)?;
             self.point.count = Some(count);
             self.once(Untimed::Count)?;
         }
@@ -205,51 +206,8 @@ impl Group {
     }
 }
 
-impl Point {
-    fn close(&self, metric_type: MetricType) -> Result<(), Fault> {
-        let refuse = |problem: &'static str| fault(StrictRule::Histogram, problem);
-        let Some((f64::INFINITY, highest)) = self.bucket else {
-            return refuse("a histogram without the bucket +Inf at the end of its buckets");
-        };
-        let is_gauge = metric_type == MetricType::GaugeHistogram;
-        match (self.count, self.sum) {
-            (None, None) => Ok(()),
-            (Some(_), None) => refuse("a histogram's count without a sum"),
-            (None, Some(_)) => refuse("a histogram's sum without a count"),
-            (Some(count), Some(_)) if count != highest => {
-                refuse("the count differs from that of the bucket +Inf")
-            }
-            (Some(_), Some(_)) if !is_gauge && self.first_bound_is_negative => {
-                refuse("a sum although a bucket has a negative bound")
-            }
-            (Some(_), Some(sum)) if is_gauge && sum < 0.0 && !self.first_bound_is_negative => {
-                refuse("a negative sum although no bucket has a negative bound")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn judge_number(metric_type: MetricType, value: f64) -> Result<(), Fault> {
-    let problem = match metric_type {
-        MetricType::Counter if value.is_nan() || value < 0.0 => "a counter is a number that is not negative",
-        MetricType::Info if value != 1.0 => "the value of an info is 1",
-        MetricType::StateSet if value != 0.0 && value != 1.0 => "the value of a state is 0 or 1",
-        _ => return Ok(()),
-    };
-    fault(StrictRule::SampleValue, problem)
-}
-
-fn judge_count(count: f64) -> Result<(), Fault> {
-    // Infinity has no fraction either, and is no count.
-    if count.is_finite() && count >= 0.0 && count.fract() == 0.0 {
-        return Ok(());
-    }
-    fault(StrictRule::SampleValue, "a count is an integer that is not negative")
-}
-
-fn judge_sum(sum: f64) -> Result<(), Fault> {
-    if sum >= 0.0 { Ok(()) } else { fault(StrictRule::SampleValue, "a sum is a number that is not negative") }
+fn can_be(metric_type: MetricType, suffix: Suffix, value: f64) -> Result<(), Fault> {
+    judge_value(metric_type, suffix, value).or_else(|problem| fault(StrictRule::SampleValue, problem))
 }
 
 fn judge_exemplar(exemplar: &Exemplar, bound: Option<f64>, open: &OpenFamily) -> Result<(), Fault> {

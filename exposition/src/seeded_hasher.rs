@@ -3,12 +3,10 @@ use std::hash::BuildHasher as _;
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::line::Label;
-
 /// Makes hashes that are wide enough to stand for what they are of, under a seed that whoever writes a page does not
 /// know.
 #[derive(Debug)]
-pub(super) struct Hasher {
+pub(crate) struct SeededHasher {
     seed: u64,
     bytes: Vec<u8>,
 }
@@ -16,28 +14,28 @@ pub(super) struct Hasher {
 /// Stands between texts, in none of which it can stand: it is no byte of UTF-8.
 const SEPARATOR: u8 = 0xff;
 
-impl Hasher {
-    pub(super) fn new() -> Self {
+impl SeededHasher {
+    pub(crate) fn new() -> Self {
         Self { seed: RandomState::new().hash_one(0), bytes: Vec::new() }
     }
 
-    pub(super) fn hash(&self, bytes: &[u8]) -> u128 {
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u128 {
         xxh3_128_with_seed(bytes, self.seed)
     }
 
     /// Of the name of a family's samples.
-    pub(super) fn hash_name(&mut self, family: &str, suffix: &str) -> u128 {
+    pub(crate) fn hash_name(&mut self, family: &str, suffix: &str) -> u128 {
         self.bytes.clear();
         self.bytes.extend_from_slice(family.as_bytes());
         self.bytes.extend_from_slice(suffix.as_bytes());
         self.hash(&self.bytes)
     }
 
-    /// Of labels in their order.
-    pub(super) fn hash_labels<'a: 'l, 'l>(&mut self, labels: impl Iterator<Item = &'l Label<'a>>) -> u128 {
+    /// Of labels, a name and a value each, in their order.
+    pub(crate) fn hash_labels<'l>(&mut self, labels: impl Iterator<Item = (&'l str, &'l str)>) -> u128 {
         self.bytes.clear();
-        for label in labels {
-            for text in [&*label.name, &*label.value] {
+        for (name, value) in labels {
+            for text in [name, value] {
                 self.bytes.extend_from_slice(text.as_bytes());
                 self.bytes.push(SEPARATOR);
             }
