@@ -242,7 +242,7 @@ mod tests {
     fn names_come_back_from_values() {
         let c = |code| char::from_u32(code).unwrap_or('x').to_string();
         let names = ["_", "__", "_a_", "a-b", "7", "7_", " ", "\"", "dots.and_underscores", "\0", "U_"];
-        let names = names.map(str::to_owned).into_iter().chain([c(0x80), c(0xfffff), c(0x10_ffff)]);
+        let names = names.map(str::to_owned).into_iter().chain([c(0x80), c(0xfffff)]);
         for name in names {
             for escaped in
                 [escape_name(&name, EscapingScheme::Values), escape_label_name(&name, EscapingScheme::Values)]
@@ -251,6 +251,9 @@ mod tests {
                 assert_eq!(unescape_name(&escaped, EscapingScheme::Values), name);
             }
         }
+        // Six digits are written and not read, as by Prometheus.
+        let escaped = escape_name(&c(0x10_ffff), EscapingScheme::Values);
+        assert_eq!(unescape_name(&escaped, EscapingScheme::Values), escaped);
     }
 
     #[test]
