@@ -252,7 +252,8 @@ mod tests {
             }
         }
         // Six digits are written and not read, as by Prometheus.
-        let escaped = escape_name(&c(0x10_ffff), EscapingScheme::Values);
+        let last = c(0x10_ffff);
+        let escaped = escape_name(&last, EscapingScheme::Values);
         assert_eq!(unescape_name(&escaped, EscapingScheme::Values), escaped);
     }
 
