@@ -14,6 +14,7 @@
 pub mod aws;
 pub mod check;
 pub mod cli;
+mod counts;
 pub mod demo;
 mod dry_run;
 pub mod health_check;

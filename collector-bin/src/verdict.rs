@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use self::notices::Notices;
 use self::observation::Observation;
 use self::tally::Tally;
+use crate::counts::Grouped;
 use crate::pipeline::Pipeline;
 use crate::reasons::{brief, kind_of, shortened};
 
@@ -493,15 +494,7 @@ fn named(jobs: &[&str]) -> String {
 
 /// `1,204`.
 fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    Grouped(number).to_string()
 }
 
 /// `2 s`, `3 m 20 s`, `2 h 5 m`.

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use promferry_exposition::{Format, MetricFamily, ParseOptions, read_families};
 
+const NAME_CHARACTERS: usize = 80;
 const HELP_CHARACTERS: usize = 60;
 
 fn main() -> ExitCode {
@@ -37,12 +38,13 @@ fn run() -> Result<(), Box<dyn Error>> {
     options.native_histograms = true;
     options.parse_start_timestamps = true;
     let families = read_families(format, &page, options)?;
-    let width = families.iter().map(|family| family.name.chars().count()).max().unwrap_or_default().max(6);
+    let names: Vec<_> = families.iter().map(|family| shortened(&family.name, NAME_CHARACTERS)).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default().max(6);
     println!("{:width$}  {:14}  {:>7}  {:>6}  help", "family", "type", "metrics", "points");
-    for family in &families {
-        let MetricFamily { name, metric_type, metrics, .. } = family;
+    for (family, name) in families.iter().zip(&names) {
+        let MetricFamily { metric_type, metrics, .. } = family;
         let points: usize = metrics.iter().map(|metric| metric.points.len()).sum();
-        let help = shortened(&family.help);
+        let help = shortened(&family.help, HELP_CHARACTERS);
         let line =
             format!("{name:width$}  {:14}  {:>7}  {points:>6}  {help}", metric_type.as_str(), metrics.len());
         println!("{}", line.trim_end());
@@ -50,10 +52,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One line of a help text.
-fn shortened(help: &str) -> String {
-    let line = help.lines().next().unwrap_or_default();
-    match line.char_indices().nth(HELP_CHARACTERS) {
+/// The first line of a text, as far as there is room for it.
+fn shortened(text: &str, characters: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line.to_owned(),
     }

@@ -62,6 +62,7 @@ mod redirect;
 mod secret;
 mod stream;
 mod tls;
+mod url_parts;
 
 pub use crate::body::Body;
 pub use crate::client::Client;
@@ -75,3 +76,4 @@ pub use crate::origin::{OriginHeader, OriginHeaders, SentSecrets, ServedAs};
 pub use crate::proxy::ProxyEnvironment;
 pub use crate::redirect::KeepMethod;
 pub use crate::secret::Secret;
+pub use crate::url_parts::UrlParts;

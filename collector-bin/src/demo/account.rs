@@ -4,9 +4,9 @@ use promferry_remote_write::refusal::RefusalClass;
 use promferry_remote_write::spool::Reason;
 use promferry_remote_write::{Counts, EndpointStatus};
 
-use super::count::{Grouped, plural};
 use super::receiver::Seen;
 use super::screen::{Screen, Tone};
+use crate::counts::{Grouped, plural};
 
 /// The pipeline's ledger beside what the receiver counted.
 #[derive(Clone, Debug)]
@@ -85,14 +85,14 @@ impl Account {
             &format!(
                 "  {order}; {} of them native histograms, and {} came along",
                 Grouped(self.delivered.histograms),
-                plural(self.delivered.exemplars, "exemplar"),
+                plural(self.delivered.exemplars, "exemplar", "exemplars"),
             ),
         );
         let expired = match seen.expired {
             0 => String::new(),
             expired => format!(
                 "; {} with expired credentials {} refused, signed anew and sent again",
-                plural(expired, "request"),
+                plural(expired, "request", "requests"),
                 if expired == 1 { "was" } else { "were" }
             ),
         };

@@ -2,7 +2,6 @@
 //! that verifies what it is sent. Three scenes show what becomes of the data when something goes wrong.
 
 mod account;
-mod count;
 mod exporters;
 mod receiver;
 mod scenes;
@@ -23,12 +22,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::cli::{DemoArgs, WebArgs};
+use crate::counts::Grouped;
 use crate::limits::{Limits, raise_open_files};
 use crate::pages::CollectorPages;
 use crate::run::{SHUTDOWN_LIMIT, runtime};
 use crate::web::{Web, WebError};
 use account::Account;
-use count::Grouped;
 use exporters::EXPORTERS;
 use screen::{Screen, Tone};
 use stage::Stage;

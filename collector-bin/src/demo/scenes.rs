@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::count::{Grouped, plural};
 use super::exporters::pages::NOTE_BYTES;
 use super::receiver::MAX_LABEL_VALUE;
 use super::screen::{Screen, Tone};
 use super::stage::Stage;
+use crate::counts::{Grouped, plural};
 
 /// Before, between and after the scenes.
 const CALM: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ async fn outage(stage: &Stage, screen: &Screen) {
         Tone::Plain,
         &format!(
             "  … {} answered 503; {} samples ({} KiB) wait on disk, and scraping goes on",
-            plural(away.turned_away - before.turned_away, "request"),
+            plural(away.turned_away - before.turned_away, "request", "requests"),
             Grouped(standing.waiting.values()),
             standing.waiting_bytes.div_ceil(1024),
         ),
@@ -95,7 +95,7 @@ async fn label_value(stage: &Stage, screen: &Screen) {
             Tone::Good,
             &format!(
                 "  … {} refused, by name; {unsent} more of its series held back unsent; the other {} of the request were taken",
-                plural(refused, "sample"),
+                plural(refused, "sample", "samples"),
                 Grouped(seen.taken_beside_refused),
             ),
         );
@@ -142,7 +142,7 @@ async fn expiry(stage: &Stage, screen: &Screen) {
             Tone::Good,
             &format!(
                 "  … {} waited for them; {} signed anew and sent again {:.1} s later: nothing lost",
-                plural(waiting.get(), "sample"),
+                plural(waiting.get(), "sample", "samples"),
                 if expired == 1 { "the request was".to_owned() } else { format!("{expired} requests were") },
                 since.elapsed().as_secs_f64(),
             ),

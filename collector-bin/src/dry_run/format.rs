@@ -1,16 +1,10 @@
 //! Numbers and addresses as the report writes them.
 
+use crate::counts::{Grouped, plural};
+
 /// `1,234,567`.
 pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    Grouped(number).to_string()
 }
 
 /// One decimal below ten, none from there on.
@@ -40,8 +34,7 @@ pub(super) fn url(url: &str) -> &str {
 
 /// `1 target`, `2 targets`.
 pub(super) fn targets(number: u64) -> String {
-    let noun = if number == 1 { "target" } else { "targets" };
-    format!("{} {noun}", count(number))
+    plural(number, "target", "targets")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod refusal;
 mod source;
 mod table;
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use promferry_exposition::{Format, MetricFamily, ParseOptions, read_families, validate};
@@ -36,15 +36,15 @@ pub fn run(args: &ParseArgs) -> ExitCode {
     if page.reading == Reading::Guessed {
         eprintln!("{}: read as {}, which is a guess: --format says it", page.name, name_of(page.format));
     }
-    let printed = match judge(args, &page) {
-        Ok(printed) => printed,
+    let answer = match judge(args, &page) {
+        Ok(answer) => answer,
         Err(refusal) => {
             eprintln!("{refusal}");
             return ExitCode::FAILURE;
         }
     };
     // A reader that goes away, such as a pager, is no failure.
-    match io::stdout().lock().write_all(&printed) {
+    match answer.print(&mut BufWriter::new(io::stdout().lock())) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             eprintln!("error: standard output cannot be written: {error}");
             ExitCode::from(CANNOT_READ)
@@ -53,22 +53,45 @@ pub fn run(args: &ParseArgs) -> ExitCode {
     }
 }
 
-/// What is to be printed of a page, if it is accepted.
-fn judge(args: &ParseArgs, page: &Page) -> Result<Vec<u8>, Refusal> {
+/// What is to be printed of a page that is accepted.
+enum Answer {
+    Nothing,
+    Page(Vec<u8>),
+    Table(Vec<MetricFamily>),
+    Json(Vec<MetricFamily>),
+}
+
+impl Answer {
+    fn print(&self, to: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Page(page) => to.write_all(page)?,
+            Self::Table(families) => table::write(to, families, table::columns())?,
+            Self::Json(families) => {
+                serde_json::to_writer_pretty(&mut *to, families)?;
+                writeln!(to)?;
+            }
+        }
+        to.flush()
+    }
+}
+
+fn judge(args: &ParseArgs, page: &Page) -> Result<Answer, Refusal> {
     if args.strict {
         validate(&page.bytes).map_err(|error| Refusal::strict(page, &error))?;
         if args.output == ParseOutput::None && args.to.is_none() {
-            return Ok(Vec::new());
+            return Ok(Answer::Nothing);
         }
     }
     let families = read_families(page.format, &page.bytes, options(args))
-        .map_err(|error| Refusal::lenient(page, &error))?;
+        .map_err(|error| Refusal::lenient(page, &error, args.strict))?;
     match (args.to, args.output) {
         (Some(to), _) => convert::convert(&families, to.into(), args.escaping)
+            .map(Answer::Page)
             .map_err(|error| Refusal::unwritable(page, name_of(to.into()), &error)),
-        (None, ParseOutput::Table) => Ok(table::of(&families, table::columns()).into_bytes()),
-        (None, ParseOutput::Json) => Ok(json(&families)),
-        (None, ParseOutput::None) => Ok(Vec::new()),
+        (None, ParseOutput::Table) => Ok(Answer::Table(families)),
+        (None, ParseOutput::Json) => Ok(Answer::Json(families)),
+        (None, ParseOutput::None) => Ok(Answer::Nothing),
     }
 }
 
@@ -81,12 +104,6 @@ fn options(args: &ParseArgs) -> ParseOptions {
     options.parse_start_timestamps = args.start_timestamps || everything;
     options.convert_classic_to_custom_buckets = args.custom_buckets;
     options
-}
-
-fn json(families: &[MetricFamily]) -> Vec<u8> {
-    let mut json = serde_json::to_vec_pretty(families).unwrap_or_default();
-    json.push(b'\n');
-    json
 }
 
 /// The name of the command line.

@@ -11,11 +11,18 @@ use super::source::Page;
 pub(super) struct Refusal(String);
 
 impl Refusal {
-    pub(super) fn lenient(page: &Page, error: &ReadError) -> Self {
-        match error {
-            ReadError::Parse(error) => Self(placed(page, error)),
-            error => Self(format!("{}: {error}", page.name)),
+    /// `is_valid` says that the specification accepts the page.
+    pub(super) fn lenient(page: &Page, error: &ReadError, is_valid: bool) -> Self {
+        let mut text = match error {
+            ReadError::Parse(error) => placed(page, error),
+            error => format!("{}: {error}", page.name),
+        };
+        if is_valid {
+            text.push_str(
+                "\nthe specification accepts the page, but no scrape reads it: --output none says no more",
+            );
         }
+        Self(text)
     }
 
     pub(super) fn strict(page: &Page, refused: &StrictError) -> Self {

@@ -9,9 +9,8 @@ use flate2::read::MultiGzDecoder;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{Request, StatusCode};
 use promferry_exposition::{Format, ScrapeProtocol, accept_header, protocol_for};
-use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions};
+use promferry_http_client::{Client, Http, HttpClientConfig, HttpOptions, UrlParts};
 use promferry_model::EscapingScheme;
-use promferry_remote_write::RemoteWriteConfig;
 use tower::ServiceExt as _;
 
 use crate::cli::{PageFormat, ParseArgs};
@@ -60,7 +59,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn read(args: &ParseArgs) -> Result<Page, SourceError> {
     let said = if args.strict { Some(Format::OpenMetrics) } else { args.format.map(Format::from) };
     let (name, bytes, said) = if is_url(&args.page) {
-        let name = RemoteWriteConfig { url: args.page.clone(), ..RemoteWriteConfig::default() }.shown_url();
+        let name = UrlParts::of(&args.page).shown();
         let (body, content_type) = fetch(args, &name)?;
         let said = match said {
             Some(said) => said,

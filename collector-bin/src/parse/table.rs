@@ -1,58 +1,62 @@
 //! A page's families as a table.
 
-use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
 
 use promferry_exposition::MetricFamily;
 
 use super::refusal::visible;
+use crate::counts::plural;
 
 /// The columns of the terminal that standard output is; `None` if it is none, and nothing need be cut.
 pub(super) fn columns() -> Option<usize> {
-    if !std::io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
+/// Characters that the name of a family and its unit are cut to: every line is as wide as the longest.
+const WIDEST_CELL: usize = 80;
+
 /// One line a family, in the order of the page, and their sums. Lines are cut to so many columns.
-pub(super) fn of(families: &[MetricFamily], columns: Option<usize>) -> String {
-    let rows: Vec<[String; 6]> = families.iter().map(row).collect();
+pub(super) fn write(
+    to: &mut impl Write,
+    families: &[MetricFamily],
+    columns: Option<usize>,
+) -> io::Result<()> {
     let head = ["family", "type", "unit", "metrics", "points", "help"].map(str::to_owned);
     let mut widths = [0; 6];
-    for row in rows.iter().chain([&head]) {
-        for (width, cell) in widths.iter_mut().zip(row) {
+    for row in families.iter().map(row).chain([head.clone()]) {
+        for (width, cell) in widths.iter_mut().zip(&row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut table = String::new();
-    for row in [&head].into_iter().chain(&rows) {
+    let [w0, w1, w2, w3, w4, _] = widths;
+    for row in [head].into_iter().chain(families.iter().map(row)) {
         let [family, metric_type, unit, metrics, points, help] = row;
-        let [w0, w1, w2, w3, w4, _] = widths;
         let line =
             format!("{family:w0$}  {metric_type:w1$}  {unit:w2$}  {metrics:>w3$}  {points:>w4$}  {help}");
-        push_cut(&mut table, line.trim_end(), columns);
+        writeln!(to, "{}", cut(line.trim_end(), columns.unwrap_or(usize::MAX)))?;
     }
-    let metrics = families.iter().map(|family| family.metrics.len()).sum();
-    let points = families.iter().map(points_of).sum();
-    let families = families.len();
-    let _ = writeln!(
-        table,
+    let metrics: usize = families.iter().map(|family| family.metrics.len()).sum();
+    let points: usize = families.iter().map(points_of).sum();
+    writeln!(
+        to,
         "{}, {}, {}",
-        counted(families, "family", "families"),
-        counted(metrics, "metric", "metrics"),
-        counted(points, "point", "points")
-    );
-    table
+        plural(families.len() as u64, "family", "families"),
+        plural(metrics as u64, "metric", "metrics"),
+        plural(points as u64, "point", "points")
+    )
 }
 
 fn row(family: &MetricFamily) -> [String; 6] {
     let text = |text: &str| text.chars().map(visible).collect::<String>();
     [
-        text(&family.name),
+        cut(&text(&family.name), WIDEST_CELL).into_owned(),
         family.metric_type.as_str().to_owned(),
-        text(&family.unit),
+        cut(&text(&family.unit), WIDEST_CELL).into_owned(),
         family.metrics.len().to_string(),
         points_of(family).to_string(),
         text(&family.help.replace('\n', " ")),
@@ -63,19 +67,14 @@ fn points_of(family: &MetricFamily) -> usize {
     family.metrics.iter().map(|metric| metric.points.len()).sum()
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-fn push_cut(table: &mut String, line: &str, columns: Option<usize>) {
-    match columns {
-        Some(columns) if line.chars().count() > columns => {
-            table.extend(line.chars().take(columns.saturating_sub(1)));
-            table.push('…');
-        }
-        _ => table.push_str(line),
+/// As much of a text as so many columns show.
+fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if text.chars().nth(columns).is_none() {
+        return Cow::Borrowed(text);
     }
-    table.push('\n');
+    let mut shown: String = text.chars().take(columns.saturating_sub(1)).collect();
+    shown.push('…');
+    Cow::Owned(shown)
 }
 
 #[cfg(test)]
@@ -84,15 +83,35 @@ mod tests {
 
     use super::*;
 
+    fn of(families: &[MetricFamily], columns: Option<usize>) -> String {
+        let mut table = Vec::new();
+        write(&mut table, families, columns).unwrap();
+        String::from_utf8(table).unwrap()
+    }
+
     #[test]
     fn lines_are_cut_to_the_terminal() {
         let page = b"# HELP a One.\\nTwo three four five\n# TYPE a gauge\na 1\n";
         let families = read_families(Format::Text, page, ParseOptions::default()).unwrap();
         assert_eq!(
-            of(&families, Some(44)),
+            of(&families, Some(43)),
             "family  type   unit  metrics  points  help\n\
              a       gauge              1       1  One.…\n\
              1 family, 1 metric, 1 point\n"
         );
+    }
+    #[test]
+    fn a_long_name_makes_no_wide_table() {
+        let long = "a".repeat(70_000);
+        let mut families = vec![MetricFamily { name: long.clone(), unit: long, ..MetricFamily::default() }];
+        families.extend((0..100).map(|n| MetricFamily { name: format!("b{n}"), ..MetricFamily::default() }));
+        let table = of(&families, None);
+        let shown = format!("{}…", "a".repeat(WIDEST_CELL - 1));
+        assert!(
+            table.lines().nth(1).unwrap().starts_with(&format!("{shown}  unknown  {shown}  ")),
+            "{table}"
+        );
+        let widest = table.lines().map(|line| line.chars().count()).max();
+        assert!(widest < Some(3 * WIDEST_CELL), "{widest:?}");
     }
 }

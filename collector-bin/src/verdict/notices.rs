@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::observation::{Cause, Job, Observation, Target};
 use super::{duration, number, size};
+use crate::counts::plural;
 use crate::reasons::{kind_of, shortened};
 
 /// A line of the log about something that began or is over.
@@ -277,11 +278,11 @@ fn begin(group: &[&Seen<'_>], seen: &Observation) -> Notice {
     let (level, text) = match &group[0].key {
         Key::Down { .. } => {
             let are = if targets == 1 { "is" } else { "are" };
-            let of = format!("{} of {}", number(targets as u64), plural(of, "target"));
+            let of = format!("{} of {}", number(targets as u64), plural(of, "target", "targets"));
             (Level::Warn, format!("{jobs}: {of} {are} down, {such_as}: {reason}"))
         }
         Key::Curtailed { .. } => {
-            let of = plural(targets as u64, "target");
+            let of = plural(targets as u64, "target", "targets");
             (Level::Warn, format!("{jobs}: series of {of} are not taken, {such_as}: {reason}"))
         }
         Key::Invalid { kind, job } => {
@@ -289,7 +290,7 @@ fn begin(group: &[&Seen<'_>], seen: &Observation) -> Notice {
             let invalid =
                 job.and_then(|job| job.invalid.iter().find(|(_, error)| kind_of(error, "") == *kind));
             let (targets, error) = invalid.map_or((0, ""), |(targets, error)| (*targets, error.as_str()));
-            let targets = plural(targets, "target");
+            let targets = plural(targets, "target", "targets");
             (Level::Warn, format!("{jobs}: {targets} can't be scraped: {error}"))
         }
         Key::WithoutTargets { job, .. } => {
@@ -322,11 +323,11 @@ fn end(group: &[(&Key, u64, Duration)]) -> Notice {
     let text = match &group[0].0 {
         Key::Down { .. } => {
             let are = if targets == 1 { "is" } else { "are" };
-            format!("{jobs}: {} {are} up again after {lasted}", plural(targets, "target"))
+            format!("{jobs}: {} {are} up again after {lasted}", plural(targets, "target", "targets"))
         }
         Key::Curtailed { .. } => format!("{jobs}: all series are taken again after {lasted}"),
         Key::Invalid { .. } => format!("{jobs}: targets that could not be scraped are gone, or can be now"),
-        Key::WithoutTargets { .. } => format!("{jobs} has {} now", plural(targets, "target")),
+        Key::WithoutTargets { .. } => format!("{jobs} has {} now", plural(targets, "target", "targets")),
         Key::SpoolFilling => {
             format!("the spool is less than {SPOOL_WELL} % full again after {lasted}")
         }
@@ -343,11 +344,6 @@ fn jobs<'a>(names: impl Iterator<Item = &'a str>) -> String {
         ..=JOBS_NAMED => format!("jobs {named}"),
         all => format!("jobs {named} and {} others", all - JOBS_NAMED),
     }
-}
-
-fn plural(count: u64, one: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{} {one}{end}", number(count))
 }
 
 #[cfg(test)]

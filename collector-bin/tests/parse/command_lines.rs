@@ -1,13 +1,12 @@
 //! Command lines, and what exactly they print.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use promferry_exposition::{Format, MetricFamily, ParseOptions, read_families};
 
-use crate::{Run, parse};
+use crate::{Run, parse, start};
 
 const TEXT: &str = "\
 # HELP http_requests_total Requests served.
@@ -286,16 +285,32 @@ fn a_page_in_another_format() {
     );
 }
 
+/// A name may be longer than anything that is padded, and is not what every other line is padded to.
+#[test]
+fn a_long_name_is_cut() {
+    let others: String = (0..100).map(|n| format!("b{n} 1\n")).collect();
+    let page = format!("{} 1\n{others}", "a".repeat(70_000));
+    let run = parse(&["--format=text"], page.as_bytes());
+    assert_eq!((run.status, &*run.stderr), (0, ""));
+    let mut lines = run.stdout.lines().skip(1);
+    assert_eq!(lines.next(), Some(&*format!("{}…  unknown              1       1", "a".repeat(79))));
+    assert!(lines.all(|line| line.len() < 200), "{}", run.stdout);
+}
+
+/// The specification lets NUL stand where no scrape reads it.
+#[test]
+fn what_only_the_specification_accepts_is_judged_and_not_printed() {
+    let page = "# TYPE a counter\na_total{b=\"x\"} 1 # {c=\"\0\"} 1\n# EOF\n";
+    expect(&["--strict", "--output=none"], page, 0, "", "");
+    let run = parse(&["--strict"], page.as_bytes());
+    assert_eq!((run.status, &*run.stdout), (1, ""));
+    assert!(run.stderr.contains("\nthe specification accepts the page, but"), "{}", run.stderr);
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let families: String = (0..20_000).map(|n| format!("a{n} 1\n")).collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_promferry"))
-        .args(["parse", "--format=text"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = start(&["--format=text"]);
     drop(child.stdout.take());
     child.stdin.take().unwrap().write_all(families.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -8,7 +8,7 @@ mod over_http;
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a run of the program came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,18 +18,23 @@ struct Run {
     stderr: String,
 }
 
-/// Runs `promferry parse` with these words and this page on standard input.
-fn parse(words: &[&str], page: &[u8]) -> Run {
+/// Starts `promferry parse` with these words.
+fn start(words: &[&str]) -> Child {
     let program = std::env::var_os("PROMFERRY_BINARY")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_promferry")), PathBuf::from);
-    let mut child = Command::new(program)
+    Command::new(program)
         .arg("parse")
         .args(words)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs `promferry parse` with these words and this page on standard input.
+fn parse(words: &[&str], page: &[u8]) -> Run {
+    let mut child = start(words);
     // A program that does not want the page closes its end first.
     let _ = child.stdin.take().unwrap().write_all(page);
     let output = child.wait_with_output().unwrap();

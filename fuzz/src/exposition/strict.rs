@@ -4,7 +4,7 @@ use promferry_exposition::{Event, Format, LabelBuffer, ParseError, ParseOptions,
 /// NUL, which only the specification has in every text.
 pub fn openmetrics_strict(page: &[u8]) {
     match validate(page) {
-        Ok(validated) if page.contains(&0) => assert!(validated.samples <= page.len()),
+        Ok(_) if page.contains(&0) => {}
         Ok(validated) => match samples(page) {
             Ok(samples) => assert_eq!(samples, validated.samples),
             Err(error) => panic!("lenient mode refuses what strict mode accepts: {error}"),

@@ -3,32 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use promferry_http_client::UrlParts;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::RemoteWriteConfig;
 
 /// The URL without user and password, its query's values as `xxxxx`, and without a fragment.
 pub(crate) fn url(url: &str) -> String {
-    let Parts { scheme, host_and_path, query, .. } = Parts::of(url);
-    let mut shown = format!("{scheme}{host_and_path}");
-    for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
-        shown.push(if at == 0 { '?' } else { '&' });
-        match pair.split_once('=') {
-            Some((name, _)) => {
-                shown.push_str(name);
-                shown.push_str("=xxxxx");
-            }
-            // Without a name it may be a secret as a whole.
-            None => shown.push_str("xxxxx"),
-        }
-    }
-    shown
+    UrlParts::of(url).shown()
 }
 
 /// [`url`], and a hash of what it leaves out but for a password, which may change without the endpoint's
 /// becoming another.
 pub(super) fn key(url: &str) -> String {
-    let Parts { user, query, .. } = Parts::of(url);
+    let UrlParts { user, query, .. } = UrlParts::of(url);
     let shown = self::url(url);
     if user.is_empty() && query.is_empty() {
         return shown;
@@ -39,39 +27,15 @@ pub(super) fn key(url: &str) -> String {
 
 /// The URL's host, with its port where it has one.
 pub(crate) fn host(url: &str) -> String {
-    let Parts { host_and_path, .. } = Parts::of(url);
+    let UrlParts { host_and_path, .. } = UrlParts::of(url);
     host_and_path.split('/').next().unwrap_or_default().to_owned()
 }
 
 /// What [`url`] leaves out, but for the user's name.
 pub(crate) fn secrets(url: &str) -> impl Iterator<Item = &str> {
-    let Parts { password, query, .. } = Parts::of(url);
+    let UrlParts { password, query, .. } = UrlParts::of(url);
     let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     std::iter::once(password).chain(values)
-}
-
-struct Parts<'a> {
-    /// With its `://`; empty where there is none.
-    scheme: &'a str,
-    user: &'a str,
-    password: &'a str,
-    host_and_path: &'a str,
-    query: &'a str,
-}
-
-impl<'a> Parts<'a> {
-    fn of(url: &'a str) -> Self {
-        let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
-        let rest = rest.split('#').next().unwrap_or_default();
-        let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let authority = before_query.find('/').unwrap_or(before_query.len());
-        let (userinfo, host_and_path) = match before_query[..authority].rfind('@') {
-            Some(at) => (&before_query[..at], &before_query[at + 1..]),
-            None => ("", before_query),
-        };
-        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-        Self { scheme, user, password, host_and_path, query }
-    }
 }
 
 impl fmt::Debug for RemoteWriteConfig {
