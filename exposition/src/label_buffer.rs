@@ -6,9 +6,10 @@ use crate::spans::Spans;
 
 /// Where a series' labels are split into: names and values in one reused text.
 ///
-/// The metric's name comes first, as `__name__`; the others follow in the order of the page, with empty
-/// values and repeated names as the page has them (a scraper judges those). Refilling allocates only when a
-/// series is longer than every one before.
+/// The metric's name, as `__name__`, and the labels stand in the order of the page, with empty values and
+/// repeated names as the page has them (a scraper judges those). So the name comes first but where the page puts
+/// it in quotes behind a label. Refilling allocates only when a series is longer than every one before, or where
+/// options have its labels added to or a number written anew.
 #[derive(Clone, Default)]
 pub struct LabelBuffer {
     text: String,
@@ -34,7 +35,7 @@ impl LabelBuffer {
         self.ends.is_empty()
     }
 
-    /// The metric's name; empty if the page gave an empty one.
+    /// The metric's name, which is the first `__name__`; empty if the page gave an empty one.
     pub fn metric_name(&self) -> &str {
         self.get(METRIC_NAME).unwrap_or_default()
     }

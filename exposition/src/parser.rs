@@ -81,8 +81,8 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A parser that reads every line of a text page, and every metric of a protobuf one, by the whole grammar, as [`Parser::new`]'s does where its quick
-    /// ways do not reach: for tests that hold the two against each other.
+    /// A parser that reads everything by the whole grammar, as that of [`Parser::new`] does where its quick ways do
+    /// not reach: for tests that hold the two against each other.
     #[doc(hidden)]
     pub fn without_quick_ways(format: Format, page: &'a [u8], options: ParseOptions) -> Self {
         let mut parser = Self::new(format, page, options);
@@ -283,7 +283,7 @@ impl<'p> SeriesEvent<'p> {
     }
 
     /// As [`SeriesEvent::labels`], but copies no text that means what it says: `spans` only notes where names and
-    /// values are.
+    /// values are. Places have 32 bits: a series of 4 GiB and more is for [`SeriesEvent::labels`] alone.
     ///
     /// # Errors
     /// As [`SeriesEvent::labels`].

@@ -9,7 +9,7 @@ use crate::{LabelBuffer, ParseError};
 pub(crate) const MANY: usize = 64;
 
 /// Where a series' labels are, for [`crate::SeriesEvent::split`]: refilled for every series, so that splitting
-/// allocates only when a series has more labels than every one before.
+/// allocates only when a series has more labels than every one before, or where [`LabelBuffer`] does.
 #[derive(Clone, Debug, Default)]
 pub struct LabelSpans {
     pub(crate) spans: Spans,
