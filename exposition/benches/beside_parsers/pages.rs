@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use promferry_exposition::{Encoder, Format, HistogramPoint};
+use promferry_exposition::{Encoder, Format, HistogramPoint, ParseOptions, Parser};
 use promferry_model::{BucketCounts, Histogram, MetadataView, MetricType, ResetHint, Span};
 
 use crate::realistic;
@@ -17,6 +17,13 @@ impl Page {
     /// As VictoriaMetrics and prometheus-parse read it, who know the text format only.
     pub(crate) fn is_text(&self) -> bool {
         self.format == Format::Text
+    }
+
+    /// With native histograms, which is all that Prometheus' textparse leaves to choose by default.
+    pub(crate) fn parser(&self) -> Parser<'_> {
+        let mut options = ParseOptions::default();
+        options.native_histograms = true;
+        Parser::new(self.format, &self.bytes, options)
     }
 
     pub(crate) fn format_name(&self) -> &'static str {
@@ -46,6 +53,7 @@ pub(crate) fn pages() -> Vec<Page> {
         let format = match path.extension().and_then(|extension| extension.to_str()) {
             Some("prom") => Format::Text,
             Some("om") => Format::OpenMetrics,
+            Some("pb") => Format::Protobuf,
             _ => continue,
         };
         pages.push(page(&name, format, std::fs::read(&path).unwrap()));
