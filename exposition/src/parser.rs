@@ -106,9 +106,7 @@ impl<'a> Parser<'a> {
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
         match &mut self.0 {
             Inner::Text(parser) => match parser.quick_series() {
-                Some((value, timestamp)) => {
-                    Ok(Some(Event::Series(SeriesEvent::new(value, timestamp, Source::Text(parser)))))
-                }
+                Some(()) => Ok(Some(Event::Series(SeriesEvent(Source::Text(parser))))),
                 None => next_of_text(parser),
             },
             Inner::CustomBuckets(parser) => parser.next(),
@@ -158,9 +156,7 @@ impl<'p> Event<'p> {
     #[inline]
     pub(crate) fn of_text(parser: &'p TextParser<'p>, entry: text::Entry<'p>) -> Self {
         match entry {
-            text::Entry::Series { value, timestamp } => {
-                Self::Series(SeriesEvent::new(value, timestamp, Source::Text(parser)))
-            }
+            text::Entry::Series { .. } => Self::Series(SeriesEvent(Source::Text(parser))),
             text::Entry::Help { family, help } => Self::Help {
                 family: lossy(family),
                 help: HelpText { escaped: lossy(help), format: Some(parser.dialect()) },
@@ -200,12 +196,11 @@ impl<'p> HelpText<'p> {
 }
 
 /// One sample of a series, valid until the parser goes on.
+///
+/// It is no more than where the parser stands: an event that carries the sample is written by parts and read as a whole,
+/// which a processor is slow at. That alone was a quarter of a known series' time.
 #[derive(Clone, Copy)]
-pub struct SeriesEvent<'p> {
-    value: f64,
-    timestamp: Option<Timestamp>,
-    source: Source<'p>,
-}
+pub struct SeriesEvent<'p>(pub(crate) Source<'p>);
 
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'p> {
@@ -216,28 +211,33 @@ pub(crate) enum Source<'p> {
 }
 
 impl<'p> SeriesEvent<'p> {
-    #[inline]
-    pub(crate) const fn new(value: f64, timestamp: Option<Timestamp>, source: Source<'p>) -> Self {
-        Self { value, timestamp, source }
-    }
-
     /// The value, bit for bit as Prometheus reads it: in the text formats every not-a-number has
     /// [`promferry_model::NORMAL_NAN_BITS`], in protobuf it has the bits that were sent.
     #[inline]
     pub const fn value(&self) -> f64 {
-        self.value
+        self.sample().0
     }
 
     /// The time that the page itself gives the sample.
     #[inline]
     pub const fn timestamp(&self) -> Option<Timestamp> {
-        self.timestamp
+        self.sample().1
+    }
+
+    #[inline]
+    const fn sample(&self) -> (f64, Option<Timestamp>) {
+        match self.0 {
+            Source::Text(parser) => parser.sample,
+            #[cfg(feature = "openmetrics2")]
+            Source::OpenMetrics2(parser) => parser.sample,
+            Source::Protobuf(parser) => parser.sample,
+        }
     }
 
     /// Since when a cumulative value has been counted, if the page says so and
     /// [`ParseOptions::parse_start_timestamps`] is set.
     pub fn start(&self) -> Option<Timestamp> {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => parser.start(),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.start(),
@@ -248,7 +248,7 @@ impl<'p> SeriesEvent<'p> {
     /// The key of the series in its parse context; see [`Parser`] for what may be remembered under it.
     #[inline]
     pub fn key(&self, seed: u64) -> SeriesKey {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => parser.context().key(parser.series(), seed),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.key(seed),
@@ -260,7 +260,7 @@ impl<'p> SeriesEvent<'p> {
     /// protobuf and in the parts of composite values.
     #[inline]
     pub fn series_bytes(&self) -> Option<&'p [u8]> {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => Some(parser.series()),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.series(),
@@ -274,7 +274,7 @@ impl<'p> SeriesEvent<'p> {
     /// # Errors
     /// Says what is wrong with the series, for which Prometheus would refuse the page.
     pub fn labels(&self, labels: &mut LabelBuffer) -> Result<(), ParseError> {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => parser.labels(labels),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.labels(labels),
@@ -292,7 +292,7 @@ impl<'p> SeriesEvent<'p> {
     where
         'p: 's,
     {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => parser.split(spans),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => spans.fill(|labels| parser.labels(labels)),
@@ -303,7 +303,7 @@ impl<'p> SeriesEvent<'p> {
     /// The type that the page last declared, for whichever family: what decided the meaning of `le` and
     /// `quantile`.
     pub fn metric_type(&self) -> MetricType {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => parser.context().metric_type(),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => parser.metric_type(),
@@ -313,7 +313,7 @@ impl<'p> SeriesEvent<'p> {
 
     /// The sample's exemplars.
     pub fn exemplars(&self) -> Exemplars<'p> {
-        match self.source {
+        match self.0 {
             Source::Text(parser) => Exemplars::of_text(parser),
             #[cfg(feature = "openmetrics2")]
             Source::OpenMetrics2(parser) => Exemplars::of_openmetrics2(parser),
@@ -328,8 +328,8 @@ impl std::fmt::Debug for SeriesEvent<'_> {
         let judged = self.labels(&mut labels);
         f.debug_struct("SeriesEvent")
             .field("labels", &judged.map(|()| labels))
-            .field("value", &self.value)
-            .field("timestamp", &self.timestamp)
+            .field("value", &self.value())
+            .field("timestamp", &self.timestamp())
             .finish()
     }
 }
@@ -347,9 +347,7 @@ fn next_of_protobuf<'p>(parser: &'p mut ProtobufParser<'_>) -> Result<Option<Eve
     let parser = &*parser;
     let family = || Cow::Borrowed(parser.family());
     Ok(Some(match entry {
-        protobuf::Entry::Series { value, timestamp } => {
-            Event::Series(SeriesEvent::new(value, timestamp, Source::Protobuf(parser)))
-        }
+        protobuf::Entry::Series => Event::Series(SeriesEvent(Source::Protobuf(parser))),
         protobuf::Entry::Histogram { timestamp } => {
             Event::Histogram(HistogramEvent::of_protobuf(parser, timestamp))
         }

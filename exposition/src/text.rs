@@ -28,6 +28,8 @@ pub(crate) struct TextParser<'a> {
     /// The unit of the last UNIT line, of whatever family.
     unit: Range<usize>,
     pub(crate) series: Range<usize>,
+    /// The value and the time of the series' sample.
+    pub(crate) sample: (f64, Option<Timestamp>),
     /// Whether the series is known to stand in what is marked, and to have nothing unusual in it.
     pub(crate) is_plain: bool,
     pub(crate) exemplar: Option<TextExemplar>,
@@ -70,6 +72,7 @@ impl<'a> TextParser<'a> {
             family: 0..0,
             unit: 0..0,
             series: 0..0,
+            sample: (0.0, None),
             is_plain: false,
             exemplar: None,
             // A '#' may begin an exemplar in OpenMetrics.
@@ -255,6 +258,7 @@ impl<'a> TextParser<'a> {
             created.search(metric, lexer.at, || self.look_ahead(lexer.at));
             self.created = created;
         }
+        self.sample = (value, timestamp);
         Ok(Some(Entry::Series { value, timestamp }))
     }
 

@@ -20,7 +20,7 @@ pub(crate) type Sample = (f64, Option<Timestamp>);
 impl<'a> TextParser<'a> {
     /// Reads the next line if it is a sample that can be read quickly; `None` reads nothing.
     #[inline(always)]
-    pub(crate) fn quick_series(&mut self) -> Option<Sample> {
+    pub(crate) fn quick_series(&mut self) -> Option<()> {
         let start = self.at;
         let end = match self.lines.line_end(start) {
             Some(end) => end,
@@ -37,13 +37,15 @@ impl<'a> TextParser<'a> {
         self.series = start..series_end;
         self.exemplar = None;
         self.at = end + 1;
-        Some(sample)
+        self.sample = sample;
+        Some(())
     }
 
     /// Reads the next line that is not empty if that can be done quickly; `None` reads no more than empty lines.
     pub(crate) fn quick_entry(&mut self) -> Option<Entry<'a>> {
         loop {
-            if let Some((value, timestamp)) = self.quick_series() {
+            if self.quick_series().is_some() {
+                let (value, timestamp) = self.sample;
                 return Some(Entry::Series { value, timestamp });
             }
             let start = self.at;

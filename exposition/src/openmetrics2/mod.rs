@@ -36,6 +36,8 @@ pub(crate) struct OpenMetrics2Parser<'a> {
     unit: &'a [u8],
     /// Where the current series starts and ends.
     series: (usize, usize),
+    /// The value and the time of the current series' sample.
+    pub(crate) sample: (f64, Option<Timestamp>),
     line_key: Cell<Option<(u64, SeriesKey)>>,
     /// What the labels of a composite value's samples have in common, once they have been asked for.
     common_labels: RefCell<LabelBuffer>,
@@ -90,6 +92,7 @@ impl<'a> OpenMetrics2Parser<'a> {
             family: b"",
             unit: b"",
             series: (0, 0),
+            sample: (0.0, None),
             line_key: Cell::new(None),
             common_labels: RefCell::new(LabelBuffer::new()),
             details: Details::default(),
@@ -121,7 +124,8 @@ impl<'a> OpenMetrics2Parser<'a> {
             Entry::Type => Event::Type { family: family(), metric_type: self.metric_type() },
             Entry::Unit => Event::Unit { family: family(), unit: String::from_utf8_lossy(self.unit) },
             Entry::Series(value) => {
-                Event::Series(SeriesEvent::new(value, timestamp, parser::Source::OpenMetrics2(self)))
+                self.sample = (value, timestamp);
+                Event::Series(SeriesEvent(parser::Source::OpenMetrics2(self)))
             }
             Entry::Histogram => Event::Histogram(HistogramEvent::of_openmetrics2(self, timestamp)),
         }))

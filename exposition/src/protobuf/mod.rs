@@ -39,6 +39,8 @@ pub(crate) struct ProtobufParser<'a> {
     /// Where the next family starts.
     at: usize,
     state: State,
+    /// The value and the time of the current series' sample.
+    pub(crate) sample: (f64, Option<Timestamp>),
     context: Context,
     family: Family<'a>,
     /// Where the family's fields behind the current metric start.
@@ -122,7 +124,7 @@ pub(crate) enum Entry {
     Help,
     Type,
     Unit,
-    Series { value: f64, timestamp: Option<Timestamp> },
+    Series,
     Histogram { timestamp: Option<Timestamp> },
 }
 
@@ -134,6 +136,7 @@ impl<'a> ProtobufParser<'a> {
             options,
             at: 0,
             state: State::NextFamily,
+            sample: (0.0, None),
             context: Context::new(Format::Protobuf, &options),
             family: Family::default(),
             next_metric_at: 0,
@@ -209,7 +212,10 @@ impl<'a> ProtobufParser<'a> {
             (self.metric.timestamp_ms != 0).then(|| Timestamp::from_millis(self.metric.timestamp_ms));
         Ok(Some(match self.part {
             Part::Native | Part::CustomBuckets => Entry::Histogram { timestamp },
-            part => Entry::Series { value: self.value(part), timestamp },
+            part => {
+                self.sample = (self.value(part), timestamp);
+                Entry::Series
+            }
         }))
     }
 
