@@ -76,7 +76,7 @@ impl<'a> TextParser<'a> {
     /// The claim: if the page is accepted at all, then this line is a series and it ends here. A label list
     /// ends with the line's last '}' when that stands outside of strings, which it does if it follows a '"'
     /// that closes one. An opening '"' follows '{', ',', '=', a blank or another '"'; so a '"' behind any
-    /// other byte closes, there being no backslash in the line. Whether the series' bytes obey the grammar
+    /// other byte closes, there being no backslash in the line, and behind these an even one does. Whether the series' bytes obey the grammar
     /// is judged when labels are first asked for.
     #[inline(always)]
     fn quick_sample(&self, start: usize, end: usize, is_plain: bool) -> Option<(usize, Sample)> {
@@ -187,9 +187,19 @@ fn before_blanks(open_metrics: bool, page: &[u8], start: usize, word: usize) -> 
 #[inline(always)]
 fn ends_series(page: &[u8], start: usize, end: usize) -> bool {
     match &page[start..end] {
-        [.., before, b'"', b'}'] => !matches!(before, b'{' | b',' | b'=' | b'"') && !is_blank(*before),
+        series @ [.., before, b'"', b'}'] => {
+            let may_open = matches!(before, b'{' | b',' | b'=' | b'"') || is_blank(*before);
+            !may_open || last_quote_closes(series)
+        }
         name => is_name(name),
     }
+}
+
+/// Whether the last '"' ends a string, as that of a last label without a value does: there being no backslash, each one
+/// ends what the one before it began.
+#[inline(never)]
+fn last_quote_closes(series: &[u8]) -> bool {
+    memchr::memchr_iter(b'"', series).count().is_multiple_of(2)
 }
 
 /// Whether all bytes may stand in a metric's name.
