@@ -32,7 +32,14 @@ const ROUND: Duration = Duration::from_millis(4);
 
 /// By page, what is read and whose: how many times faster ours must be. Nine tenths of what was measured last
 /// (BENCHMARKS.md); what noise is left between runs takes no more.
-const FLOORS: [(&str, &str, &str, f64); 0] = [];
+const FLOORS: [(&str, &str, &str, f64); 6] = [
+    ("1,000 series, text", "known", TEXTPARSE, 13.0),
+    ("1,000 series, text", "known", VICTORIA, 4.1),
+    ("1,000 series, text", "labels", TEXTPARSE, 11.8),
+    ("1,000 series, text", "labels", VICTORIA, 1.8),
+    ("1,000 series, text", "labels", PROMETHEUS_PARSE, 39.0),
+    ("1,000 native histograms, protobuf", "labels", TEXTPARSE, 6.3),
+];
 
 /// One who reads a page, and how.
 struct Contender {
