@@ -1,6 +1,6 @@
 use std::fmt;
 
-use promferry_model::{BucketCounts, Histogram, ResetHint, Timestamp};
+use promferry_model::{Histogram, Timestamp};
 
 use crate::custom_buckets::CustomBuckets;
 #[cfg(feature = "openmetrics2")]
@@ -114,21 +114,7 @@ impl<'p> HistogramEvent<'p> {
 
     /// The histogram in a form of its own; [`HistogramEvent::read_into`] says which.
     pub fn histogram(&self) -> Histogram {
-        let mut histogram = Histogram {
-            schema: 0,
-            zero_threshold: 0.0,
-            sum: 0.0,
-            counts: BucketCounts::Integer {
-                count: 0,
-                zero_count: 0,
-                positive: Vec::new(),
-                negative: Vec::new(),
-            },
-            positive_spans: Vec::new(),
-            negative_spans: Vec::new(),
-            custom_values: Vec::new(),
-            reset_hint: ResetHint::Unknown,
-        };
+        let mut histogram = Histogram::stale();
         self.read_into(&mut histogram);
         histogram
     }

@@ -221,8 +221,7 @@ fn check(results: &[Value]) -> ExitCode {
     verdict
 }
 
-// The three are written out, with what histograms need behind a call, as a scraper would have them: through a closure
-// that looks at events the same parser took a third more time for a sample.
+// The three are written out, as a scraper has its loop.
 
 /// What a scraper does with series that it knows.
 fn known(page: &Page, buffers: &mut Buffers) -> Walk {
